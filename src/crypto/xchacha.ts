@@ -1,0 +1,92 @@
+/**
+ * XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03): HChaCha20 from @noble/ciphers makes the subkey, ChaCha20-Poly1305
+ * of node:crypto does the rest.
+ *
+ * Invariant: the bytes are those of @noble/ciphers' own XChaCha20-Poly1305, which tests compare at every length that
+ * matters. Measured on Node 20.20 this way is the faster one at every length, from 0 bytes to 1 MiB, so there is no
+ * threshold and no second path.
+ * Only envelope.ts and the vectors may call this file: it takes a nonce, and whoever chooses nonces can repeat one.
+ */
+import { createCipheriv, createDecipheriv } from 'node:crypto';
+import { hchacha } from '@noble/ciphers/chacha.js';
+import { assert } from '../errors.ts';
+
+export const KEY_BYTES = 32;
+export const NONCE_BYTES = 24;
+export const TAG_BYTES = 16;
+
+/** Returns ciphertext ‖ tag. */
+export function encrypt(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array): Uint8Array {
+  const sealed = new Uint8Array(plaintext.length + TAG_BYTES);
+  encryptInto(key, nonce, aad, plaintext, sealed);
+  return sealed;
+}
+
+/** Writes ciphertext ‖ tag into `target`, which is exactly that long and must not overlap `plaintext`. */
+export function encryptInto(
+  key: Uint8Array,
+  nonce: Uint8Array,
+  aad: Uint8Array,
+  plaintext: Uint8Array,
+  target: Uint8Array,
+): void {
+  assert(target.length === plaintext.length + TAG_BYTES, 'the target holds the ciphertext and its tag');
+  prepare(key, nonce);
+  const cipher = createCipheriv('chacha20-poly1305', subkeyBytes, innerNonce, OPTIONS);
+  subkey.fill(0);
+  cipher.setAAD(aad, { plaintextLength: plaintext.length });
+  target.set(cipher.update(plaintext), 0);
+  cipher.final();
+  target.set(cipher.getAuthTag(), plaintext.length);
+}
+
+/** Returns the plaintext, or undefined when key, nonce, associated data, ciphertext or tag are not those of `encrypt`. */
+export function decrypt(
+  key: Uint8Array,
+  nonce: Uint8Array,
+  aad: Uint8Array,
+  sealed: Uint8Array,
+): Uint8Array | undefined {
+  const length = sealed.length - TAG_BYTES;
+  if (length < 0) return undefined;
+  prepare(key, nonce);
+  const decipher = createDecipheriv('chacha20-poly1305', subkeyBytes, innerNonce, OPTIONS);
+  subkey.fill(0);
+  decipher.setAAD(aad, { plaintextLength: length });
+  decipher.setAuthTag(sealed.subarray(length));
+  const plaintext = decipher.update(sealed.subarray(0, length));
+  try {
+    decipher.final();
+  } catch {
+    // final() throws for one reason only, a tag that does not match; what was decrypted on the way is not plaintext.
+    plaintext.fill(0);
+    return undefined;
+  }
+  return plaintext;
+}
+
+const OPTIONS = { authTagLength: TAG_BYTES } as const;
+
+/** "expand 32-byte k", the constant of ChaCha (RFC 8439 §2.3), as words in memory order. */
+const sigma = new Uint32Array(Uint8Array.from(Buffer.from('expand 32-byte k')).buffer);
+
+// Scratch space. Everything here is synchronous, so no two calls meet in it; the key words and the subkey are wiped
+// before the call returns.
+const keyWords = new Uint32Array(KEY_BYTES / 4);
+const keyWordBytes = new Uint8Array(keyWords.buffer);
+const nonceWords = new Uint32Array(4);
+const nonceWordBytes = new Uint8Array(nonceWords.buffer);
+const subkey = new Uint32Array(KEY_BYTES / 4);
+const subkeyBytes = new Uint8Array(subkey.buffer);
+const innerNonce = new Uint8Array(12);
+
+/** Leaves the subkey and the inner nonce (four zero bytes, then the nonce's last eight; draft §2.3) in the scratch space. */
+function prepare(key: Uint8Array, nonce: Uint8Array): void {
+  assert(key.length === KEY_BYTES, `a key has ${KEY_BYTES} bytes`);
+  assert(nonce.length === NONCE_BYTES, `a nonce has ${NONCE_BYTES} bytes`);
+  keyWordBytes.set(key);
+  nonceWordBytes.set(nonce.subarray(0, 16));
+  hchacha(sigma, keyWords, nonceWords, subkey);
+  keyWords.fill(0);
+  innerNonce.set(nonce.subarray(16), 4);
+}
