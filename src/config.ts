@@ -1,0 +1,175 @@
+/**
+ * The environment, parsed once into a frozen Config.
+ *
+ * Every limit, time-to-live and size of the product has its name, unit and default here, and nothing else reads
+ * process.env. A value that does not fit is refused at start with a sentence that names the variable.
+ */
+import { availableParallelism } from 'node:os';
+import { z } from 'zod';
+import { VaultError } from './errors.ts';
+
+const SECOND = 1;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+const DURATION_UNITS: Readonly<Record<string, number>> = { s: SECOND, m: MINUTE, h: HOUR, d: DAY };
+
+/** `"15m"`, `"1h"`, `"30d"`, `"90s"` or integer seconds; undefined when it is neither. Never negative, never fractional. */
+export function parseDurationSeconds(value: string | number): number | undefined {
+  if (typeof value === 'number') return Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+  const match = /^(\d{1,10})([smhd]?)$/.exec(value);
+  if (!match) return undefined;
+  const seconds = Number(match[1]) * (DURATION_UNITS[match[2] || 's'] ?? 0);
+  return Number.isSafeInteger(seconds) ? seconds : undefined;
+}
+
+const duration = (fallback: string) =>
+  z
+    .string()
+    .default(fallback)
+    .transform((text, ctx) => {
+      const seconds = parseDurationSeconds(text);
+      if (seconds !== undefined) return seconds;
+      ctx.addIssue({ code: 'custom', message: 'expected a duration such as 90s, 15m, 1h, 30d or integer seconds' });
+      return z.NEVER;
+    });
+
+const count = (fallback: number, min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d{1,12}$/, 'expected a whole number')
+    .default(String(fallback))
+    .transform(Number)
+    .pipe(z.number().min(min).max(max));
+
+const flag = z
+  .enum(['true', 'false'])
+  .default('false')
+  .transform((text) => text === 'true');
+
+const spareCores = Math.max(1, availableParallelism() - 1);
+
+/** One row per setting: the variable, what it takes, its default. Documented for people in docs/configuration.md. */
+const settings = z.object({
+  BULLA_LISTEN: z
+    .string()
+    .regex(/^(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+):\d{1,5}$/, 'expected host:port, such as 127.0.0.1:8200')
+    .default('127.0.0.1:8200'),
+  BULLA_SERVE_PLAIN_HTTP_BEHIND_A_TLS_TERMINATING_PROXY: flag,
+  BULLA_DATA_DIR: z.string().min(1).default('./bulla-data'),
+  BULLA_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
+  BULLA_DATABASE_OWNER_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
+  BULLA_DATABASE_CONNECTIONS: count(8, 2, 200),
+  BULLA_SEAL: z.enum(['file', 'env']).default('file'),
+  BULLA_SEAL_FILE: z.string().min(1).optional(),
+  BULLA_SEAL_KEY: z.string().min(1).optional(),
+  BULLA_ARGON2_MEMORY_KIB: count(65_536, 8, 4_194_304),
+  BULLA_ARGON2_PASSES: count(3, 1, 100),
+  BULLA_ARGON2_LANES: count(4, 1, 64),
+  BULLA_HASH_CONCURRENCY: count(spareCores, 1, 64),
+  BULLA_HASH_QUEUE_MAX: count(64, 0, 10_000),
+  BULLA_TOKEN_TTL: duration('1h'),
+  BULLA_TOKEN_MAX_TTL: duration('24h'),
+  BULLA_LOGIN_FAILURES_MAX: count(5, 1, 99),
+  BULLA_LOGIN_LOCK: duration('15m'),
+  BULLA_KEY_CACHE_TTL: duration('5m'),
+  BULLA_SECRET_VERSIONS_KEPT: count(10, 1, 1000),
+  BULLA_REQUEST_DEADLINE: duration('4s'),
+  BULLA_METRICS_TOKEN: z.string().min(16).optional(),
+  BULLA_LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
+});
+
+export type Config = Readonly<{
+  listen: { host: string; port: number };
+  plainHttpBehindProxy: boolean;
+  dataDir: string;
+  /** Whether BULLA_DATA_DIR was given: only a default directory may be moved to /var/lib/bulla. */
+  dataDirConfigured: boolean;
+  /** The role that serves. Absent: the embedded PostgreSQL. */
+  databaseUrl: string | undefined;
+  /** The role that migrates. Absent with databaseUrl: that role does both, and serving sets role bulla_app. */
+  databaseOwnerUrl: string | undefined;
+  databaseConnections: number;
+  seal: 'file' | 'env';
+  sealFile: string | undefined;
+  /** Base64 of 32 bytes. Handed to the env seal and not kept. */
+  sealKey: string | undefined;
+  argon2: { memoryKib: number; passes: number; lanes: number };
+  hashConcurrency: number;
+  hashQueueMax: number;
+  tokenTtlSeconds: number;
+  tokenMaxTtlSeconds: number;
+  loginFailuresMax: number;
+  loginLockSeconds: number;
+  keyCacheTtlSeconds: number;
+  secretVersionsKept: number;
+  requestDeadlineSeconds: number;
+  metricsToken: string | undefined;
+  logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'silent';
+}>;
+
+/** Limits that are part of the contract rather than of an installation. Bytes, counts and seconds as the names say. */
+export const LIMITS = {
+  secretBytesMax: 1024 * 1024,
+  /** A body may be one secret in base64 or with escapes around it. */
+  bodyBytesMax: 2 * 1024 * 1024 - 1,
+  fetchSecretsMax: 500,
+  fetchBytesMax: 32 * 1024 * 1024,
+  pageDefault: 100,
+  pageMax: 1000,
+  metadataBytesMax: 16 * 1024,
+  secretVersionsKeptMax: 1000,
+  readBatchMembersMax: 512,
+  readBatchBytesMax: 8 * 1024 * 1024,
+  readQueueMax: 10_000,
+  policiesPerUserMax: 50,
+  headersBytesMax: 16 * 1024,
+  auditTextCharsMax: 256,
+  auditDetailsMax: 16,
+  versionMax: 2_147_483_646,
+} as const;
+
+function splitListen(text: string): { host: string; port: number } {
+  const colon = text.lastIndexOf(':');
+  const port = Number(text.slice(colon + 1));
+  if (port > 65_535) {
+    throw new VaultError('invalid_request', `BULLA_LISTEN: port ${port} does not exist; use one from 0 to 65535.`);
+  }
+  return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port };
+}
+
+/** Reads the settings out of an environment. Throws `invalid_request` naming the variable, never its value. */
+export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ''));
+  const parsed = settings.safeParse(given);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    throw new VaultError('invalid_request', `${issue?.path.join('.')}: ${issue?.message}.`);
+  }
+  const s = parsed.data;
+  return Object.freeze({
+    listen: splitListen(s.BULLA_LISTEN),
+    plainHttpBehindProxy: s.BULLA_SERVE_PLAIN_HTTP_BEHIND_A_TLS_TERMINATING_PROXY,
+    dataDir: s.BULLA_DATA_DIR,
+    dataDirConfigured: given.BULLA_DATA_DIR !== undefined,
+    databaseUrl: s.BULLA_DATABASE_URL,
+    databaseOwnerUrl: s.BULLA_DATABASE_OWNER_URL,
+    databaseConnections: s.BULLA_DATABASE_CONNECTIONS,
+    seal: s.BULLA_SEAL,
+    sealFile: s.BULLA_SEAL_FILE,
+    sealKey: s.BULLA_SEAL_KEY,
+    argon2: { memoryKib: s.BULLA_ARGON2_MEMORY_KIB, passes: s.BULLA_ARGON2_PASSES, lanes: s.BULLA_ARGON2_LANES },
+    hashConcurrency: s.BULLA_HASH_CONCURRENCY,
+    hashQueueMax: s.BULLA_HASH_QUEUE_MAX,
+    tokenTtlSeconds: s.BULLA_TOKEN_TTL,
+    tokenMaxTtlSeconds: s.BULLA_TOKEN_MAX_TTL,
+    loginFailuresMax: s.BULLA_LOGIN_FAILURES_MAX,
+    loginLockSeconds: s.BULLA_LOGIN_LOCK,
+    keyCacheTtlSeconds: s.BULLA_KEY_CACHE_TTL,
+    secretVersionsKept: s.BULLA_SECRET_VERSIONS_KEPT,
+    requestDeadlineSeconds: s.BULLA_REQUEST_DEADLINE,
+    metricsToken: s.BULLA_METRICS_TOKEN,
+    logLevel: s.BULLA_LOG_LEVEL,
+  });
+}

@@ -1,0 +1,329 @@
+/**
+ * The only way to PostgreSQL while serving: lanes, and transactions on them.
+ *
+ * A lane is one postgres.js instance that makes exactly one connection in its life. When that connection is lost, or
+ * hangs past a deadline, the lane is dropped whole and the next taker opens another; so a statement of a transaction
+ * can never continue on a different connection than the one that said BEGIN, and a COMMIT is only believed when the
+ * connection that carried it lived through it. (postgres.js would reconnect and let a queued COMMIT succeed on an
+ * empty transaction; its `begin` can also skip reserving under back-pressure.)
+ *
+ * Errors of the database leave here stripped of everything that could be a row's contents.
+ */
+import { connect as connectSocket, type Socket } from 'node:net';
+import { performance } from 'node:perf_hooks';
+import postgres from 'postgres';
+import { VaultError } from '../errors.ts';
+
+declare const tenantIdBrand: unique symbol;
+/** `system`, or 16 characters of lower-case base32. Never a name, never reused. */
+export type TenantId = string & { readonly [tenantIdBrand]: true };
+
+/** The tenant that holds operators, the directory of tenants and the keys of the deployment. */
+export const SYSTEM = 'system' as TenantId;
+
+const TENANT_ID = /^(system|[a-z2-7]{16})$/;
+
+export function asTenantId(text: string): TenantId {
+  if (!TENANT_ID.test(text)) throw new Error('not a tenant id');
+  return text as TenantId;
+}
+
+/** RFC 3339 in UTC with exactly six fraction digits, so that comparing the text compares the time. */
+export type Timestamp = string;
+
+declare const txBrand: unique symbol;
+/** A running transaction: a tagged template for SQL. What runs SQL takes it as its first parameter. */
+export type Tx = postgres.Sql<{ bigint: number }> & { readonly [txBrand]: true };
+
+export type Endpoint = { host: string; port: number; database: string; username: string; password: string };
+
+export type DatabaseOptions = {
+  readonly target: string | Endpoint;
+  /** The one URL given belongs to the owner: take the serving role after connecting. */
+  readonly setRole: boolean;
+  readonly connections: number;
+  readonly deadlineMs: number;
+  /** Added to PostgreSQL's clock. Zero outside the tests. */
+  readonly clockOffsetSeconds: number;
+};
+
+type Lane = { sql: postgres.Sql<{ bigint: number }>; socket: Socket | undefined; dead: boolean };
+type Waiter = { resolve: (lane: Lane) => void; reject: (error: VaultError) => void; timer: NodeJS.Timeout };
+
+export type Database = {
+  readonly options: DatabaseOptions;
+  readonly idle: Lane[];
+  readonly busy: Set<Lane>;
+  readonly waiting: Waiter[];
+  closed: boolean;
+};
+
+/** Nothing is connected until the first transaction. */
+export function openDatabase(options: DatabaseOptions): Database {
+  return { options, idle: [], busy: new Set(), waiting: [], closed: false };
+}
+
+/** Ends every lane. Transactions still running fail as `unavailable`. */
+export async function closeDatabase(db: Database): Promise<void> {
+  db.closed = true;
+  for (const waiter of db.waiting.splice(0)) {
+    clearTimeout(waiter.timer);
+    waiter.reject(unavailable('the vault is stopping'));
+  }
+  const lanes = [...db.idle.splice(0), ...db.busy];
+  await Promise.all(lanes.map((lane) => lane.sql.end({ timeout: 1 })));
+}
+
+const TRANSACTION_TRIES = 3;
+const RETRYABLE = new Set(['40001', '40P01']);
+
+export type TransactionOptions = {
+  /** Milliseconds until the lane is dropped; the pool's deadline when absent. For long work only. */
+  readonly deadlineMs?: number;
+};
+
+/**
+ * Runs `fn` in one transaction that sees only `tenants`, and commits.
+ *
+ * On return everything is durable. When `fn` throws, nothing happened. `unavailable`: nothing happened, the database
+ * cannot be reached or did not answer in time. `outcome_unknown`: the connection died in COMMIT. `fn` is run again,
+ * up to twice, after a deadlock, so it must not change anything outside the transaction before it returns.
+ */
+export async function transaction<T>(
+  db: Database,
+  tenants: readonly TenantId[],
+  fn: (tx: Tx) => Promise<T>,
+  options: TransactionOptions = {},
+): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await once(db, tenants, fn, options.deadlineMs ?? db.options.deadlineMs);
+    } catch (error) {
+      if (attempt < TRANSACTION_TRIES && RETRYABLE.has(sqlState(error) ?? '')) continue;
+      throw error;
+    }
+  }
+}
+
+async function once<T>(
+  db: Database,
+  tenants: readonly TenantId[],
+  fn: (tx: Tx) => Promise<T>,
+  deadlineMs: number,
+): Promise<T> {
+  const started = performance.now();
+  const lane = await checkOut(db, deadlineMs);
+  const timer = setTimeout(() => drop(lane), Math.max(1, deadlineMs - (performance.now() - started)));
+  let committing = false;
+  try {
+    // Tenant ids are checked against their alphabet, so the list needs no quoting. Sent together with the first statement of fn.
+    const begin = lane.sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = '${tenants.map(asTenantId).join(',')}'`);
+    const [, result] = await Promise.all([begin, fn(lane.sql as Tx)]);
+    committing = true;
+    const commit = await lane.sql.unsafe('COMMIT');
+    // A transaction that a statement aborted answers COMMIT with ROLLBACK.
+    if (commit.command !== 'COMMIT') throw new Error('the transaction had failed before COMMIT');
+    if (lane.dead) throw new Error('the connection was lost around COMMIT');
+    return result;
+  } catch (error) {
+    if (!lane.dead && !committing) await rollBack(lane);
+    else drop(lane);
+    if (error instanceof VaultError) throw error;
+    if (committing) {
+      throw new VaultError(
+        'outcome_unknown',
+        'The database connection was lost while committing: the change is either there whole or not at all. Read it back, or repeat the request with the same Idempotency-Key or If-Match.',
+        { cause: sanitise(error) },
+      );
+    }
+    throw lane.dead ? unavailable('the database connection was lost or did not answer in time', error) : translate(error);
+  } finally {
+    clearTimeout(timer);
+    checkIn(db, lane);
+  }
+}
+
+async function rollBack(lane: Lane): Promise<void> {
+  const timer = setTimeout(() => drop(lane), 1_000);
+  try {
+    await lane.sql.unsafe('ROLLBACK');
+  } catch {
+    drop(lane);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Runs `fn` so that its failure undoes only what it did. */
+export async function savepoint<T>(tx: Tx, fn: () => Promise<T>): Promise<T> {
+  await tx.unsafe('SAVEPOINT act');
+  try {
+    const result = await fn();
+    await tx.unsafe('RELEASE SAVEPOINT act');
+    return result;
+  } catch (error) {
+    await tx.unsafe('ROLLBACK TO SAVEPOINT act');
+    throw error;
+  }
+}
+
+async function checkOut(db: Database, deadlineMs: number): Promise<Lane> {
+  if (db.closed) throw unavailable('the vault is stopping');
+  const lane = db.idle.pop() ?? (db.busy.size < db.options.connections ? newLane(db) : undefined);
+  if (lane) {
+    db.busy.add(lane);
+    return lane;
+  }
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      db.waiting.splice(db.waiting.indexOf(waiter), 1);
+      reject(unavailable('all database connections are in use'));
+    }, deadlineMs / 2);
+    const waiter: Waiter = { resolve, reject, timer };
+    db.waiting.push(waiter);
+  });
+}
+
+function checkIn(db: Database, lane: Lane): void {
+  db.busy.delete(lane);
+  const next = db.waiting.shift();
+  if (next) {
+    clearTimeout(next.timer);
+    const taken = lane.dead ? newLane(db) : lane;
+    db.busy.add(taken);
+    next.resolve(taken);
+  } else if (!lane.dead && !db.closed) {
+    db.idle.push(lane);
+  }
+}
+
+/** Ends a lane's connection at once, hung or not. What is in flight on it fails. */
+function drop(lane: Lane): void {
+  lane.dead = true;
+  lane.socket?.destroy();
+  lane.sql.end({ timeout: 0 }).catch(() => undefined);
+}
+
+function newLane(db: Database): Lane {
+  const { target, setRole, deadlineMs, clockOffsetSeconds } = db.options;
+  const lane: Lane = { sql: undefined as never, socket: undefined, dead: false };
+  const base = laneOptions(lane, db, deadlineMs);
+  const connection = {
+    ...SESSION,
+    application_name: 'bulla',
+    statement_timeout: deadlineMs,
+    lock_timeout: Math.ceil(deadlineMs * 0.75),
+    idle_in_transaction_session_timeout: deadlineMs * 2,
+    'bulla.clock_offset_seconds': String(clockOffsetSeconds),
+    ...(setRole ? { role: 'bulla_app' } : {}),
+  };
+  const options = { ...base, connection } as unknown as postgres.Options<{ bigint: postgres.PostgresType<number> }>;
+  lane.sql = (typeof target === 'string' ? postgres(target, options) : postgres({ ...options, ...target })) as Lane['sql'];
+  return lane;
+}
+
+/** What every session of ours is set to; `synchronous_commit` makes an acknowledged commit a durable one. */
+const SESSION = {
+  search_path: 'bulla',
+  synchronous_commit: 'on',
+  TimeZone: 'UTC',
+  DateStyle: 'ISO',
+  bytea_output: 'hex',
+  'bulla.tenants': '',
+} as const;
+
+/** PostgreSQL's `2026-01-02 03:04:05.6+00` as `2026-01-02T03:04:05.600000Z`. */
+function toTimestamp(text: string): Timestamp {
+  const [date = '', time = ''] = text.split(' ');
+  const [seconds = '', fraction = ''] = time.replace(/\+00$/, '').split('.');
+  return `${date}T${seconds}.${fraction.padEnd(6, '0')}Z`;
+}
+
+/** How values cross: timestamps as text, bigint as number (all of ours stay below 2^53). */
+export const TYPES = {
+  bigint: { to: 20, from: [20], parse: (text: string) => Number(text), serialize: (value: number) => String(value) },
+  date: { to: 1184, from: [1082, 1114, 1184], parse: toTimestamp, serialize: (value: string) => value },
+};
+
+function laneOptions(lane: Lane, db: Database, deadlineMs: number) {
+  return {
+    max: 1,
+    idle_timeout: 0,
+    max_lifetime: null,
+    connect_timeout: Math.max(1, Math.ceil(deadlineMs / 2000)),
+    onnotice: () => undefined,
+    onclose: () => {
+      lane.dead = true;
+      const index = db.idle.indexOf(lane);
+      if (index >= 0) db.idle.splice(index, 1);
+    },
+    types: TYPES,
+    /** Called once per connection attempt: the second attempt of a lane is refused, see above. */
+    socket: ({ host, port, path }: { host: string[]; port: number[]; path?: string | false }) => {
+      if (lane.socket) throw new Error('this lane has had its connection');
+      const socket = path ? connectSocket(path) : connectSocket(port[0] ?? 5432, host[0] ?? 'localhost');
+      // postgres.js verifies a TLS certificate against this name.
+      Object.assign(socket, { host: host[0], port: port[0] });
+      socket.setNoDelay(true);
+      lane.socket = socket;
+      return socket;
+    },
+  };
+}
+
+// ---- errors -------------------------------------------------------------------------------------------------------
+
+/** The SQLSTATE of an error of the database, or undefined. */
+export function sqlState(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | undefined)?.code;
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
+}
+
+export function isUniqueViolation(error: unknown, constraint?: string): boolean {
+  return violates(error, '23505', constraint);
+}
+
+export function isForeignKeyViolation(error: unknown, constraint?: string): boolean {
+  return violates(error, '23503', constraint);
+}
+
+function violates(error: unknown, state: string, constraint: string | undefined): boolean {
+  if (sqlState(error) !== state) return false;
+  return constraint === undefined || (error as { constraint_name?: string }).constraint_name === constraint;
+}
+
+function unavailable(why: string, cause?: unknown): VaultError {
+  return new VaultError('unavailable', `The vault cannot serve this now: ${why}. Nothing was changed; try again.`, {
+    retryAfterSeconds: 1,
+    ...(cause === undefined ? {} : { cause: sanitise(cause) }),
+  });
+}
+
+/** SQLSTATE classes that mean the database, not the statement: connection, resources, operator, system, timeouts. */
+const OUTAGE = /^(08|53|57|58|55P03|XX)/;
+
+function translate(error: unknown): unknown {
+  const state = sqlState(error);
+  if (state === undefined) {
+    const code = (error as { code?: unknown } | undefined)?.code;
+    const lost = typeof code === 'string' && /^(E[A-Z]+|CONNECT\w+|CONNECTION_\w+)$/.test(code);
+    return lost ? unavailable('the database cannot be reached', error) : error;
+  }
+  if (OUTAGE.test(state)) return unavailable(`the database answered ${state}`, error);
+  return sanitise(error);
+}
+
+/** An error that says which statement failed and how, and holds nothing of what was in it. */
+function sanitise(error: unknown): Error {
+  const state = sqlState(error);
+  const source = error as Record<string, unknown> | undefined;
+  if (state === undefined && !(source && 'code' in source)) {
+    return error instanceof Error ? error : new Error('unknown error');
+  }
+  const clean = new Error(`database error ${String(source?.code)}`);
+  const kept = ['code', 'constraint_name', 'table_name', 'routine', 'severity'] as const;
+  for (const field of kept) {
+    if (typeof source?.[field] === 'string') Object.assign(clean, { [field]: source[field] });
+  }
+  return clean;
+}
