@@ -1,0 +1,106 @@
+/**
+ * Every act that a policy can allow or deny, as one table.
+ *
+ * An action is `family.verb`; the family is what `family.*` in a policy stands for. `noun` is the kind of resource that
+ * the action is asked about: `secret.read` is asked about `secret:<path>`, `root-key.rotate` about `key:root`. The set
+ * is closed: a policy that names anything else is refused, so a misspelt deny can never be stored and do nothing.
+ * Names are on the wire, in stored policies and in audit entries; they are never renamed.
+ */
+
+export type ActionFacts = {
+  /** The kind of resource it is asked about: the part before the colon. */
+  readonly noun: string;
+  /** One sentence for people. */
+  readonly about: string;
+  /** Only meaningful in the `system` tenant; the gate refuses it anywhere else. */
+  readonly system?: true;
+  /** Hands out a stored or issued secret, so key-admin and auditor never hold it. */
+  readonly reveals?: true;
+};
+
+export const ACTIONS = {
+  // secret:<path>
+  'secret.read': { noun: 'secret', about: 'Read the value of a secret.', reveals: true },
+  'secret.list': { noun: 'secret', about: 'See the names of secrets in a listing.' },
+  'secret.write': { noun: 'secret', about: 'Write a new version of a secret, or move one here.' },
+  'secret.delete': { noun: 'secret', about: 'Delete versions of a secret so that they can be undeleted.' },
+  'secret.undelete': { noun: 'secret', about: 'Bring deleted versions of a secret back.' },
+  'secret.destroy': { noun: 'secret', about: 'Destroy the ciphertext of versions for good.' },
+  'secret.history': { noun: 'secret', about: 'List the versions of a secret without their values.' },
+  'secret.metadata-read': { noun: 'secret', about: 'Read the metadata and settings of a secret.' },
+  'secret.metadata-write': { noun: 'secret', about: 'Change the metadata and settings of a secret.' },
+  // user:<name>
+  'user.list': { noun: 'user', about: 'List users.' },
+  'user.read': { noun: 'user', about: 'Read a user, without the password.' },
+  'user.write': { noun: 'user', about: 'Create a user, or change its policies, state or password.' },
+  'user.delete': { noun: 'user', about: 'Delete a user and end its tokens.' },
+  'user.unlock': { noun: 'user', about: 'Clear the failed logins of a user.' },
+  // policy:<name>
+  'policy.list': { noun: 'policy', about: 'List policies.' },
+  'policy.read': { noun: 'policy', about: 'Read a policy.' },
+  'policy.write': { noun: 'policy', about: 'Create or change a policy.' },
+  'policy.delete': { noun: 'policy', about: 'Delete a policy.' },
+  // token:<accessor>
+  'token.create': { noun: 'token', about: 'Create a token that is no stronger than its maker.' },
+  'token.read': { noun: 'token', about: 'Read what a token is, by its accessor.' },
+  'token.revoke': { noun: 'token', about: 'End a token, by its accessor.' },
+  // key:data
+  'key.list': { noun: 'key', about: 'List the versions of the data key, never their bytes.' },
+  'key.rotate': { noun: 'key', about: 'Make a new data key version and re-encrypt under it.' },
+  'key.destroy': { noun: 'key', about: 'Destroy a data key version that nothing depends on.' },
+  // audit:log
+  'audit.read': { noun: 'audit', about: 'Read, export and prove the audit log.' },
+  'audit.sign': { noun: 'audit', about: 'Have a checkpoint of the audit log signed.' },
+  // job:<id>
+  'job.list': { noun: 'job', about: 'List background jobs.' },
+  'job.read': { noun: 'job', about: 'Read the progress of a background job.' },
+  'job.cancel': { noun: 'job', about: 'Cancel a background job.' },
+  // lease:<path>
+  'lease.create': { noun: 'lease', about: 'Take a lease: a credential or access to one secret.', reveals: true },
+  'lease.list': { noun: 'lease', about: 'List leases.' },
+  'lease.read': { noun: 'lease', about: 'Read a lease, without its credential.' },
+  'lease.renew': { noun: 'lease', about: 'Renew a lease.' },
+  'lease.revoke': { noun: 'lease', about: 'End a lease and its credential.' },
+  // backend:<name>, role:<name>
+  'backend.read': { noun: 'backend', about: 'Read a backend, without its credentials.' },
+  'backend.write': { noun: 'backend', about: 'Create or change a backend.' },
+  'backend.delete': { noun: 'backend', about: 'Delete a backend.' },
+  'role.read': { noun: 'role', about: 'Read a role.' },
+  'role.write': { noun: 'role', about: 'Create or change a role.' },
+  'role.delete': { noun: 'role', about: 'Delete a role.' },
+  // tenant:<name>
+  'tenant.list': { noun: 'tenant', about: 'List tenants.', system: true },
+  'tenant.create': { noun: 'tenant', about: 'Create a tenant.', system: true },
+  'tenant.read': { noun: 'tenant', about: 'Read a tenant, without anything that it holds.', system: true },
+  'tenant.update': { noun: 'tenant', about: 'Change, suspend or resume a tenant.', system: true },
+  'tenant.delete': { noun: 'tenant', about: 'Delete a tenant, its data keys first.', system: true },
+  // key:root
+  'root-key.list': { noun: 'key', about: 'List the versions of the root key, never their bytes.', system: true },
+  'root-key.rotate': { noun: 'key', about: 'Make a new root key and wrap every key under it.', system: true },
+  // seal:vault
+  'seal.read': { noun: 'seal', about: 'Read the state of the seal.', system: true },
+  'seal.seal': { noun: 'seal', about: 'Seal the vault.', system: true },
+  'seal.migrate': { noun: 'seal', about: 'Move the root key to another seal.', system: true },
+} as const satisfies Readonly<Record<string, ActionFacts>>;
+
+export type Action = keyof typeof ACTIONS;
+
+/** The kinds of resource: what stands before the colon in a resource. */
+export type Noun = (typeof ACTIONS)[Action]['noun'];
+
+/**
+ * What people and machines do to their own login. No policy decides these (whoever holds a token may end it); they are
+ * names in audit entries only, and `auth.*` in a policy is refused.
+ */
+export const AUTH_ACTIONS = ['auth.login', 'auth.self', 'auth.renew', 'auth.logout', 'auth.password'] as const;
+
+export type AuthAction = (typeof AUTH_ACTIONS)[number];
+
+export const ACTION_NAMES = Object.keys(ACTIONS) as readonly Action[];
+
+export const NOUNS: ReadonlySet<string> = new Set<Noun>(ACTION_NAMES.map((name) => ACTIONS[name].noun));
+
+/** The part before the dot, `secret` of `secret.read`: what `secret.*` in a policy stands for. */
+export function familyOf(action: Action): string {
+  return action.slice(0, action.indexOf('.'));
+}
