@@ -1,0 +1,90 @@
+/**
+ * API tokens and ids.
+ *
+ *     bulla_<tenant id>_<token id>.<secret><checksum>
+ *
+ *     tenant id   `system`, or 16 characters of base32 in lower case [a-z2-7]
+ *     token id    16 characters of the same
+ *     secret      32 random bytes, base64url without padding: 43 characters
+ *     checksum    the first 6 characters of base64url(SHA-256(everything before it))
+ *
+ * The tenant id says in which tenant to look, the token id finds the row, and the row holds only SHA-256(secret): 256
+ * random bits need no slow hash. The prefix and the checksum let a scanner know a leaked token from a lookalike and let
+ * the server turn nonsense away without a query; they protect nothing. One token has one spelling.
+ * This file must never put a token or its secret into an error.
+ */
+import { hash, randomFillSync, timingSafeEqual } from 'node:crypto';
+import { assert } from '../errors.ts';
+
+const SECRET_BYTES = 32;
+const ID_CHARACTERS = 16;
+const CHECKSUM_CHARACTERS = 6;
+const ALPHABET = 'abcdefghijklmnopqrstuvwxyz234567';
+
+/** The last of 43 characters carries four bits, so its two lowest are zero in the one canonical spelling. */
+const FORM = /^bulla_(system|[a-z2-7]{16})_([a-z2-7]{16})\.([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])[A-Za-z0-9_-]{6}$/;
+const LENGTH_MAX = 'bulla__.'.length + 2 * ID_CHARACTERS + 43 + CHECKSUM_CHARACTERS;
+const TENANT_ID = /^(?:system|[a-z2-7]{16})$/;
+
+export type MintedToken = {
+  /** Shown to its owner once and never stored. */
+  readonly token: string;
+  readonly tokenId: string;
+  readonly secretHash: Uint8Array;
+};
+
+export type ParsedToken = { readonly tenantId: string; readonly tokenId: string; readonly secretHash: Uint8Array };
+
+export function mintToken(tenantId: string): MintedToken {
+  assert(TENANT_ID.test(tenantId), 'a tenant id is `system` or 16 characters of base32');
+  const tokenId = randomId();
+  const secret = randomBytes(SECRET_BYTES);
+  const secretHash = sha256(secret);
+  const body = `bulla_${tenantId}_${tokenId}.${secret.toString('base64url')}`;
+  secret.fill(0);
+  return { token: body + checksum(body), tokenId, secretHash };
+}
+
+/** What to look up and what to compare with it, or undefined when the text is not a token; never throws. */
+export function parseToken(text: string): ParsedToken | undefined {
+  if (text.length > LENGTH_MAX) return undefined;
+  const match = FORM.exec(text);
+  if (match === null) return undefined;
+  const [, tenantId, tokenId, secretText] = match;
+  const body = text.slice(0, -CHECKSUM_CHARACTERS);
+  if (checksum(body) !== text.slice(-CHECKSUM_CHARACTERS)) return undefined;
+  const secret = Buffer.from(secretText!, 'base64url');
+  const secretHash = sha256(secret);
+  secret.fill(0);
+  return { tenantId: tenantId!, tokenId: tokenId!, secretHash };
+}
+
+/** In constant time for hashes of one length. */
+export function equalHash(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
+/** 80 random bits as 16 characters of lower-case base32. 32 divides 256, so no character is likelier than another. */
+export function randomId(): string {
+  let id = '';
+  for (const byte of randomBytes(ID_CHARACTERS)) id += ALPHABET[byte % ALPHABET.length];
+  return id;
+}
+
+function checksum(body: string): string {
+  return hash('sha256', body, 'buffer').toString('base64url').slice(0, CHECKSUM_CHARACTERS);
+}
+
+function sha256(bytes: Uint8Array): Uint8Array {
+  return hash('sha256', bytes, 'buffer');
+}
+
+function randomBytes(length: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  randomFillSync(bytes);
+  assert(
+    bytes.some((byte) => byte !== 0),
+    'the random number generator gives random bytes',
+  );
+  return bytes;
+}
