@@ -1,0 +1,113 @@
+/**
+ * An audit entry and its one written form.
+ *
+ * The line is canonical JSON (RFC 8785): one object, members sorted, no blanks, integers and strings only, UTF-8. Its
+ * leaf hash is SHA-256(0x00 ‖ line). The format is final; docs/audit.md is its specification:
+ *
+ *     {"action":…,"actor":{…},"code":…,"details":{…},"lease":…,"outcome":…,"protocol":…,"request":…,
+ *      "resource":…,"salt":…,"seq":…,"source":…,"time":…,"v":1,"version":…}
+ *
+ * code, details, lease, resource and version are absent when there is nothing to say. The salt is 16 random bytes in
+ * base64url, so that the hash of a removed line cannot be guessed. Details name things and count them; no value of a
+ * secret of any JSON type ever enters an entry.
+ */
+import { LIMITS } from '../config.ts';
+import { assert } from '../errors.ts';
+
+export type Outcome = 'ok' | 'denied' | 'error';
+
+/** Who acted. `vault` is the server itself; `anonymous` is somebody who has not shown who they are. */
+export type Actor = {
+  readonly kind: 'user' | 'vault' | 'anonymous';
+  readonly id?: string;
+  readonly name?: string;
+  readonly method?: string;
+  /** Of the token that was used: names it, never opens anything. */
+  readonly accessor?: string;
+};
+
+/** What the request was, as far as every one of its entries says it. */
+export type Origin = {
+  readonly requestId: string;
+  /** The client's address as the listener saw it, or empty for the vault itself. */
+  readonly source: string;
+  readonly protocol: string;
+};
+
+export type Details = Readonly<Record<string, string | number | boolean>>;
+
+export type Entry = {
+  readonly origin: Origin;
+  readonly actor: Actor;
+  readonly action: string;
+  readonly resource?: string;
+  readonly version?: number;
+  readonly outcome: Outcome;
+  readonly code?: string;
+  readonly lease?: string;
+  readonly details?: Details;
+};
+
+export const ENTRY_FORMAT = 1;
+export const SALT_CHARS = 22;
+
+/**
+ * What must not stand in a line that people read in a terminal or a table: control characters, line and paragraph
+ * separators, bidirectional marks and overrides, zero-width and lone surrogates.
+ */
+const UNSAFE = /[\p{Cc}\p{Zl}\p{Zp}\p{Cs}\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/gu;
+const PLAIN = /^[\x20-\x7e]*$/;
+
+/** Text from outside, made safe to show and bounded. Identifiers that we checked ourselves do not need it. */
+export function cleanText(text: string): string {
+  if (text.length <= LIMITS.auditTextCharsMax && PLAIN.test(text)) return text;
+  return Array.from(text.slice(0, LIMITS.auditTextCharsMax * 2))
+    .slice(0, LIMITS.auditTextCharsMax)
+    .join('')
+    .replace(UNSAFE, '\ufffd');
+}
+
+const quote = (text: string) => JSON.stringify(text);
+const quoteClean = (text: string) => JSON.stringify(cleanText(text));
+
+/** The actor's member, which every entry of a request repeats: written once. */
+const actorTexts = new WeakMap<Actor, string>();
+
+function actorText(actor: Actor): string {
+  let text = actorTexts.get(actor);
+  if (text === undefined) {
+    const accessor = actor.accessor === undefined ? '' : `"accessor":${quote(actor.accessor)},`;
+    const id = actor.id === undefined ? '' : `"id":${quote(actor.id)},`;
+    const method = actor.method === undefined ? '' : `,"method":${quoteClean(actor.method)}`;
+    const name = actor.name === undefined ? '' : `,"name":${quoteClean(actor.name)}`;
+    text = `{${accessor}${id}"kind":${quote(actor.kind)}${method}${name}}`;
+    actorTexts.set(actor, text);
+  }
+  return text;
+}
+
+function detailsText(details: Details): string {
+  const keys = Object.keys(details).sort();
+  assert(keys.length <= LIMITS.auditDetailsMax, 'an audit entry has few details');
+  const members = keys.map((key) => {
+    const value = details[key];
+    if (typeof value === 'string') return `${quote(key)}:${quoteClean(value)}`;
+    assert(typeof value === 'boolean' || Number.isSafeInteger(value), 'details are strings, booleans and integers');
+    return `${quote(key)}:${value}`;
+  });
+  return `{${members.join(',')}}`;
+}
+
+/** The canonical line, without a line feed. `resource` holds names that were checked by their own rules. */
+export function entryLine(entry: Entry, seq: number, time: string, salt: string): string {
+  const { origin } = entry;
+  let line = `{"action":${quote(entry.action)},"actor":${actorText(entry.actor)}`;
+  if (entry.code !== undefined) line += `,"code":${quote(entry.code)}`;
+  if (entry.details !== undefined) line += `,"details":${detailsText(entry.details)}`;
+  if (entry.lease !== undefined) line += `,"lease":${quote(entry.lease)}`;
+  line += `,"outcome":"${entry.outcome}","protocol":${quote(origin.protocol)},"request":${quote(origin.requestId)}`;
+  if (entry.resource !== undefined) line += `,"resource":${quote(entry.resource)}`;
+  line += `,"salt":"${salt}","seq":${seq},"source":${quoteClean(origin.source)},"time":"${time}","v":${ENTRY_FORMAT}`;
+  if (entry.version !== undefined) line += `,"version":${entry.version}`;
+  return `${line}}`;
+}

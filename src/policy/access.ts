@@ -1,0 +1,179 @@
+/**
+ * Who is asking, and under which policies: the joined read that every decision starts from.
+ *
+ * One statement reads token, user, tenant and the log head's acl_revision, so that the decision and the revision under
+ * which it was made belong together. This folder reads tables that auth/ and tenant/ own; it never writes them. Nothing
+ * read here is cached but compiled policies, whose (policy_id, revision) never changes its document.
+ */
+import type { Actor, Origin } from '../audit/entry.ts';
+import { equalHash, type ParsedToken } from '../crypto/token.ts';
+import { SYSTEM, type TenantId, type Tx } from '../db/database.ts';
+import { VaultError } from '../errors.ts';
+import type { Vault } from '../vault.ts';
+import { ACTIONS, type Action, type AuthAction } from './action.ts';
+import { decide } from './decide.ts';
+import { type CompiledPolicy, compilePolicy } from './policy.ts';
+
+/** A request as a verb sees it: where it came from, and the token that came with it, not yet believed. */
+export type Call = Origin & { readonly token: ParsedToken | undefined };
+
+/** What a caller wants. `resource` is `noun:name`, canonical. */
+export type Ask = { readonly action: Action | AuthAction; readonly resource: string };
+
+/** The columns of the joined read that say who is asking; see read.ts for the batched form. */
+export type AccessRow = {
+  readonly secretHash: Uint8Array | null;
+  readonly live: boolean | null;
+  readonly method: string;
+  readonly userId: string;
+  readonly userName: string;
+  readonly disabled: boolean;
+  readonly mustChange: boolean;
+  readonly tenantState: string;
+  readonly aclRevision: number;
+  /** `policy_id.revision` of each policy that the user holds. */
+  readonly policyIds: readonly string[];
+};
+
+/** Somebody who has shown a token that was issued to them. It may still be expired or its user disabled. */
+export type Access = {
+  readonly tenant: TenantId;
+  readonly actor: Actor;
+  readonly tokenId: string;
+  readonly userId: string;
+  readonly policies: readonly CompiledPolicy[];
+  readonly aclRevision: number;
+  readonly row: AccessRow;
+};
+
+/** The token's row, or undefined where no such token was issued. */
+export async function readAccess(tx: Tx, token: ParsedToken): Promise<AccessRow | undefined> {
+  const [row] = await tx<AccessRow[]>`
+    SELECT k.secret_hash AS "secretHash", k.expires_at > bulla.now() AS live, k.method,
+           u.user_id AS "userId", u.name AS "userName", u.disabled, u.must_change_password AS "mustChange",
+           t.state AS "tenantState", h.acl_revision AS "aclRevision",
+           ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
+                 WHERE p.tenant_id = k.tenant_id AND p.name = ANY (u.policies) ORDER BY p.name) AS "policyIds"
+    FROM tokens k JOIN users u USING (tenant_id, user_id) JOIN tenants t USING (tenant_id)
+         JOIN audit_heads h USING (tenant_id)
+    WHERE k.tenant_id = ${token.tenantId} AND k.token_id = ${token.tokenId}`;
+  return row;
+}
+
+/** Whether the row is the token's that was shown: its secret's hash, compared in constant time. */
+export function proves(row: AccessRow, token: ParsedToken): boolean {
+  return row.secretHash !== null && equalHash(row.secretHash, token.secretHash);
+}
+
+/** Turns a proven row into an Access. Policies that are not compiled yet are read in the same transaction. */
+export async function resolve(vault: Vault, tx: Tx, token: ParsedToken, row: AccessRow): Promise<Access> {
+  const tenant = token.tenantId as TenantId;
+  return accessOf(tenant, token, row, await policiesOf(vault, tx, tenant, row.policyIds));
+}
+
+export function accessOf(tenant: TenantId, token: ParsedToken, row: AccessRow, policies: CompiledPolicy[]): Access {
+  return {
+    tenant,
+    actor: { kind: 'user', id: row.userId, name: row.userName, method: row.method, accessor: token.tokenId },
+    tokenId: token.tokenId,
+    userId: row.userId,
+    policies,
+    aclRevision: row.aclRevision,
+    row,
+  };
+}
+
+/** Why the holder of a proven token may not do this, or undefined when they may. */
+export function refusal(access: Access, asks: readonly Ask[], source: string): VaultError | undefined {
+  const { row } = access;
+  if (!row.live || row.disabled) return unauthenticated();
+  if (row.tenantState === 'suspended') {
+    return new VaultError('tenant_suspended', 'This tenant is suspended: ask the operators of the vault to resume it.');
+  }
+  if (row.tenantState !== 'active') return unauthenticated();
+  for (const { action, resource } of asks) {
+    if (row.mustChange && !OPEN_TO_ONE_TIME_PASSWORDS.has(action)) {
+      return new VaultError('password_change_required', 'This password was given once: change it with POST /auth/password.');
+    }
+    if (!allows(access, { action, resource }, source)) {
+      return new VaultError('forbidden', `No policy allows ${action} on ${resource}, or one denies it: ask an administrator of the tenant.`);
+    }
+  }
+  return undefined;
+}
+
+/** What somebody with a one-time password may do before changing it. */
+const OPEN_TO_ONE_TIME_PASSWORDS: ReadonlySet<string> = new Set(['auth.self', 'auth.password', 'auth.logout']);
+
+export function allows(access: Access, { action, resource }: Ask, source: string): boolean {
+  if (!isDecided(action)) return true;
+  if ('system' in ACTIONS[action] && access.tenant !== SYSTEM) return false;
+  return decide(access.policies, { action, resource, source }).allowed;
+}
+
+const isDecided = (action: Action | AuthAction): action is Action => Object.hasOwn(ACTIONS, action);
+
+export function unauthenticated(): VaultError {
+  return new VaultError('unauthenticated', 'The token is missing, not valid or has ended: log in and send it as "Authorization: Bearer <token>".');
+}
+
+// ---- compiled policies --------------------------------------------------------------------------------------------
+
+const COMPILED_MAX = 10_000;
+const compiled = new WeakMap<Vault, Map<string, CompiledPolicy>>();
+
+function cacheOf(vault: Vault): Map<string, CompiledPolicy> {
+  let cache = compiled.get(vault);
+  if (!cache) compiled.set(vault, (cache = new Map()));
+  return cache;
+}
+
+const cacheKey = (tenant: TenantId, id: string) => `${tenant}/${id}`;
+
+/** The compiled policies when all are in memory. */
+export function cachedPolicies(vault: Vault, tenant: TenantId, ids: readonly string[]): CompiledPolicy[] | undefined {
+  const cache = cacheOf(vault);
+  const found: CompiledPolicy[] = [];
+  for (const id of ids) {
+    const policy = cache.get(cacheKey(tenant, id));
+    if (!policy) return undefined;
+    found.push(policy);
+  }
+  return found;
+}
+
+/**
+ * The compiled policies, read where they are not in memory. A policy that changed after its id was read is missing
+ * here; the acl_revision has then moved too, and the act is decided again before anything is recorded. A document that
+ * does not compile denies everything: a missing deny must never widen what is allowed.
+ */
+export async function policiesOf(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  ids: readonly string[],
+): Promise<CompiledPolicy[]> {
+  const cached = cachedPolicies(vault, tenant, ids);
+  if (cached) return cached;
+  const rows = await tx<{ id: string; document: string }[]>`
+    SELECT policy_id || '.' || revision AS id, document FROM policies
+    WHERE tenant_id = ${tenant} AND policy_id || '.' || revision = ANY (${ids as string[]}) ORDER BY name`;
+  const cache = cacheOf(vault);
+  if (cache.size + rows.length > COMPILED_MAX) cache.clear();
+  const policies = rows.map(({ id, document }) => {
+    const policy = compileStored(document);
+    cache.set(cacheKey(tenant, id), policy);
+    return policy;
+  });
+  return policies.length === ids.length ? policies : [DENY_ALL];
+}
+
+const DENY_ALL = compilePolicy({ rules: [{ effect: 'deny', actions: ['*'], resources: ['**'] }] });
+
+function compileStored(document: string): CompiledPolicy {
+  try {
+    return compilePolicy(JSON.parse(document));
+  } catch {
+    return DENY_ALL;
+  }
+}

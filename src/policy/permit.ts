@@ -1,0 +1,223 @@
+/**
+ * The gate: one function decides and records, and is the only way to anything.
+ *
+ * `permit` authenticates the token, decides, runs the act and appends its audit entries in one transaction. If the
+ * entry cannot be written, the act does not happen. A denial commits its own entry; an act that fails is undone and an
+ * `error` entry says so. What an act returns leaves only after the commit.
+ *
+ * A Permit is a value that only this file makes: no Permit, no row. Plain reads go through read.ts, the same gate in
+ * batches. `withoutToken` is for the few acts that come before any token or from the vault itself; it records too.
+ */
+import { AccessMoved, type Appendix, append } from '../audit/append.ts';
+import type { Actor, Details, Entry } from '../audit/entry.ts';
+import { type TenantId, type Tx, transaction } from '../db/database.ts';
+import { VaultError } from '../errors.ts';
+import type { Vault } from '../vault.ts';
+import { type Access, type Ask, allows, type Call, proves, readAccess, refusal, resolve, unauthenticated } from './access.ts';
+
+declare const permitBrand: unique symbol;
+/** Leave to do what was asked, inside the transaction that records it. */
+export type Permit = {
+  readonly [permitBrand]: true;
+  readonly tenant: TenantId;
+  readonly actor: Actor;
+  readonly tokenId: string;
+  readonly userId: string;
+  /** Whether the holder might also do this: for filtering lists. It records nothing. */
+  readonly allows: (ask: Ask) => boolean;
+};
+
+/** What an entry says beside the ask. */
+export type Note = {
+  readonly action?: string;
+  readonly resource?: string;
+  readonly version?: number;
+  readonly details?: Details;
+};
+
+/** What an act did. One entry per note; one entry that says the ask when there is none. */
+export type Act<T> = {
+  readonly value: T;
+  readonly notes?: readonly Note[];
+  /** The act takes access away: every grant decided before it is decided again. */
+  readonly revokes?: boolean;
+  /** Entries in the logs of other tenants that the act touched. Their ids must be among `tenants`. */
+  readonly elsewhere?: readonly { readonly tenant: TenantId; readonly note: Note; readonly revokes?: boolean }[];
+};
+
+export type PermitOptions = {
+  /** Other tenants that the act touches. Operators only. */
+  readonly tenants?: readonly TenantId[];
+  readonly deadlineMs?: number;
+};
+
+const DECISIONS_MAX = 5;
+
+/**
+ * Runs `act` if the caller may do all of `asks`; the first ask names the entry. Throws `unauthenticated`, `forbidden`,
+ * `tenant_suspended`, `password_change_required`, whatever `act` throws, `unavailable` or `outcome_unknown`.
+ * `act` may be run again and must not await anything but the transaction.
+ */
+export async function permit<T>(
+  vault: Vault,
+  call: Call,
+  asks: Ask | readonly Ask[],
+  act: (tx: Tx, permit: Permit) => Promise<Act<T>>,
+  options: PermitOptions = {},
+): Promise<T> {
+  const wanted = asArray(asks);
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await decideAndAct(vault, call, wanted, act, options);
+    } catch (error) {
+      if (error instanceof AccessMoved && attempt < DECISIONS_MAX) continue;
+      if (error instanceof AccessMoved) throw moving();
+      if (error instanceof Failed) throw await recordFailure(vault, call, wanted, error);
+      throw error;
+    }
+  }
+}
+
+/** An act that failed for a reason of the caller's: undone, and to be recorded. */
+class Failed extends Error {
+  readonly reason: VaultError;
+  constructor(reason: VaultError) {
+    super('the act failed');
+    this.reason = reason;
+  }
+}
+
+async function decideAndAct<T>(
+  vault: Vault,
+  call: Call,
+  asks: readonly Ask[],
+  act: (tx: Tx, permit: Permit) => Promise<Act<T>>,
+  options: PermitOptions,
+): Promise<T> {
+  const { token } = call;
+  if (!token) throw unauthenticated();
+  const tenant = token.tenantId as TenantId;
+  const outcome = await transaction(
+    vault.db,
+    [tenant, ...(options.tenants ?? [])],
+    async (tx) => {
+      const row = await readAccess(tx, token);
+      if (!row || !proves(row, token)) throw unauthenticated();
+      const access = await resolve(vault, tx, token, row);
+      const refused = refusal(access, asks, call.source);
+      if (refused) {
+        await append(tx, [denial(access, call, asks, refused)]);
+        return { refused };
+      }
+      const done = await runAct(tx, permitOf(access, call), act);
+      await append(tx, appendices(access, call, asks, done));
+      return { value: done.value };
+    },
+    options,
+  );
+  if ('refused' in outcome) throw outcome.refused;
+  return outcome.value;
+}
+
+async function runAct<T>(tx: Tx, permit: Permit, act: (tx: Tx, permit: Permit) => Promise<Act<T>>): Promise<Act<T>> {
+  try {
+    return await act(tx, permit);
+  } catch (error) {
+    throw error instanceof VaultError && error.code !== 'unavailable' ? new Failed(error) : error;
+  }
+}
+
+function permitOf(access: Access, call: Call): Permit {
+  const { tenant, actor, tokenId, userId } = access;
+  return { tenant, actor, tokenId, userId, allows: (ask: Ask) => allows(access, ask, call.source) } as Permit;
+}
+
+function denial(access: Access, call: Call, asks: readonly Ask[], refused: VaultError): Appendix {
+  const missing = refused.code === 'forbidden' ? asks.filter((ask) => !allows(access, ask, call.source)) : asks;
+  const entries = missing.map((ask) => entryOf(access.actor, call, ask, {}, { outcome: 'denied', code: refused.code }));
+  return { tenant: access.tenant, entries };
+}
+
+function appendices<T>(access: Access, call: Call, asks: readonly Ask[], done: Act<T>): Appendix[] {
+  const ask = asks[0]!;
+  const notes = done.notes ?? [{}];
+  const entries = notes.map((note) => entryOf(access.actor, call, ask, note, { outcome: 'ok' }));
+  const own: Appendix = { tenant: access.tenant, entries, decidedAt: access.aclRevision, revokes: done.revokes ?? false };
+  const others = (done.elsewhere ?? []).map(({ tenant, note, revokes }) => ({
+    tenant,
+    entries: [entryOf(access.actor, call, ask, note, { outcome: 'ok' })],
+    revokes: revokes ?? false,
+  }));
+  return [own, ...others];
+}
+
+function entryOf(actor: Actor, call: Call, ask: Ask, note: Note, end: Pick<Entry, 'outcome' | 'code'>): Entry {
+  const { requestId, source, protocol } = call;
+  return { origin: { requestId, source, protocol }, actor, action: ask.action, resource: ask.resource, ...note, ...end };
+}
+
+/** Records that a permitted act failed. When even that cannot be written, the caller hears of that instead. */
+async function recordFailure(vault: Vault, call: Call, asks: readonly Ask[], { reason }: Failed): Promise<VaultError> {
+  const token = call.token!;
+  const tenant = token.tenantId as TenantId;
+  await transaction(vault.db, [tenant], async (tx) => {
+    const row = await readAccess(tx, token);
+    if (!row || !proves(row, token)) return;
+    const { actor } = await resolve(vault, tx, token, row);
+    const entry = entryOf(actor, call, asks[0]!, {}, { outcome: 'error', code: reason.code });
+    await append(tx, [{ tenant, entries: [entry] }]);
+  });
+  return reason;
+}
+
+/** One line of what an act without a token did. */
+export type Record = Note & { readonly tenant: TenantId; readonly actor: Actor; readonly action: string } & Pick<
+    Entry,
+    'outcome' | 'code'
+  > & { readonly revokes?: boolean };
+
+/**
+ * Runs an act that no token stands for, a login or a deed of the vault itself, and records what it says it did in the
+ * same transaction. The caller decides; nothing but auth/ and the vault's own life uses this.
+ */
+export async function withoutToken<T>(
+  vault: Vault,
+  call: Omit<Call, 'token'>,
+  tenants: readonly TenantId[],
+  act: (tx: Tx) => Promise<{ value: T; records: readonly Record[] }>,
+  options: { deadlineMs?: number } = {},
+): Promise<T> {
+  return transaction(
+    vault.db,
+    tenants,
+    async (tx) => {
+      const { value, records } = await act(tx);
+      const logs = [...new Set(records.map((record) => record.tenant))].sort();
+      if (logs.length > 0) {
+        await append(
+          tx,
+          logs.map((tenant) => {
+            const own = records.filter((record) => record.tenant === tenant);
+            return { tenant, entries: own.map((record) => recordEntry(call, record)), revokes: own.some((r) => r.revokes) };
+          }),
+        );
+      }
+      return value;
+    },
+    options,
+  );
+}
+
+function recordEntry(call: Omit<Call, 'token'>, record: Record): Entry {
+  const { tenant: _tenant, revokes: _revokes, ...said } = record;
+  const { requestId, source, protocol } = call;
+  return { origin: { requestId, source, protocol }, ...said };
+}
+
+function moving(): VaultError {
+  return new VaultError('unavailable', 'Access rights change faster than this could be decided; try again.', {
+    retryAfterSeconds: 1,
+  });
+}
+
+const asArray = (asks: Ask | readonly Ask[]): readonly Ask[] => (Array.isArray(asks) ? asks : [asks as Ask]);

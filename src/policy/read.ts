@@ -1,0 +1,281 @@
+/**
+ * The hot path: reads of one secret, through the same gate in batches.
+ *
+ * All reads that arrive while the previous batch commits form the next one. One statement joins token, user, policies,
+ * secret and version for the whole batch; decisions and decryption happen in memory; one append per tenant and one
+ * commit make every entry durable; only then do the answers go out. So an answer never waits for an fsync of its own,
+ * and never leaves before its entry is durable. Nothing here is cached but what never changes.
+ *
+ * A tenant whose log head is busy is left to a round of its own, so that no tenant delays another. A member that fails
+ * (its envelope does not open) has its own `error` entry. When the round fails as a whole, its members are read again
+ * one tenant at a time, and then one by one, so that one bad member costs nobody else the answer.
+ */
+import { type Appendix, lockHeads, write } from '../audit/append.ts';
+import type { Entry } from '../audit/entry.ts';
+import { LIMITS } from '../config.ts';
+import { open } from '../crypto/envelope.ts';
+import type { ParsedToken } from '../crypto/token.ts';
+import { type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { VaultError } from '../errors.ts';
+import { dataKey } from '../tenant/keyring.ts';
+import type { Vault } from '../vault.ts';
+import { type Access, type AccessRow, accessOf, type Call, policiesOf, proves, refusal, unauthenticated } from './access.ts';
+
+/** One secret version, opened. `body` is the plaintext: JSON text, text, or bytes, as `kind` says. */
+export type OpenedVersion = {
+  readonly path: string;
+  readonly version: number;
+  readonly kind: 'data' | 'text' | 'bytes';
+  readonly contentType: string | null;
+  readonly body: Uint8Array;
+  readonly createdAt: Timestamp;
+  readonly expiresAt: Timestamp | null;
+  /** The custom metadata's JSON text, or undefined where there is none. */
+  readonly metadata: Uint8Array | undefined;
+};
+
+/** `version` 0 is the current one. */
+type Member = {
+  readonly call: Call;
+  readonly token: ParsedToken;
+  readonly path: string;
+  readonly version: number;
+  readonly resolve: (opened: OpenedVersion) => void;
+  readonly reject: (error: unknown) => void;
+};
+
+export type VersionRow = {
+  readonly secretId: string | null;
+  readonly currentVersion: number | null;
+  readonly version: number | null;
+  readonly keyVersion: number;
+  readonly kind: 'data' | 'text' | 'bytes';
+  readonly contentType: string | null;
+  readonly envelope: Uint8Array;
+  readonly createdAt: Timestamp;
+  readonly expiresAt: Timestamp | null;
+  readonly readable: boolean | null;
+  readonly metadataKeyVersion: number | null;
+  readonly metadataEnvelope: Uint8Array | null;
+};
+
+type BatchRow = AccessRow & VersionRow & { readonly member: number; readonly tooLarge: boolean };
+
+type Lane = { readonly queue: Member[]; running: number; turn: Promise<void> };
+const lanes = new WeakMap<Vault, Lane>();
+
+/** Two rounds overlap: one reads and decrypts while the other commits. */
+const ROUNDS_AT_ONCE = 2;
+/** Larger envelopes are read one by one, which bounds what a round holds in memory. */
+const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
+const ENVELOPE_BYTES_MAX = LIMITS.secretBytesMax + 1024;
+
+/**
+ * Reads a secret as the caller, durably audited. Throws `unauthenticated`, `forbidden`, `tenant_suspended`,
+ * `password_change_required`, `not_found`, `integrity`, `unavailable`, `busy`.
+ */
+export function readSecret(vault: Vault, call: Call, path: string, version: number): Promise<OpenedVersion> {
+  const { token } = call;
+  if (!token) return Promise.reject(unauthenticated());
+  let lane = lanes.get(vault);
+  if (!lane) lanes.set(vault, (lane = { queue: [], running: 0, turn: Promise.resolve() }));
+  if (lane.queue.length >= LIMITS.readQueueMax) {
+    return Promise.reject(new VaultError('busy', 'Too many reads are waiting; try again.', { retryAfterSeconds: 1 }));
+  }
+  const { queue } = lane;
+  const answer = new Promise<OpenedVersion>((resolve, reject) => {
+    queue.push({ call, token, path, version, resolve, reject });
+  });
+  if (lane.running < ROUNDS_AT_ONCE) void pump(vault, lane);
+  return answer;
+}
+
+async function pump(vault: Vault, lane: Lane): Promise<void> {
+  lane.running += 1;
+  // Let everything that has already arrived join.
+  await new Promise(setImmediate);
+  while (lane.queue.length > 0) {
+    const members = lane.queue.splice(0, LIMITS.readBatchMembersMax);
+    await runRound(vault, lane, members, 'shared');
+  }
+  lane.running -= 1;
+}
+
+/** `shared`: many tenants, none waited for. `alone`: one tenant, waited for. */
+type Mode = 'shared' | 'alone';
+
+async function runRound(vault: Vault, lane: Lane, members: readonly Member[], mode: Mode): Promise<void> {
+  try {
+    const settled = await round(vault, lane, members, mode);
+    const again: Member[] = [];
+    members.forEach((member, i) => {
+      const answer = settled[i];
+      if (answer === undefined) again.push(member);
+      else if (answer instanceof Error) member.reject(answer);
+      else member.resolve(answer);
+    });
+    // What was left out goes on by itself, without holding up the next round.
+    if (again.length > 0) void apart(vault, lane, again, members.length);
+  } catch (error) {
+    void recover(vault, lane, members, error);
+  }
+}
+
+/** What a round left out, in smaller rounds: by tenant, and where that was the round already, one by one. */
+async function apart(vault: Vault, lane: Lane, members: readonly Member[], outOf: number): Promise<void> {
+  const groups = new Map<string, Member[]>();
+  for (const member of members) {
+    const group = groups.get(member.token.tenantId);
+    if (group) group.push(member);
+    else groups.set(member.token.tenantId, [member]);
+  }
+  const parts = groups.size === 1 && members.length === outOf ? members.map((member) => [member]) : [...groups.values()];
+  for (const part of parts) await runRound(vault, lane, part, 'alone');
+}
+
+/** A failed round again in smaller parts. An outage is told to everybody at once: repeating would only prolong it. */
+async function recover(vault: Vault, lane: Lane, members: readonly Member[], error: unknown): Promise<void> {
+  if (error instanceof VaultError || members.length === 1) {
+    for (const member of members) member.reject(error);
+    return;
+  }
+  await apart(vault, lane, members, members.length);
+}
+
+/** What each member hears; undefined where it must go again. Everything said here is durable. */
+type Settled = OpenedVersion | VaultError | undefined;
+type Draft = { answer: OpenedVersion | VaultError; access: Access; entry: Entry };
+
+async function round(vault: Vault, lane: Lane, members: readonly Member[], mode: Mode): Promise<Settled[]> {
+  const tenants = [...new Set(members.map((member) => member.token.tenantId as TenantId))];
+  let release: (() => void) | undefined;
+  try {
+    return await transaction(vault.db, tenants, async (tx) => {
+      const rows = await readRows(tx, members);
+      const settled: Settled[] = new Array(members.length).fill(undefined);
+      const drafts: (Draft | undefined)[] = new Array(members.length).fill(undefined);
+      for (const row of rows) {
+        const member = members[row.member]!;
+        if (!proves(row, member.token)) settled[row.member] = unauthenticated();
+        else if (!row.tooLarge) drafts[row.member] = await draft(vault, tx, member, row);
+      }
+      // Our own rounds take the heads in turn, so that SKIP LOCKED skips only what others hold.
+      release?.();
+      if (mode === 'shared') release = await takeTurn(lane);
+      await record(tx, members, drafts, settled, mode === 'shared' ? 'skip' : 'wait');
+      return settled;
+    });
+  } finally {
+    release?.();
+  }
+}
+
+/** Waits for the rounds before to commit; the next one waits until the returned function is called. */
+async function takeTurn(lane: Lane): Promise<() => void> {
+  const before = lane.turn;
+  let release = () => {};
+  lane.turn = new Promise((resolve) => {
+    release = resolve;
+  });
+  await before;
+  return release;
+}
+
+async function draft(vault: Vault, tx: Tx, member: Member, row: BatchRow): Promise<Draft> {
+  const tenant = member.token.tenantId as TenantId;
+  const policies = await policiesOf(vault, tx, tenant, row.policyIds);
+  const access = accessOf(tenant, member.token, row, policies);
+  const resource = `secret:${member.path}`;
+  const refused = refusal(access, [{ action: 'secret.read', resource }], member.call.source);
+  if (refused) return { access, answer: refused, entry: entryOf(member, access, resource, 'denied', refused.code) };
+  try {
+    const opened = await openVersion(vault, tx, tenant, member.path, row);
+    return { access, answer: opened, entry: { ...entryOf(member, access, resource, 'ok'), version: opened.version } };
+  } catch (error) {
+    if (!(error instanceof VaultError)) throw error;
+    return { access, answer: error, entry: entryOf(member, access, resource, 'error', error.code) };
+  }
+}
+
+function entryOf(member: Member, access: Access, resource: string, outcome: Entry['outcome'], code?: string): Entry {
+  const { requestId, source, protocol } = member.call;
+  const origin = { requestId, source, protocol };
+  return { origin, actor: access.actor, action: 'secret.read', resource, outcome, ...(code === undefined ? {} : { code }) };
+}
+
+/** Appends what was drafted under the heads that could be locked and have not moved; the rest stays unsettled. */
+async function record(
+  tx: Tx,
+  members: readonly Member[],
+  drafts: readonly (Draft | undefined)[],
+  settled: Settled[],
+  busy: 'skip' | 'wait',
+): Promise<void> {
+  const tenants = [...new Set(drafts.flatMap((drafted) => (drafted === undefined ? [] : [drafted.access.tenant])))];
+  if (tenants.length === 0) return;
+  const heads = await lockHeads(tx, tenants, busy);
+  const writes: Promise<void>[] = [];
+  for (const [tenant, head] of heads) {
+    const entries: Entry[] = [];
+    members.forEach((_, i) => {
+      const drafted = drafts[i];
+      if (drafted?.access.tenant !== tenant || drafted.access.aclRevision !== head.aclRevision) return;
+      entries.push(drafted.entry);
+      settled[i] = drafted.answer;
+    });
+    const appendix: Appendix = { tenant, entries };
+    if (entries.length > 0) writes.push(write(tx, head, appendix));
+  }
+  await Promise.all(writes);
+}
+
+/** Opens what a row holds. Throws `not_found` or `integrity`. */
+export async function openVersion(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  path: string,
+  row: VersionRow,
+): Promise<OpenedVersion> {
+  if (row.secretId === null || row.version === null || !row.readable) {
+    throw new VaultError('not_found', `There is no readable version of ${path}: it was never written, deleted, destroyed or has expired.`);
+  }
+  const { secretId, version } = row;
+  const key = await dataKey(vault, tx, tenant, row.keyVersion);
+  const body = open(key, { label: 'secret', tenant, secret: secretId, version }, row.envelope);
+  let metadata: Uint8Array | undefined;
+  if (row.metadataEnvelope) {
+    const metadataKey = await dataKey(vault, tx, tenant, row.metadataKeyVersion!);
+    metadata = open(metadataKey, { label: 'secret-metadata', tenant, secret: secretId }, row.metadataEnvelope);
+  }
+  const { kind, contentType, createdAt, expiresAt } = row;
+  return { path, version, kind, contentType, body, createdAt, expiresAt, metadata };
+}
+
+/** The joined read. One row per member; a token that was never issued gives nulls. */
+function readRows(tx: Tx, members: readonly Member[]): Promise<BatchRow[]> {
+  const largest = members.length === 1 ? ENVELOPE_BYTES_MAX : SHARED_ENVELOPE_BYTES_MAX;
+  return tx<BatchRow[]>`
+    SELECT r.member::int - 1 AS member,
+           k.secret_hash AS "secretHash", k.expires_at > bulla.now() AS live, k.method,
+           u.user_id AS "userId", u.name AS "userName", u.disabled, u.must_change_password AS "mustChange",
+           t.state AS "tenantState", h.acl_revision AS "aclRevision",
+           ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
+                 WHERE p.tenant_id = k.tenant_id AND p.name = ANY (u.policies) ORDER BY p.name) AS "policyIds",
+           s.secret_id AS "secretId", s.current_version AS "currentVersion", v.version, v.key_version AS "keyVersion",
+           v.kind, v.content_type AS "contentType", ${largest} < octet_length(v.envelope) AS "tooLarge",
+           CASE WHEN octet_length(v.envelope) <= ${largest} THEN v.envelope END AS envelope, v.created_at AS "createdAt", v.expires_at AS "expiresAt",
+           v.deleted_at IS NULL AND (v.expires_at IS NULL OR v.expires_at > bulla.now()) AS readable,
+           m.key_version AS "metadataKeyVersion", m.envelope AS "metadataEnvelope"
+    FROM unnest(${members.map((m) => m.token.tenantId)}::text[], ${members.map((m) => m.token.tokenId)}::text[],
+                ${members.map((m) => m.path)}::text[], ${members.map((m) => m.version)}::int[])
+         WITH ORDINALITY AS r (tenant_id, token_id, path, version, member)
+    LEFT JOIN tokens k ON k.tenant_id = r.tenant_id AND k.token_id = r.token_id
+    LEFT JOIN users u ON u.tenant_id = k.tenant_id AND u.user_id = k.user_id
+    LEFT JOIN tenants t ON t.tenant_id = k.tenant_id
+    LEFT JOIN audit_heads h ON h.tenant_id = k.tenant_id
+    LEFT JOIN secrets s ON s.tenant_id = k.tenant_id AND s.path = r.path
+    LEFT JOIN secret_versions v ON v.tenant_id = s.tenant_id AND v.secret_id = s.secret_id
+          AND v.version = CASE r.version WHEN 0 THEN s.current_version ELSE r.version END
+    LEFT JOIN secret_metadata m ON m.tenant_id = s.tenant_id AND m.secret_id = s.secret_id`;
+}

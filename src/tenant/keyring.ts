@@ -1,0 +1,130 @@
+/**
+ * The keyring: root key, data keys and system keys, unwrapped for use.
+ *
+ *     seal ──wraps──▶ root key ──wraps──▶ data key of a tenant, pepper, log signing key
+ *
+ * Keys are cached by what never changes (kind, tenant, version) for a bounded time. A key is handed out to be used
+ * before the next await: the cache may wipe it afterwards. Making and destroying keys is rotation.ts's; this file
+ * only reads.
+ */
+import type { Context } from '../crypto/context.ts';
+import type { Key, SecretBytes } from '../crypto/keys.ts';
+import { SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
+import { VaultError } from '../errors.ts';
+import type { Vault } from '../vault.ts';
+
+export type SystemPurpose = 'pepper' | 'log-signing';
+
+export const rootKeyContext = (vault: Vault, version: number): Context => ({
+  label: 'root-key',
+  deployment: vault.deploymentId,
+  version,
+});
+
+export const dataKeyContext = (tenant: TenantId, version: number): Context => ({ label: 'data-key', tenant, version });
+
+export const systemKeyContext = (purpose: SystemPurpose, version: number): Context => ({
+  label: 'system-key',
+  purpose,
+  version,
+});
+
+const rootId = (version: number) => `root/${version}`;
+const dataId = (tenant: TenantId, version: number) => `data/${tenant}/${version}`;
+
+/** The root key of a version. `integrity` when its row does not open, `not_found` when it is destroyed. */
+export async function rootKey(vault: Vault, version: number): Promise<Key> {
+  const cached = vault.keys.get(rootId(version));
+  if (cached) return cached;
+  const [row] = await transaction(
+    vault.keyDb,
+    [SYSTEM],
+    (tx) => tx<{ wrapped: Uint8Array }[]>`SELECT wrapped FROM root_key_material WHERE version = ${version}`,
+  );
+  if (!row) throw new VaultError('not_found', `Root key version ${version} does not exist any more.`);
+  const key = await vault.seal.unwrap(rootKeyContext(vault, version), row.wrapped, version);
+  vault.keys.set(rootId(version), key);
+  return key;
+}
+
+/** The version that wraps new keys, with its key. */
+export async function activeRootKey(vault: Vault): Promise<Key> {
+  const [row] = await transaction(
+    vault.keyDb,
+    [SYSTEM],
+    (tx) => tx<{ version: number }[]>`SELECT version FROM root_keys WHERE state = 'active'`,
+  );
+  if (!row) throw new VaultError('sealed', 'This vault has no root key yet: start it once to initialise it.');
+  return rootKey(vault, row.version);
+}
+
+/** The data key of a version, to open with. `not_found` when it is destroyed. */
+export async function dataKey(vault: Vault, tx: Tx, tenant: TenantId, version: number): Promise<Key> {
+  return cachedDataKey(vault, tenant, version) ?? loadDataKey(vault, tx, tenant, version);
+}
+
+/** The same when it is in memory already. */
+export function cachedDataKey(vault: Vault, tenant: TenantId, version: number): Key | undefined {
+  return vault.keys.get(dataId(tenant, version));
+}
+
+/**
+ * The data key to write with. A writer that is overtaken by its destruction meets a foreign key violation, because
+ * every ciphertext's row refers to the key's material: it retries and finds the new version here.
+ */
+export async function activeDataKey(vault: Vault, tx: Tx, tenant: TenantId): Promise<Key> {
+  const [row] = await tx<{ version: number }[]>`
+    SELECT version FROM data_keys WHERE tenant_id = ${tenant} AND state = 'active'`;
+  if (!row) throw new VaultError('not_found', 'The tenant has no active data key.');
+  return dataKey(vault, tx, tenant, row.version);
+}
+
+/** A root rotation may destroy the wrapping version between the two reads; the row then names the new one. */
+async function loadDataKey(vault: Vault, tx: Tx, tenant: TenantId, version: number): Promise<Key> {
+  for (let attempt = 1; ; attempt += 1) {
+    const [row] = await tx<{ rootVersion: number; wrapped: Uint8Array | null }[]>`
+      SELECT root_version AS "rootVersion", wrapped FROM data_key_material
+      WHERE tenant_id = ${tenant} AND version = ${version}`;
+    if (!row?.wrapped) throw new VaultError('not_found', `Data key version ${version} is destroyed.`);
+    try {
+      const root = await rootKey(vault, row.rootVersion);
+      const key = root.unwrap(dataKeyContext(tenant, version), row.wrapped, version);
+      vault.keys.set(dataId(tenant, version), key);
+      return key;
+    } catch (error) {
+      if (attempt < 3 && error instanceof VaultError && error.code === 'not_found') continue;
+      throw error;
+    }
+  }
+}
+
+/** A system key's secret bytes; without a version, the active one. The caller wipes them after use. */
+export async function systemKey(
+  vault: Vault,
+  purpose: SystemPurpose,
+  version?: number,
+): Promise<{ version: number; secret: SecretBytes }> {
+  const [row] = await transaction(
+    vault.keyDb,
+    [SYSTEM],
+    (tx) => tx<{ version: number; rootVersion: number; wrapped: Uint8Array }[]>`
+      SELECT version, root_version AS "rootVersion", wrapped
+      FROM system_key_material JOIN system_keys USING (tenant_id, purpose, version)
+      WHERE purpose = ${purpose} AND ${version === undefined ? tx`state = 'active'` : tx`version = ${version}`}`,
+  );
+  if (!row) {
+    throw new VaultError('integrity', `The ${purpose} ${version ?? ''} is missing: restore the table system_key_material from a backup.`);
+  }
+  const root = await rootKey(vault, row.rootVersion);
+  return { version: row.version, secret: root.unwrapSecret(systemKeyContext(purpose, row.version), row.wrapped) };
+}
+
+/** Drops what is in memory of a tenant's keys: they are destroyed, or the tenant is. */
+export function forgetDataKeys(vault: Vault, tenant: TenantId, version?: number): void {
+  if (version === undefined) vault.keys.dropPrefix(`data/${tenant}/`);
+  else vault.keys.drop(dataId(tenant, version));
+}
+
+export function forgetRootKey(vault: Vault, version: number): void {
+  vault.keys.drop(rootId(version));
+}
