@@ -18,7 +18,7 @@ export type ActionFacts = {
   readonly reveals?: true;
 };
 
-export const ACTIONS = {
+const TABLE = {
   // secret:<path>
   'secret.read': { noun: 'secret', about: 'Read the value of a secret.', reveals: true },
   'secret.list': { noun: 'secret', about: 'See the names of secrets in a listing.' },
@@ -83,10 +83,12 @@ export const ACTIONS = {
   'seal.migrate': { noun: 'seal', about: 'Move the root key to another seal.', system: true },
 } as const satisfies Readonly<Record<string, ActionFacts>>;
 
-export type Action = keyof typeof ACTIONS;
+export type Action = keyof typeof TABLE;
 
 /** The kinds of resource: what stands before the colon in a resource. */
-export type Noun = (typeof ACTIONS)[Action]['noun'];
+export type Noun = (typeof TABLE)[Action]['noun'];
+
+export const ACTIONS: Readonly<Record<Action, ActionFacts>> = TABLE;
 
 /**
  * What people and machines do to their own login. No policy decides these (whoever holds a token may end it); they are
@@ -98,7 +100,7 @@ export type AuthAction = (typeof AUTH_ACTIONS)[number];
 
 export const ACTION_NAMES = Object.keys(ACTIONS) as readonly Action[];
 
-export const NOUNS: ReadonlySet<string> = new Set<Noun>(ACTION_NAMES.map((name) => ACTIONS[name].noun));
+export const NOUNS: ReadonlySet<string> = new Set(ACTION_NAMES.map((name) => ACTIONS[name].noun));
 
 /** The part before the dot, `secret` of `secret.read`: what `secret.*` in a policy stands for. */
 export function familyOf(action: Action): string {
