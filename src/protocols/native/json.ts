@@ -101,7 +101,8 @@ function step(state: Scan, expect: Expect): Expect {
   const character = state.text[state.at];
   if (character === undefined) throw refused('ends too early', state.at);
   const open = state.open.at(-1);
-  if (character === (open?.isObject ? '}' : ']') && expect.endsWith('-or-close')) {
+  const mayClose = expect === 'comma-or-close' || expect === 'key-or-close' || expect === 'value-or-close';
+  if (mayClose && character === (open!.isObject ? '}' : ']')) {
     state.open.pop();
     state.at++;
     return afterValue(state);
