@@ -67,7 +67,7 @@ export function appendLeaves(size: number, frontier: Uint8Array, leafHashes: Uin
 export function rootOf(size: number, frontier: Uint8Array): Uint8Array {
   checkFrontier(size, frontier);
   if (size === 0) return sha256(frontier);
-  let root = frontier.slice(-HASH_BYTES);
+  let root: Uint8Array = frontier.slice(-HASH_BYTES);
   for (let end = frontier.length - HASH_BYTES; end > 0; end -= HASH_BYTES) {
     root = nodeHash(frontier.subarray(end - HASH_BYTES, end), root);
   }
