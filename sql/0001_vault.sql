@@ -2,7 +2,7 @@
 --
 -- tenant_id leads every key. What belongs to the deployment itself belongs to the tenant 'system'.
 -- Row security is on every table and shows only the tenants that the transaction was opened for
--- (setting bulla.tenants); unset, every table is empty. No column holds a readable secret: bytea columns
+-- (setting bulla.tenants, read once a statement); unset, every table is empty. No column holds a readable secret: bytea columns
 -- named wrapped or envelope are envelopes of docs/envelope.md, *_hash columns are hashes.
 
 -- The clock of every decision. The offset is zero outside the tests.
@@ -240,7 +240,7 @@ BEGIN
   FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'bulla' AND tablename <> 'schema_versions' LOOP
     EXECUTE format('ALTER TABLE bulla.%I ENABLE ROW LEVEL SECURITY', name);
     EXECUTE format($p$CREATE POLICY tenants_of_the_transaction ON bulla.%I TO bulla_app
-      USING (tenant_id = ANY (string_to_array(current_setting('bulla.tenants', true), ',')))$p$, name);
+      USING (tenant_id = ANY ((SELECT string_to_array(current_setting('bulla.tenants', true), ','))::text[]))$p$, name);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON bulla.%I TO bulla_app', name);
   END LOOP;
 END $$;
@@ -251,4 +251,4 @@ REVOKE DELETE ON bulla.tenants, bulla.root_keys, bulla.data_keys FROM bulla_app;
 
 -- A transaction for the system tenant sees the directory of tenants, and only that, whole.
 CREATE POLICY directory ON bulla.tenants FOR SELECT TO bulla_app
-  USING ('system' = ANY (string_to_array(current_setting('bulla.tenants', true), ',')));
+  USING ('system' = ANY ((SELECT string_to_array(current_setting('bulla.tenants', true), ','))::text[]));

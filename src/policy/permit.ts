@@ -78,6 +78,19 @@ export async function permit<T>(
   }
 }
 
+/**
+ * Whether the caller may, before costly work that no transaction may wait for (Argon2). A refusal is recorded and
+ * thrown; leave is not recorded, and is decided again by the `permit` that follows.
+ */
+export async function precheck(
+  vault: Vault,
+  call: Call,
+  asks: Ask | readonly Ask[],
+): Promise<Pick<Permit, 'tenant' | 'userId'>> {
+  const { tenant, userId } = await decideAndAct(vault, call, asArray(asks), async (_, granted) => ({ value: granted, notes: [] }), {});
+  return { tenant, userId };
+}
+
 /** An act that failed for a reason of the caller's: undone, and to be recorded. */
 class Failed extends Error {
   readonly reason: VaultError;
@@ -110,7 +123,8 @@ async function decideAndAct<T>(
         return { refused };
       }
       const done = await runAct(tx, permitOf(access, call), act);
-      await append(tx, appendices(access, call, asks, done));
+      const entries = appendices(access, call, asks, done).filter((appendix) => appendix.entries.length > 0);
+      if (entries.length > 0) await append(tx, entries);
       return { value: done.value };
     },
     options,

@@ -1,0 +1,157 @@
+/**
+ * Login with a password: from a name and a password to a token.
+ *
+ * Unknown tenant, unknown user, wrong password, locked and disabled are told apart in the audit log only: the caller
+ * gets the same answer after the same work. The password is checked before the transaction; whether it counts is
+ * decided under the user's row lock, so that guesses made in parallel get no more tries than guesses in a row.
+ */
+import type { Actor } from '../audit/entry.ts';
+import { mintToken } from '../crypto/token.ts';
+import { SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { VaultError } from '../errors.ts';
+import type { Call } from '../policy/access.ts';
+import { type Record, withoutToken } from '../policy/permit.ts';
+import type { Vault } from '../vault.ts';
+import { checkPassword, type PasswordHash } from './password.ts';
+
+export type Credentials = { readonly tenant: string; readonly username: string; readonly password: string };
+
+export type Login = {
+  readonly token: string;
+  readonly accessor: string;
+  readonly tenant: string;
+  readonly username: string;
+  readonly policies: readonly string[];
+  readonly expiresAt: Timestamp;
+  readonly maxExpiresAt: Timestamp;
+  readonly passwordChangeRequired: boolean;
+};
+
+type UserRow = PasswordHash & {
+  readonly userId: string;
+  readonly name: string;
+  readonly policies: string[];
+  readonly mustChange: boolean;
+  readonly disabled: boolean;
+  readonly locked: boolean;
+  readonly tenantState: string;
+};
+
+/** Throws `login_failed`, `tenant_suspended` (right password only), `invalid_request`, `busy`, `unavailable`. */
+export async function login(vault: Vault, call: Call, { tenant, username, password }: Credentials): Promise<Login> {
+  const id = await tenantOf(vault, tenant);
+  const user = id && (await transaction(vault.db, [id], (tx) => readUser(tx, username)));
+  const { fits, fresh } = await checkPassword(vault, user, password);
+  const outcome = await withoutToken(vault, call, [id ?? SYSTEM], async (tx) => {
+    if (!id || !user) return { value: loginFailed(), records: [failure(id ?? SYSTEM, undefined, id ? 'unknown_user' : 'unknown_tenant')] };
+    return conclude(vault, tx, call, id, tenant, user, fits, fresh);
+  });
+  if (outcome instanceof VaultError) throw outcome;
+  return outcome;
+}
+
+async function tenantOf(vault: Vault, name: string): Promise<TenantId | undefined> {
+  const [row] = await transaction(
+    vault.db,
+    [SYSTEM],
+    (tx) => tx<{ id: TenantId }[]>`
+      SELECT tenant_id AS id FROM tenants WHERE name = ${name} AND state IN ('active', 'suspended')`,
+  );
+  return row?.id;
+}
+
+async function readUser(tx: Tx, name: string): Promise<UserRow | undefined> {
+  const [row] = await tx<UserRow[]>`
+    SELECT u.user_id AS "userId", u.name, u.password_hash AS phc, u.pepper_version AS "pepperVersion", u.policies,
+           u.must_change_password AS "mustChange", u.disabled, t.state AS "tenantState",
+           coalesce(u.locked_until > bulla.now(), false) AS locked
+    FROM users u JOIN tenants t USING (tenant_id) WHERE u.name = ${name} FOR UPDATE OF u`;
+  return row;
+}
+
+type Conclusion = { value: Login | VaultError; records: readonly Record[] };
+
+/** Decides under the row lock with what the row says now, whatever it said when the password was checked. */
+async function conclude(
+  vault: Vault,
+  tx: Tx,
+  call: Call,
+  id: TenantId,
+  tenant: string,
+  checked: UserRow,
+  fits: boolean,
+  fresh: PasswordHash | undefined,
+): Promise<Conclusion> {
+  const user = await readUser(tx, checked.name);
+  const stale = user?.phc !== checked.phc;
+  if (!user || stale) return { value: loginFailed(), records: [failure(id, checked, 'changed_meanwhile')] };
+  const reason = user.disabled ? 'disabled' : user.locked ? 'locked' : fits ? undefined : 'wrong_password';
+  if (reason) {
+    if (reason === 'wrong_password') await countFailure(vault, tx, user.userId);
+    return { value: loginFailed(), records: [failure(id, user, reason)] };
+  }
+  if (user.tenantState !== 'active') {
+    const value = new VaultError('tenant_suspended', 'This tenant is suspended: ask the operators of the vault to resume it.');
+    return { value, records: [{ ...failure(id, user, 'tenant_suspended'), code: 'tenant_suspended' }] };
+  }
+  await recordSuccess(tx, user.userId, fresh);
+  const issued = await issueToken(vault, tx, id, user.userId, 'password', call.source);
+  const actor: Actor = { kind: 'user', id: user.userId, name: user.name, method: 'password', accessor: issued.accessor };
+  const { policies, mustChange } = user;
+  return {
+    value: { ...issued, tenant, username: user.name, policies, passwordChangeRequired: mustChange },
+    records: [{ tenant: id, actor, action: 'auth.login', resource: `user:${user.name}`, outcome: 'ok' }],
+  };
+}
+
+/** The name is recorded only where it is a user's: what was typed might be a password. */
+function failure(tenant: TenantId, user: UserRow | undefined, reason: string): Record {
+  const actor: Actor = user ? { kind: 'anonymous', id: user.userId, name: user.name } : { kind: 'anonymous' };
+  const resource = user ? { resource: `user:${user.name}` } : {};
+  return { tenant, actor, action: 'auth.login', ...resource, outcome: 'denied', code: 'login_failed', details: { reason } };
+}
+
+function loginFailed(): VaultError {
+  return new VaultError('login_failed', 'Tenant, user name or password is not right, or the user cannot log in now.');
+}
+
+async function countFailure(vault: Vault, tx: Tx, userId: string): Promise<void> {
+  const { loginFailuresMax, loginLockSeconds } = vault.config;
+  await tx`
+    UPDATE users SET failed_logins = CASE WHEN locked_until IS NULL THEN failed_logins + 1 ELSE 1 END,
+           locked_until = CASE WHEN locked_until IS NULL AND failed_logins + 1 >= ${loginFailuresMax}
+                               THEN bulla.now() + make_interval(secs => ${loginLockSeconds}) END
+    WHERE user_id = ${userId}`;
+}
+
+async function recordSuccess(tx: Tx, userId: string, fresh: PasswordHash | undefined): Promise<void> {
+  await tx`
+    UPDATE users SET failed_logins = 0, locked_until = NULL, last_login_at = bulla.now() WHERE user_id = ${userId}`;
+  if (fresh) {
+    await tx`
+      UPDATE users SET password_hash = ${fresh.phc}, pepper_version = ${fresh.pepperVersion} WHERE user_id = ${userId}`;
+  }
+}
+
+type Issued = Pick<Login, 'token' | 'accessor' | 'expiresAt' | 'maxExpiresAt'>;
+
+/** Only the hash of the token's secret is stored. */
+async function issueToken(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  userId: string,
+  method: string,
+  source: string,
+): Promise<Issued> {
+  const { token, tokenId, secretHash } = mintToken(tenant);
+  const { tokenTtlSeconds, tokenMaxTtlSeconds } = vault.config;
+  const [row] = await tx<{ expiresAt: Timestamp; maxExpiresAt: Timestamp }[]>`
+    WITH clock AS MATERIALIZED (SELECT bulla.now() AS now)
+    INSERT INTO tokens (tenant_id, token_id, secret_hash, user_id, method, created_at, expires_at, max_expires_at, source)
+    SELECT ${tenant}, ${tokenId}, ${secretHash}, ${userId}, ${method}, now,
+           now + make_interval(secs => ${Math.min(tokenTtlSeconds, tokenMaxTtlSeconds)}),
+           now + make_interval(secs => ${tokenMaxTtlSeconds}), ${source} FROM clock
+    RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt"`;
+  return { token, accessor: tokenId, ...row! };
+}

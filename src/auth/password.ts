@@ -1,0 +1,105 @@
+/**
+ * Passwords: the rule for new ones, hashing under the active pepper, and checking. A password is never stored, logged
+ * or compared in a readable form; hashing happens outside transactions, in crypto/password.ts's child process.
+ */
+import { randomBytes } from 'node:crypto';
+import { normalisePassword } from '../crypto/password.ts';
+import { type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { VaultError } from '../errors.ts';
+import type { Call } from '../policy/access.ts';
+import { permit, precheck } from '../policy/permit.ts';
+import { systemKey } from '../tenant/keyring.ts';
+import type { Vault } from '../vault.ts';
+
+export const PASSWORD_CHARACTERS_MIN = 15;
+
+export type PasswordHash = { readonly phc: string; readonly pepperVersion: number };
+
+/** Hashes a new password. Throws `invalid_request` when it is too short or not text, `busy` when too many are hashed. */
+export async function hashPassword(vault: Vault, password: string): Promise<PasswordHash> {
+  if (Array.from(password).length < PASSWORD_CHARACTERS_MIN) {
+    throw new VaultError('invalid_request', `password: expected at least ${PASSWORD_CHARACTERS_MIN} characters; a few random words are good.`);
+  }
+  return hashUnder(vault, normalisePassword(password));
+}
+
+async function hashUnder(vault: Vault, password: Uint8Array): Promise<PasswordHash> {
+  const pepper = await systemKey(vault, 'pepper');
+  try {
+    return { phc: await vault.hasher.hash(password, pepper.secret), pepperVersion: pepper.version };
+  } finally {
+    pepper.secret.wipe();
+  }
+}
+
+/**
+ * Whether the password fits, in the same time for a user that does not exist. `fresh` is the hash to store instead
+ * when the parameters or the pepper are not today's.
+ */
+export async function checkPassword(
+  vault: Vault,
+  stored: PasswordHash | undefined,
+  password: string,
+): Promise<{ fits: boolean; fresh: PasswordHash | undefined }> {
+  const bytes = normalisePassword(password);
+  const active = await systemKey(vault, 'pepper');
+  const pepper = stored && stored.pepperVersion !== active.version ? await systemKey(vault, 'pepper', stored.pepperVersion) : active;
+  try {
+    if (!stored) return { fits: await vault.hasher.verifyDecoy(bytes, pepper.secret), fresh: undefined };
+    const fits = await vault.hasher.verify(stored.phc, bytes, pepper.secret);
+    const outdated = stored.pepperVersion !== active.version || vault.hasher.needsRehash(stored.phc);
+    return { fits, fresh: fits && outdated ? await hashUnder(vault, normalisePassword(password)) : undefined };
+  } finally {
+    active.secret.wipe();
+    pepper.secret.wipe();
+  }
+}
+
+const ONE_TIME_GROUPS = 5;
+const ALPHABET = 'abcdefghijklmnopqrstuvwxyz234567';
+
+/** A password to be given once and changed: five groups of five characters, 125 bits. */
+export function oneTimePassword(): string {
+  const groups = Array.from({ length: ONE_TIME_GROUPS }, () =>
+    Array.from(randomBytes(ONE_TIME_GROUPS), (byte) => ALPHABET[byte % ALPHABET.length]).join(''),
+  );
+  return groups.join('-');
+}
+
+/** Changes one's own password and ends all of one's tokens, this one too. Throws `login_failed` when the old one is wrong. */
+export async function changePassword(
+  vault: Vault,
+  call: Call,
+  { currentPassword, newPassword }: { currentPassword: string; newPassword: string },
+): Promise<void> {
+  const ask = { action: 'auth.password', resource: 'user:self' } as const;
+  const { tenant, userId } = await precheck(vault, call, ask);
+  const stored = await transaction(vault.db, [tenant], (tx) => readHash(tx, userId));
+  const { fits } = await checkPassword(vault, stored, currentPassword);
+  const fresh = fits && currentPassword !== newPassword ? await hashPassword(vault, newPassword) : undefined;
+  await permit(vault, call, ask, async (tx) => {
+    if (!fits) throw new VaultError('login_failed', 'The current password is not right.');
+    if (!fresh) throw new VaultError('invalid_request', 'new_password: expected another password than the current one.');
+    const now = await readHash(tx, userId);
+    if (now.phc !== stored.phc) throw new VaultError('conflict', 'The password was changed meanwhile: log in again.');
+    await storeHash(tx, userId, fresh, false);
+    return { value: undefined, revokes: true };
+  });
+}
+
+async function readHash(tx: Tx, userId: string): Promise<PasswordHash> {
+  const [row] = await tx<PasswordHash[]>`
+    SELECT password_hash AS phc, pepper_version AS "pepperVersion" FROM users WHERE user_id = ${userId} FOR UPDATE`;
+  if (!row) throw new VaultError('not_found', 'The user is gone.');
+  return row;
+}
+
+/** Stores a new password and ends every token of the user. */
+export async function storeHash(tx: Tx, userId: string, hash: PasswordHash, mustChange: boolean): Promise<Timestamp> {
+  await tx`DELETE FROM tokens WHERE user_id = ${userId}`;
+  const [row] = await tx<{ now: Timestamp }[]>`
+    UPDATE users SET password_hash = ${hash.phc}, pepper_version = ${hash.pepperVersion},
+           must_change_password = ${mustChange}, failed_logins = 0, locked_until = NULL
+    WHERE user_id = ${userId} RETURNING bulla.now() AS now`;
+  return row!.now;
+}

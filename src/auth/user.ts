@@ -1,0 +1,174 @@
+/** Users of a tenant: people who log in with a password. Owns the table users. */
+import { randomId } from '../crypto/token.ts';
+import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { type Name, parseName } from '../db/name.ts';
+import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
+import { LIMITS } from '../config.ts';
+import { VaultError } from '../errors.ts';
+import type { Call } from '../policy/access.ts';
+import type { Action } from '../policy/action.ts';
+import { permit, precheck } from '../policy/permit.ts';
+import type { Vault } from '../vault.ts';
+import { hashPassword, oneTimePassword, type PasswordHash, storeHash } from './password.ts';
+
+export type UserInfo = {
+  readonly id: string;
+  readonly username: string;
+  readonly policies: readonly string[];
+  readonly disabled: boolean;
+  readonly lockedUntil: Timestamp | null;
+  readonly passwordChangeRequired: boolean;
+  readonly createdAt: Timestamp;
+  readonly lastLoginAt: Timestamp | null;
+};
+
+/** A password that is shown this once. */
+export type WithOneTimePassword = UserInfo & { readonly oneTimePassword?: string };
+
+export type NewUser = {
+  readonly username: string;
+  /** Absent: a one-time password is made. */
+  readonly password?: string | undefined;
+  readonly policies?: readonly string[] | undefined;
+};
+
+export type UserChange = {
+  readonly policies?: readonly string[] | undefined;
+  readonly disabled?: boolean | undefined;
+  readonly password?: string | undefined;
+  readonly resetPassword?: boolean | undefined;
+};
+
+const ask = (action: Action, name: string) => ({ action, resource: `user:${parseName(name, 'username')}` }) as const;
+
+const COLUMNS = `user_id AS id, name AS username, policies, disabled,
+  CASE WHEN locked_until > bulla.now() THEN locked_until END AS "lockedUntil",
+  must_change_password AS "passwordChangeRequired", created_at AS "createdAt", last_login_at AS "lastLoginAt"`;
+
+export async function listUsers(vault: Vault, call: Call, page: PageAsk): Promise<Page<UserInfo>> {
+  const { limit, after } = parsePage(page);
+  return permit(vault, call, { action: 'user.list', resource: 'user:' }, async (tx, { tenant }) => {
+    const rows = await tx<UserInfo[]>`
+      SELECT ${tx.unsafe(COLUMNS)} FROM users WHERE tenant_id = ${tenant} AND name > ${after}
+      ORDER BY name LIMIT ${limit + 1}`;
+    return { value: pageOf(rows, limit, (user) => user.username) };
+  });
+}
+
+export async function readUser(vault: Vault, call: Call, name: string): Promise<UserInfo> {
+  return permit(vault, call, ask('user.read', name), async (tx, { tenant }) => ({ value: await userNamed(tx, tenant, name) }));
+}
+
+/** Throws `conflict` when the name is taken. */
+export async function createUser(vault: Vault, call: Call, user: NewUser): Promise<WithOneTimePassword> {
+  const wanted = ask('user.write', user.username);
+  const policies = checkPolicies(user.policies ?? []);
+  await precheck(vault, call, wanted);
+  const once = user.password === undefined ? oneTimePassword() : undefined;
+  const hash = await hashPassword(vault, user.password ?? once!);
+  const created = await permit(vault, call, wanted, async (tx, { tenant }) => {
+    await requirePolicies(tx, tenant, policies);
+    const value = await insertUser(tx, tenant, { name: parseName(user.username, 'username'), hash, policies, mustChange: once !== undefined });
+    return { value, notes: [{ details: { policies: policies.join(' ') } }] };
+  });
+  return once === undefined ? created : { ...created, oneTimePassword: once };
+}
+
+/** What a change of password, policies or state takes away is gone before the answer, on every node. */
+export async function updateUser(vault: Vault, call: Call, name: string, change: UserChange): Promise<WithOneTimePassword> {
+  const wanted = ask('user.write', name);
+  const policies = change.policies && checkPolicies(change.policies);
+  if (change.password !== undefined && change.resetPassword) {
+    throw new VaultError('invalid_request', 'Give either password or reset_password, not both.');
+  }
+  await precheck(vault, call, wanted);
+  const once = change.resetPassword ? oneTimePassword() : undefined;
+  const password = change.password ?? once;
+  const hash = password === undefined ? undefined : await hashPassword(vault, password);
+  const updated = await permit(vault, call, wanted, async (tx, { tenant }) => {
+    const user = await userNamed(tx, tenant, name);
+    if (policies) {
+      await requirePolicies(tx, tenant, policies);
+      await tx`UPDATE users SET policies = ${[...policies]} WHERE tenant_id = ${tenant} AND user_id = ${user.id}`;
+    }
+    if (change.disabled !== undefined) await setDisabled(tx, tenant, user.id, change.disabled);
+    if (hash) await storeHash(tx, user.id, hash, once !== undefined);
+    const details = {
+      ...(policies ? { policies: policies.join(' ') } : {}),
+      ...(change.disabled === undefined ? {} : { disabled: change.disabled }),
+      ...(hash ? { password_set: true } : {}),
+    };
+    return { value: await userNamed(tx, tenant, name), notes: [{ details }], revokes: true };
+  });
+  return once === undefined ? updated : { ...updated, oneTimePassword: once };
+}
+
+async function setDisabled(tx: Tx, tenant: TenantId, userId: string, disabled: boolean): Promise<void> {
+  await tx`UPDATE users SET disabled = ${disabled} WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
+  if (disabled) await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
+}
+
+/** Its tokens end with it. */
+export async function deleteUser(vault: Vault, call: Call, name: string): Promise<void> {
+  await permit(vault, call, ask('user.delete', name), async (tx, { tenant, userId }) => {
+    const user = await userNamed(tx, tenant, name);
+    if (user.id === userId) throw new VaultError('conflict', 'You cannot delete the user that you are logged in as.');
+    await tx`DELETE FROM users WHERE tenant_id = ${tenant} AND user_id = ${user.id}`;
+    return { value: undefined, revokes: true };
+  });
+}
+
+export async function unlockUser(vault: Vault, call: Call, name: string): Promise<UserInfo> {
+  return permit(vault, call, ask('user.unlock', name), async (tx, { tenant }) => {
+    const user = await userNamed(tx, tenant, name);
+    await tx`UPDATE users SET failed_logins = 0, locked_until = NULL WHERE tenant_id = ${tenant} AND user_id = ${user.id}`;
+    return { value: { ...user, lockedUntil: null } };
+  });
+}
+
+/** Makes a user's row. Throws `conflict` when the name is taken. */
+export async function insertUser(
+  tx: Tx,
+  tenant: TenantId,
+  user: { name: Name; hash: PasswordHash; policies: readonly string[]; mustChange: boolean },
+): Promise<UserInfo> {
+  try {
+    const [row] = await tx<UserInfo[]>`
+      INSERT INTO users (tenant_id, user_id, name, password_hash, pepper_version, policies, must_change_password, created_at)
+      VALUES (${tenant}, ${randomId()}, ${user.name}, ${user.hash.phc}, ${user.hash.pepperVersion}, ${[...user.policies]},
+              ${user.mustChange}, bulla.now()) RETURNING ${tx.unsafe(COLUMNS)}`;
+    return row!;
+  } catch (error) {
+    if (isUniqueViolation(error)) throw new VaultError('conflict', `There is a user ${user.name} already.`);
+    throw error;
+  }
+}
+
+/** Removes every user of a tenant that is being deleted. */
+export async function removeUsers(tx: Tx, tenant: TenantId): Promise<void> {
+  await tx`DELETE FROM users WHERE tenant_id = ${tenant}`;
+}
+
+async function userNamed(tx: Tx, tenant: TenantId, name: string): Promise<UserInfo> {
+  const [row] = await tx<UserInfo[]>`
+    SELECT ${tx.unsafe(COLUMNS)} FROM users WHERE tenant_id = ${tenant} AND name = ${name}`;
+  if (!row) throw new VaultError('not_found', `There is no user ${name}.`);
+  return row;
+}
+
+function checkPolicies(policies: readonly string[]): Name[] {
+  if (policies.length > LIMITS.policiesPerUserMax) {
+    throw new VaultError('invalid_request', `policies: expected at most ${LIMITS.policiesPerUserMax} names.`);
+  }
+  return [...new Set(policies.map((policy) => parseName(policy, 'policies')))];
+}
+
+/** A name that no policy has would become a right the day somebody makes one: refused. */
+async function requirePolicies(tx: Tx, tenant: TenantId, names: readonly string[]): Promise<void> {
+  const rows = await tx<{ name: string }[]>`
+    SELECT name FROM policies WHERE tenant_id = ${tenant} AND name = ANY (${[...names]})`;
+  const missing = names.filter((name) => !rows.some((row) => row.name === name));
+  if (missing.length > 0) {
+    throw new VaultError('invalid_request', `policies: there is no policy ${missing.join(', ')}. Make it first with PUT /policies/{name}.`);
+  }
+}

@@ -1,0 +1,16 @@
+/** Names that people give to users, policies and tenants: one spelling each, so that two names never look alike. */
+import { VaultError } from '../errors.ts';
+
+declare const nameBrand: unique symbol;
+export type Name = string & { readonly [nameBrand]: true };
+
+const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
+
+/** Throws `invalid_request`; `field` says which name. */
+export function parseName(text: string, field: string): Name {
+  if (NAME.test(text)) return text as Name;
+  throw new VaultError(
+    'invalid_request',
+    `${field}: expected 1 to 63 of a–z, 0–9, dot, underscore and hyphen, starting with a letter or digit.`,
+  );
+}

@@ -1,0 +1,36 @@
+/**
+ * Paging: a cursor is the key of the last item seen, in base64url. It carries no rights: whatever it says, row security
+ * and policies decide what the next page shows.
+ */
+import { LIMITS } from '../config.ts';
+import { VaultError } from '../errors.ts';
+
+export type PageAsk = { readonly limit?: number | undefined; readonly cursor?: string | undefined };
+export type Page<T> = { readonly items: T[]; readonly nextCursor: string | null };
+
+/** The parsed ask: how many, and after which key ('' is before the first). Throws `invalid_request`. */
+export function parsePage({ limit = LIMITS.pageDefault, cursor }: PageAsk): { limit: number; after: string } {
+  if (!Number.isInteger(limit) || limit < 1 || limit > LIMITS.pageMax) {
+    throw new VaultError('invalid_request', `limit: expected a whole number from 1 to ${LIMITS.pageMax}.`);
+  }
+  return { limit, after: cursor === undefined ? '' : decodeCursor(cursor) };
+}
+
+/** Cuts a page out of rows that were read with one more than the limit. */
+export function pageOf<T>(rows: readonly T[], limit: number, keyOf: (item: T) => string): Page<T> {
+  const items = rows.slice(0, limit);
+  const last = items.at(-1);
+  return { items, nextCursor: rows.length > limit && last !== undefined ? encodeCursor(keyOf(last)) : null };
+}
+
+export function encodeCursor(key: string): string {
+  return Buffer.from(key).toString('base64url');
+}
+
+function decodeCursor(cursor: string): string {
+  const key = Buffer.from(cursor, 'base64url').toString('utf8');
+  if (cursor.length > 1024 || encodeCursor(key) !== cursor || key.includes('\0')) {
+    throw new VaultError('invalid_request', 'cursor: expected next_cursor of the page before, unchanged.');
+  }
+  return key;
+}

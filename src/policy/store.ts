@@ -1,0 +1,118 @@
+/**
+ * The policies of a tenant, as documents in the table policies, which this file owns.
+ *
+ * (policy_id, revision) names a document for ever: every change counts the revision up, and a policy made again under
+ * an old name has a new id. Every change makes the grants decided before it be decided again.
+ */
+import { randomId } from '../crypto/token.ts';
+import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import { parseName } from '../db/name.ts';
+import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
+import { VaultError } from '../errors.ts';
+import type { Vault } from '../vault.ts';
+import type { Call } from './access.ts';
+import type { Action } from './action.ts';
+import { BUILT_IN_POLICIES } from './built-in.ts';
+import { permit } from './permit.ts';
+import { compilePolicy, type PolicyDocument, policySchema } from './policy.ts';
+
+export type PolicyInfo = {
+  readonly name: string;
+  readonly revision: number;
+  readonly builtIn: boolean;
+  readonly createdAt: Timestamp;
+  readonly updatedAt: Timestamp;
+};
+
+export type StoredPolicy = PolicyInfo & PolicyDocument;
+
+const ask = (action: Action, name: string) => ({ action, resource: `policy:${parseName(name, 'name')}` }) as const;
+
+export async function listPolicies(vault: Vault, call: Call, page: PageAsk): Promise<Page<PolicyInfo>> {
+  const { limit, after } = parsePage(page);
+  return permit(vault, call, { action: 'policy.list', resource: 'policy:' }, async (tx, { tenant }) => {
+    const rows = await tx<PolicyInfo[]>`
+      SELECT name, revision, built_in AS "builtIn", created_at AS "createdAt", updated_at AS "updatedAt"
+      FROM policies WHERE tenant_id = ${tenant} AND name > ${after} ORDER BY name LIMIT ${limit + 1}`;
+    return { value: pageOf(rows, limit, (policy) => policy.name) };
+  });
+}
+
+export async function readPolicy(vault: Vault, call: Call, name: string): Promise<StoredPolicy> {
+  return permit(vault, call, ask('policy.read', name), async (tx, { tenant }) => {
+    return { value: await policyNamed(tx, tenant, name) };
+  });
+}
+
+/**
+ * Creates or replaces a policy. `ifRevision` makes it conditional. Throws `invalid_request` for a document that is not
+ * a policy, `conflict` for a built-in one, `version_mismatch`.
+ */
+export async function putPolicy(
+  vault: Vault,
+  call: Call,
+  name: string,
+  document: unknown,
+  ifRevision?: number,
+): Promise<StoredPolicy & { created: boolean }> {
+  const wanted = ask('policy.write', name);
+  compilePolicy(document);
+  const text = JSON.stringify(policySchema.parse(document));
+  return permit(vault, call, wanted, async (tx, { tenant }) => {
+    const before = await findPolicy(tx, tenant, name, 'lock');
+    if (before?.builtIn) throw new VaultError('conflict', `The built-in policy ${name} cannot be changed: use another name.`);
+    if (ifRevision !== undefined && ifRevision !== (before?.revision ?? 0)) {
+      throw new VaultError('version_mismatch', `The policy ${name} is at revision ${before?.revision ?? 0}: read it again.`);
+    }
+    await tx`
+      INSERT INTO policies (tenant_id, name, policy_id, revision, document, created_at, updated_at)
+      VALUES (${tenant}, ${name}, ${randomId()}, 1, ${text}, bulla.now(), bulla.now())
+      ON CONFLICT (tenant_id, name) DO UPDATE
+        SET revision = policies.revision + 1, document = excluded.document, updated_at = excluded.updated_at`;
+    const stored = await policyNamed(tx, tenant, name);
+    return {
+      value: { ...stored, created: before === undefined },
+      notes: [{ version: stored.revision }],
+      revokes: true,
+    };
+  });
+}
+
+/** Whoever held it holds it no longer; users that name it are told by GET /users. */
+export async function deletePolicy(vault: Vault, call: Call, name: string): Promise<void> {
+  await permit(vault, call, ask('policy.delete', name), async (tx, { tenant }) => {
+    const policy = await policyNamed(tx, tenant, name);
+    if (policy.builtIn) throw new VaultError('conflict', `The built-in policy ${name} cannot be deleted.`);
+    await tx`DELETE FROM policies WHERE tenant_id = ${tenant} AND name = ${name}`;
+    return { value: undefined, notes: [{ version: policy.revision }], revokes: true };
+  });
+}
+
+/** Gives a new tenant the built-in policies. */
+export async function insertBuiltInPolicies(tx: Tx, tenant: TenantId): Promise<void> {
+  for (const [name, { document }] of Object.entries(BUILT_IN_POLICIES)) {
+    await tx`
+      INSERT INTO policies (tenant_id, name, policy_id, revision, document, built_in, created_at, updated_at)
+      VALUES (${tenant}, ${name}, ${randomId()}, 1, ${JSON.stringify(document)}, true, bulla.now(), bulla.now())`;
+  }
+}
+
+/** Removes every policy of a tenant that is being deleted. */
+export async function removePolicies(tx: Tx, tenant: TenantId): Promise<void> {
+  await tx`DELETE FROM policies WHERE tenant_id = ${tenant}`;
+}
+
+async function policyNamed(tx: Tx, tenant: TenantId, name: string): Promise<StoredPolicy> {
+  const policy = await findPolicy(tx, tenant, name);
+  if (!policy) throw new VaultError('not_found', `There is no policy ${name}.`);
+  return policy;
+}
+
+async function findPolicy(tx: Tx, tenant: TenantId, name: string, lock?: 'lock'): Promise<StoredPolicy | undefined> {
+  const [row] = await tx<(PolicyInfo & { document: string })[]>`
+    SELECT name, revision, document, built_in AS "builtIn", created_at AS "createdAt", updated_at AS "updatedAt"
+    FROM policies WHERE tenant_id = ${tenant} AND name = ${name} ${lock ? tx`FOR UPDATE` : tx``}`;
+  if (!row) return undefined;
+  const { document, ...info } = row;
+  return { ...info, ...(JSON.parse(document) as PolicyDocument) };
+}

@@ -1,0 +1,118 @@
+/**
+ * Tenants: the directory, and their states. Owns the table tenants.
+ *
+ *     active ⇄ suspended ─▶ deleting ─▶ deleted (a row without a name; the id is never used again)
+ *
+ * Making and deleting a tenant touches what other folders own; that order is job/tenant.ts's.
+ */
+import { isUniqueViolation, SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { type Name, parseName } from '../db/name.ts';
+import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
+import { VaultError } from '../errors.ts';
+import type { Call } from '../policy/access.ts';
+import { permit } from '../policy/permit.ts';
+import type { Vault } from '../vault.ts';
+
+export type TenantState = 'active' | 'suspended' | 'deleting' | 'deleted';
+export type TenantInfo = {
+  readonly id: TenantId;
+  readonly name: string;
+  readonly state: TenantState;
+  readonly createdAt: Timestamp;
+};
+
+const resourceOf = (name: string) => `tenant:${name}`;
+
+export async function listTenants(vault: Vault, call: Call, ask: PageAsk): Promise<Page<TenantInfo>> {
+  const { limit, after } = parsePage(ask);
+  return permit(vault, call, { action: 'tenant.list', resource: 'tenant:' }, async (tx) => {
+    const rows = await tx<TenantInfo[]>`
+      SELECT tenant_id AS id, name, state, created_at AS "createdAt" FROM tenants
+      WHERE name > ${after} AND state <> 'deleted' ORDER BY name LIMIT ${limit + 1}`;
+    return { value: pageOf(rows, limit, (tenant) => tenant.name) };
+  });
+}
+
+export async function readTenant(vault: Vault, call: Call, name: string): Promise<TenantInfo> {
+  return permit(vault, call, { action: 'tenant.read', resource: resourceOf(parseName(name, 'name')) }, async (tx) => {
+    return { value: await tenantNamed(tx, name) };
+  });
+}
+
+/** Suspends or resumes. Both logs say so, and no grant of the tenant decided before is used after. */
+export async function setTenantState(
+  vault: Vault,
+  call: Call,
+  name: string,
+  state: 'active' | 'suspended',
+): Promise<TenantInfo> {
+  const ask = { action: 'tenant.update', resource: resourceOf(parseName(name, 'name')) } as const;
+  const id = await findTenant(vault, name);
+  return permit(
+    vault,
+    call,
+    ask,
+    async (tx) => {
+      const tenant = await tenantNamed(tx, name);
+      if (tenant.id === SYSTEM) throw new VaultError('conflict', 'The system tenant cannot be suspended.');
+      if (tenant.state === 'deleting') throw new VaultError('conflict', 'The tenant is being deleted.');
+      await tx`UPDATE tenants SET state = ${state} WHERE tenant_id = ${tenant.id}`;
+      const note = { details: { state } };
+      return {
+        value: { ...tenant, state },
+        notes: [note],
+        elsewhere: [{ tenant: tenant.id, note, revokes: state === 'suspended' }],
+      };
+    },
+    { tenants: id ? [id] : [] },
+  );
+}
+
+/** The tenant of a name in the directory, for a transaction of the system tenant. Throws `not_found`. */
+export async function tenantNamed(tx: Tx, name: string): Promise<TenantInfo> {
+  const [row] = await tx<TenantInfo[]>`
+    SELECT tenant_id AS id, name, state, created_at AS "createdAt" FROM tenants WHERE name = ${name}`;
+  if (!row) throw new VaultError('not_found', `There is no tenant ${name}.`);
+  return row;
+}
+
+/** The id of a name, to open a transaction for. Tells nothing to anyone: the verbs decide first. */
+export async function findTenant(vault: Vault, name: string): Promise<TenantId | undefined> {
+  const [row] = await transaction(
+    vault.db,
+    [SYSTEM],
+    (tx) => tx<{ id: TenantId }[]>`SELECT tenant_id AS id FROM tenants WHERE name = ${name}`,
+  );
+  return row?.id;
+}
+
+/** Every tenant that has keys: what a root rotation must see. */
+export async function allTenants(vault: Vault): Promise<TenantId[]> {
+  const rows = await transaction(
+    vault.db,
+    [SYSTEM],
+    (tx) => tx<{ id: TenantId }[]>`SELECT tenant_id AS id FROM tenants WHERE state <> 'deleted' ORDER BY tenant_id`,
+  );
+  return rows.map((row) => row.id);
+}
+
+/** Throws `conflict` when the name is taken. */
+export async function insertTenant(tx: Tx, id: TenantId, name: Name): Promise<TenantInfo> {
+  try {
+    const [row] = await tx<TenantInfo[]>`
+      INSERT INTO tenants (tenant_id, name, state, created_at) VALUES (${id}, ${name}, 'active', bulla.now())
+      RETURNING tenant_id AS id, name, state, created_at AS "createdAt"`;
+    return row!;
+  } catch (error) {
+    if (isUniqueViolation(error)) throw new VaultError('conflict', `The name ${name} is taken: choose another.`);
+    throw error;
+  }
+}
+
+export async function markDeleting(tx: Tx, id: TenantId): Promise<void> {
+  await tx`UPDATE tenants SET state = 'deleting' WHERE tenant_id = ${id}`;
+}
+
+export async function markDeleted(tx: Tx, id: TenantId): Promise<void> {
+  await tx`UPDATE tenants SET state = 'deleted', name = NULL, deleted_at = bulla.now() WHERE tenant_id = ${id}`;
+}
