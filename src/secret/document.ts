@@ -7,6 +7,7 @@
  * no key twice, nesting bounded. On anything else the cuts would be wrong, so these functions check nothing and must
  * never be given a text straight from outside.
  */
+import { assert } from '../errors.ts';
 
 /** One member of an object: slices of its text without the white space around them. */
 export type Member = {
@@ -86,7 +87,10 @@ function skipSpace(text: string, from: number): number {
 /** `from` is at the opening quote; the answer is after the closing one. */
 function endOfString(text: string, from: number): number {
   let at = from + 1;
-  while (text.charCodeAt(at) !== QUOTE) at += text.charCodeAt(at) === BACKSLASH ? 2 : 1;
+  while (text.charCodeAt(at) !== QUOTE) {
+    assert(at < text.length, 'a document is valid JSON');
+    at += text.charCodeAt(at) === BACKSLASH ? 2 : 1;
+  }
   return at + 1;
 }
 
