@@ -20,7 +20,7 @@ const DOT = 0x2e;
 const QUESTION = 0x3f;
 const HASH = 0x23;
 
-/** 1 for what may stand in a path segment. A table, because this runs on every request. */
+/** 1 for what may stand in a path segment; beyond its end there is nothing. A table, as this runs on every request. */
 const IN_SEGMENT = new Uint8Array(128);
 for (const character of 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~@+=-') {
   IN_SEGMENT[character.charCodeAt(0)] = 1;
@@ -37,7 +37,7 @@ export function assertCanonicalTarget(rawTarget: string): void {
     if (code === SLASH) {
       checkSegment(rawTarget, start, at);
       start = at + 1;
-    } else if (code > 0x7f || IN_SEGMENT[code] !== 1) {
+    } else if (IN_SEGMENT[code] !== 1) {
       throw refused(`has a character at position ${at} that is not one of A-Z a-z 0-9 . _ ~ @ + = - /`);
     }
   }
