@@ -149,6 +149,7 @@ describe('strict JSON', () => {
     ['half of a pair, low', '"\\udc00"'],
     ['halves the wrong way round', '"\\udc00\\ud800"'],
     ['a high half before an ordinary escape', '"\\ud800\\u0061"'],
+    ['a high half before something beyond the low ones', '"\\ud800\\uffff"'],
     ['a high half before a raw pair', '"\\ud83d😀"'],
     ['half of a pair in a key', '{"\\uD800":1}'],
     ['__proto__', '{"__proto__":{}}'],

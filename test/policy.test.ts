@@ -203,7 +203,7 @@ describe('decide', () => {
   test('T-061 a grant on prod gives nothing on prod-backup, nor on prod itself', () => {
     const rules = [allow(['secret.*'], ['secret:prod/**'])];
     expect(decideOn(rules, ask('secret.read', 'secret:prod/x')).allowed).toBe(true);
-    for (const path of ['prod', 'prod-backup', 'prod-backup/x', 'Prod/x', 'PROD/x', 'x/prod/x']) {
+    for (const path of ['prod', 'prod/', 'prod-backup', 'prod-backup/x', 'Prod/x', 'PROD/x', 'x/prod/x']) {
       expect(decideOn(rules, ask('secret.read', `secret:${path}`)).allowed, path).toBe(false);
     }
   });
@@ -309,6 +309,7 @@ describe('documents', () => {
     '.read',
     'secret.**',
     'secret.re*',
+    'secre.*',
     'Secret.read',
     ' secret.read',
     'secret.read ',
