@@ -106,9 +106,8 @@ const LABEL_BYTES = Object.fromEntries(
 ) as Readonly<Record<Context['label'], Buffer>>;
 
 function fieldsOf(context: Context): readonly string[] {
-  const fields: readonly string[] | undefined = CONTEXT_FIELDS[context.label];
-  assert(fields !== undefined, 'a context has a label of the closed set');
-  return fields;
+  assert(Object.hasOwn(CONTEXT_FIELDS, context.label), 'a context has a label of the closed set');
+  return CONTEXT_FIELDS[context.label];
 }
 
 function fieldValue(context: Context, name: string): string | number {

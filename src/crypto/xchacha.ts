@@ -31,6 +31,7 @@ export function encryptInto(
   target: Uint8Array,
 ): void {
   assert(target.length === plaintext.length + TAG_BYTES, 'the target holds the ciphertext and its tag');
+  checkLengths(key, nonce);
   prepare(key, nonce);
   const cipher = createCipheriv('chacha20-poly1305', subkeyBytes, innerNonce, OPTIONS);
   subkey.fill(0);
@@ -47,6 +48,7 @@ export function decrypt(
   aad: Uint8Array,
   sealed: Uint8Array,
 ): Uint8Array | undefined {
+  checkLengths(key, nonce);
   const length = sealed.length - TAG_BYTES;
   if (length < 0) return undefined;
   prepare(key, nonce);
@@ -80,10 +82,13 @@ const subkey = new Uint32Array(KEY_BYTES / 4);
 const subkeyBytes = new Uint8Array(subkey.buffer);
 const innerNonce = new Uint8Array(12);
 
-/** Leaves the subkey and the inner nonce (four zero bytes, then the nonce's last eight; draft §2.3) in the scratch space. */
-function prepare(key: Uint8Array, nonce: Uint8Array): void {
+function checkLengths(key: Uint8Array, nonce: Uint8Array): void {
   assert(key.length === KEY_BYTES, `a key has ${KEY_BYTES} bytes`);
   assert(nonce.length === NONCE_BYTES, `a nonce has ${NONCE_BYTES} bytes`);
+}
+
+/** Leaves the subkey and the inner nonce (four zero bytes, then the nonce's last eight; draft §2.3) in the scratch space. */
+function prepare(key: Uint8Array, nonce: Uint8Array): void {
   keyWordBytes.set(key);
   nonceWordBytes.set(nonce.subarray(0, 16));
   hchacha(sigma, keyWords, nonceWords, subkey);
