@@ -77,6 +77,11 @@ export async function closeDatabase(db: Database): Promise<void> {
 const TRANSACTION_TRIES = 3;
 const RETRYABLE = new Set(['40001', '40P01']);
 
+/** Thrown inside a transaction that was overtaken by another one: it is undone and run again. */
+export class RetryTransaction extends Error {
+  override readonly name = 'RetryTransaction';
+}
+
 export type TransactionOptions = {
   /** Milliseconds until the lane is dropped; the pool's deadline when absent. For long work only. */
   readonly deadlineMs?: number;
@@ -99,7 +104,9 @@ export async function transaction<T>(
     try {
       return await once(db, tenants, fn, options.deadlineMs ?? db.options.deadlineMs);
     } catch (error) {
-      if (attempt < TRANSACTION_TRIES && RETRYABLE.has(sqlState(error) ?? '')) continue;
+      const again = error instanceof RetryTransaction || RETRYABLE.has(sqlState(error) ?? '');
+      if (again && attempt < TRANSACTION_TRIES) continue;
+      if (again) throw unavailable('too many others change the same thing', error);
       throw error;
     }
   }
@@ -118,6 +125,7 @@ async function once<T>(
   try {
     // Tenant ids are checked against their alphabet, so the list needs no quoting. Sent together with the first statement of fn.
     const begin = lane.sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = '${tenants.map(asTenantId).join(',')}'`);
+    begin.catch(() => drop(lane));
     const [, result] = await Promise.all([begin, fn(lane.sql as Tx)]);
     committing = true;
     const commit = await lane.sql.unsafe('COMMIT');

@@ -17,8 +17,11 @@ import { type CompiledPolicy, compilePolicy } from './policy.ts';
 /** A request as a verb sees it: where it came from, and the token that came with it, not yet believed. */
 export type Call = Origin & { readonly token: ParsedToken | undefined };
 
-/** What a caller wants. `resource` is `noun:name`, canonical. */
-export type Ask = { readonly action: Action | AuthAction; readonly resource: string };
+/**
+ * What a caller wants. `resource` is `noun:name`, canonical. `anywhere`: the resource only names the question in the
+ * log, and any rule that allows the action somewhere admits it; the act then filters by `Permit.allows`.
+ */
+export type Ask = { readonly action: Action | AuthAction; readonly resource: string; readonly anywhere?: true };
 
 /** The columns of the joined read that say who is asking; see read.ts for the batched form. */
 export type AccessRow = {
@@ -91,11 +94,12 @@ export function refusal(access: Access, asks: readonly Ask[], source: string): V
     return new VaultError('tenant_suspended', 'This tenant is suspended: ask the operators of the vault to resume it.');
   }
   if (row.tenantState !== 'active') return unauthenticated();
-  for (const { action, resource } of asks) {
+  for (const ask of asks) {
+    const { action, resource } = ask;
     if (row.mustChange && !OPEN_TO_ONE_TIME_PASSWORDS.has(action)) {
       return new VaultError('password_change_required', 'This password was given once: change it with POST /auth/password.');
     }
-    if (!allows(access, { action, resource }, source)) {
+    if (!allows(access, ask, source)) {
       return new VaultError('forbidden', `No policy allows ${action} on ${resource}, or one denies it: ask an administrator of the tenant.`);
     }
   }
@@ -105,9 +109,10 @@ export function refusal(access: Access, asks: readonly Ask[], source: string): V
 /** What somebody with a one-time password may do before changing it. */
 const OPEN_TO_ONE_TIME_PASSWORDS: ReadonlySet<string> = new Set(['auth.self', 'auth.password', 'auth.logout']);
 
-export function allows(access: Access, { action, resource }: Ask, source: string): boolean {
+export function allows(access: Access, { action, resource, anywhere }: Ask, source: string): boolean {
   if (!isDecided(action)) return true;
-  if ('system' in ACTIONS[action] && access.tenant !== SYSTEM) return false;
+  if (ACTIONS[action].system && access.tenant !== SYSTEM) return false;
+  if (anywhere) return access.policies.some((policy) => (policy.byAction.get(action)?.allow.length ?? 0) > 0);
   return decide(access.policies, { action, resource, source }).allowed;
 }
 

@@ -1,0 +1,99 @@
+/**
+ * The first start: root key, pepper, the `system` tenant with one operator, and a first tenant `default` with an
+ * administrator, all in one commit. No account has a default password; two first starts at once make one vault.
+ */
+import type { Actor } from '../audit/entry.ts';
+import { createLog } from '../audit/append.ts';
+import { oneTimePassword } from '../auth/password.ts';
+import { insertUser } from '../auth/user.ts';
+import { SecretBytes } from '../crypto/keys.ts';
+import { normalisePassword } from '../crypto/password.ts';
+import { randomId } from '../crypto/token.ts';
+import { asTenantId, SYSTEM, type Tx, transaction } from '../db/database.ts';
+import { parseName } from '../db/name.ts';
+import { VaultError } from '../errors.ts';
+import { withoutToken } from '../policy/permit.ts';
+import { insertBuiltInPolicies } from '../policy/store.ts';
+import { hasRootKey, insertDataKey, insertRootKey, insertSystemKey } from '../tenant/rotation.ts';
+import { insertTenant } from '../tenant/tenant.ts';
+import type { Vault } from '../vault.ts';
+import { insertWholeTenant } from './tenant.ts';
+
+export type FirstAccount = { readonly tenant: string; readonly username: string; readonly password: string };
+export type FirstCredentials = { readonly system: FirstAccount; readonly default: FirstAccount };
+
+const PEPPER_BYTES = 32;
+export const VAULT: Actor = { kind: 'vault' };
+
+/** Undefined when the vault was initialised before. The passwords are given this once and must be changed. */
+export async function initialise(vault: Vault): Promise<FirstCredentials | undefined> {
+  if (await transaction(vault.db, [SYSTEM], hasRootKey)) return undefined;
+  const operator: FirstAccount = { tenant: 'system', username: 'operator', password: oneTimePassword() };
+  const admin: FirstAccount = { tenant: 'default', username: 'admin', password: oneTimePassword() };
+  const pepper = SecretBytes.generate(PEPPER_BYTES);
+  try {
+    const hashOf = async (password: string) => ({
+      phc: await vault.hasher.hash(normalisePassword(password), pepper),
+      pepperVersion: 1,
+    });
+    const hashes = { operator: await hashOf(operator.password), admin: await hashOf(admin.password) };
+    const made = await makeVault(vault, pepper, operator, admin, hashes);
+    return made ? { system: operator, default: admin } : undefined;
+  } finally {
+    pepper.wipe();
+  }
+}
+
+type Hashes = Record<'operator' | 'admin', { phc: string; pepperVersion: number }>;
+
+async function makeVault(
+  vault: Vault,
+  pepper: SecretBytes,
+  operator: FirstAccount,
+  admin: FirstAccount,
+  hashes: Hashes,
+): Promise<boolean> {
+  const first = asTenantId(randomId());
+  const origin = { requestId: `start-${randomId()}`, source: '', protocol: 'vault' };
+  try {
+    await withoutToken(vault, origin, [SYSTEM, first], async (tx) => {
+      const { key: root } = await insertRootKey(vault, tx, 1);
+      try {
+        await insertSystemKey(tx, 'pepper', 1, pepper, root);
+        await insertSystemTenant(tx);
+        await insertDataKey(tx, SYSTEM, 1, root);
+        const names = { operator: parseName(operator.username, 'username'), admin: parseName(admin.username, 'username') };
+        const hash = { operator: hashes.operator, admin: hashes.admin };
+        await insertUser(tx, SYSTEM, { name: names.operator, hash: hash.operator, policies: ['admin'], mustChange: true });
+        await insertWholeTenant(tx, first, parseName(admin.tenant, 'name'), root, {
+          name: names.admin,
+          hash: hash.admin,
+          mustChange: true,
+        });
+      } finally {
+        root.wipe();
+      }
+      const said = { actor: VAULT, outcome: 'ok' } as const;
+      const created = { action: 'tenant.create', resource: `tenant:${admin.tenant}`, details: { tenant_id: first } };
+      return {
+        value: undefined,
+        records: [
+          { tenant: SYSTEM, ...said, action: 'vault.initialise', details: { deployment: vault.deploymentId, seal: vault.seal.kind } },
+          { tenant: SYSTEM, ...said, ...created },
+          { tenant: first, ...said, ...created },
+        ],
+      };
+    });
+    return true;
+  } catch (error) {
+    // Another node was first: its root key row is there.
+    if (error instanceof VaultError && error.code === 'conflict') return false;
+    throw error;
+  }
+}
+
+async function insertSystemTenant(tx: Tx): Promise<void> {
+  await insertTenant(tx, SYSTEM, parseName('system', 'name'));
+  await createLog(tx, SYSTEM);
+  await insertBuiltInPolicies(tx, SYSTEM);
+}

@@ -1,0 +1,102 @@
+/**
+ * Fetching many secrets in one request: what an application does at start-up. One transaction, one commit, one audit
+ * entry per secret.
+ */
+import { LIMITS } from '../config.ts';
+import type { TenantId, Tx } from '../db/database.ts';
+import { VaultError } from '../errors.ts';
+import type { Ask, Call } from '../policy/access.ts';
+import { type Act, type Permit, permit } from '../policy/permit.ts';
+import { type OpenedVersion, openVersion, type VersionRow } from '../policy/read.ts';
+import type { Vault } from '../vault.ts';
+import type { SecretPath, SecretPrefix } from './path.ts';
+import { secretAsk } from './secret.ts';
+
+/** All of `paths` or nothing; or what lies under `prefixes` and may be read. */
+export type FetchAsk = { readonly paths: readonly SecretPath[] } | { readonly prefixes: readonly SecretPrefix[] };
+
+/** Current versions, in path order. Throws `not_found` and `forbidden` for paths, `too_large`, and what the gate throws. */
+export async function fetchSecrets(vault: Vault, call: Call, ask: FetchAsk): Promise<OpenedVersion[]> {
+  const wanted: Ask[] =
+    'paths' in ask
+      ? ask.paths.map((path) => secretAsk('secret.read', path))
+      : ask.prefixes.map((prefix) => ({ action: 'secret.read', resource: `secret:${prefix}`, anywhere: true }));
+  return permit(vault, call, wanted, async (tx, granted) => {
+    const paths = 'paths' in ask ? [...new Set(ask.paths)].sort() : await under(tx, granted, ask.prefixes);
+    const opened = await openAll(vault, tx, granted.tenant, paths, 'paths' in ask);
+    return recorded(opened);
+  });
+}
+
+function recorded(opened: OpenedVersion[]): Act<OpenedVersion[]> {
+  const notes = opened.map(({ path, version }) => ({ resource: `secret:${path}`, version }));
+  return { value: opened, notes: notes.length > 0 ? notes : [{ details: { secrets: 0 } }] };
+}
+
+async function under(tx: Tx, { tenant, allows }: Permit, prefixes: readonly SecretPrefix[]): Promise<string[]> {
+  const found = new Set<string>();
+  for (const prefix of prefixes) {
+    const from = prefix === '' ? '' : `${prefix}/`;
+    const rows = await tx<{ path: string }[]>`
+      SELECT path FROM secrets WHERE tenant_id = ${tenant} AND path > ${from} AND path < ${`${from}\x7f`}
+      ORDER BY path LIMIT ${SCANNED_MAX + 1}`;
+    if (rows.length > SCANNED_MAX) {
+      throw new VaultError('too_large', `There are more than ${SCANNED_MAX} secrets under ${prefix || 'the root'}: fetch smaller prefixes.`);
+    }
+    for (const { path } of rows) if (allows({ action: 'secret.read', resource: `secret:${path}` })) found.add(path);
+  }
+  if (found.size > LIMITS.fetchSecretsMax) throw tooMany(found.size);
+  return [...found].sort();
+}
+
+const SCANNED_MAX = 10_000;
+
+function tooMany(count: number): VaultError {
+  return new VaultError('too_large', `One fetch gives at most ${LIMITS.fetchSecretsMax} secrets; this one asks for ${count}: use smaller prefixes.`);
+}
+
+type FetchRow = VersionRow & { readonly path: string; readonly readable: boolean };
+
+async function openAll(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  paths: readonly string[],
+  all: boolean,
+): Promise<OpenedVersion[]> {
+  await checkBytes(tx, tenant, paths);
+  const rows = await tx<FetchRow[]>`
+    SELECT s.path, s.secret_id AS "secretId", s.current_version AS "currentVersion", v.version,
+           v.key_version AS "keyVersion", v.kind, v.content_type AS "contentType", v.envelope,
+           v.created_at AS "createdAt", v.expires_at AS "expiresAt",
+           v.deleted_at IS NULL AND (v.expires_at IS NULL OR v.expires_at > bulla.now()) AS readable,
+           m.key_version AS "metadataKeyVersion", m.envelope AS "metadataEnvelope"
+    FROM secrets s JOIN secret_versions v
+         ON v.tenant_id = s.tenant_id AND v.secret_id = s.secret_id AND v.version = s.current_version
+    LEFT JOIN secret_metadata m ON m.tenant_id = s.tenant_id AND m.secret_id = s.secret_id
+    WHERE s.tenant_id = ${tenant} AND s.path = ANY (${[...paths]}) ORDER BY s.path`;
+  const readable = rows.filter((row) => row.readable);
+  if (all) requireEvery(paths, readable);
+  const opened: OpenedVersion[] = [];
+  for (const row of readable) opened.push(await openVersion(vault, tx, tenant, row.path, row));
+  return opened;
+}
+
+function requireEvery(paths: readonly string[], rows: readonly { path: string }[]): void {
+  const there = new Set(rows.map((row) => row.path));
+  const missing = paths.filter((path) => !there.has(path));
+  if (missing.length > 0) {
+    throw new VaultError('not_found', `There is no readable secret ${missing.slice(0, 5).join(', ')}${missing.length > 5 ? ' …' : ''}.`);
+  }
+}
+
+/** Before any ciphertext is read. */
+async function checkBytes(tx: Tx, tenant: TenantId, paths: readonly string[]): Promise<void> {
+  const [row] = await tx<{ bytes: number }[]>`
+    SELECT coalesce(sum(octet_length(v.envelope)), 0)::bigint AS bytes FROM secrets s JOIN secret_versions v
+         ON v.tenant_id = s.tenant_id AND v.secret_id = s.secret_id AND v.version = s.current_version
+    WHERE s.tenant_id = ${tenant} AND s.path = ANY (${[...paths]})`;
+  if (row!.bytes > LIMITS.fetchBytesMax) {
+    throw new VaultError('too_large', `One fetch gives at most ${LIMITS.fetchBytesMax} bytes; this one asks for ${row!.bytes}: fetch in parts.`);
+  }
+}
