@@ -39,7 +39,11 @@ type Head = {
 };
 
 export async function append(tx: Tx, appendices: readonly Appendix[]): Promise<void> {
-  const heads = await lockHeads(tx, appendices.map((appendix) => appendix.tenant), 'wait');
+  const heads = await lockHeads(
+    tx,
+    appendices.map((appendix) => appendix.tenant),
+    'wait',
+  );
   for (const { tenant, decidedAt } of appendices) {
     const head = heads.get(tenant);
     assert(head, 'every tenant has a log head');

@@ -43,7 +43,11 @@ export async function login(vault: Vault, call: Call, { tenant, username, passwo
   const user = id && (await transaction(vault.db, [id], (tx) => readUser(tx, username)));
   const { fits, fresh } = await checkPassword(vault, user, password);
   const outcome = await withoutToken(vault, call, [id ?? SYSTEM], async (tx) => {
-    if (!id || !user) return { value: loginFailed(), records: [failure(id ?? SYSTEM, undefined, id ? 'unknown_user' : 'unknown_tenant')] };
+    if (!id || !user)
+      return {
+        value: loginFailed(),
+        records: [failure(id ?? SYSTEM, undefined, id ? 'unknown_user' : 'unknown_tenant')],
+      };
     return conclude(vault, tx, call, id, tenant, user, fits, fresh);
   });
   if (outcome instanceof VaultError) throw outcome;
@@ -91,12 +95,21 @@ async function conclude(
     return { value: loginFailed(), records: [failure(id, user, reason)] };
   }
   if (user.tenantState !== 'active') {
-    const value = new VaultError('tenant_suspended', 'This tenant is suspended: ask the operators of the vault to resume it.');
+    const value = new VaultError(
+      'tenant_suspended',
+      'This tenant is suspended: ask the operators of the vault to resume it.',
+    );
     return { value, records: [{ ...failure(id, user, 'tenant_suspended'), code: 'tenant_suspended' }] };
   }
   await recordSuccess(tx, user.userId, fresh);
   const issued = await issueToken(vault, tx, id, user.userId, 'password', call.source);
-  const actor: Actor = { kind: 'user', id: user.userId, name: user.name, method: 'password', accessor: issued.accessor };
+  const actor: Actor = {
+    kind: 'user',
+    id: user.userId,
+    name: user.name,
+    method: 'password',
+    accessor: issued.accessor,
+  };
   const { policies, mustChange } = user;
   return {
     value: { ...issued, tenant, username: user.name, policies, passwordChangeRequired: mustChange },
@@ -108,7 +121,15 @@ async function conclude(
 function failure(tenant: TenantId, user: UserRow | undefined, reason: string): Record {
   const actor: Actor = user ? { kind: 'anonymous', id: user.userId, name: user.name } : { kind: 'anonymous' };
   const resource = user ? { resource: `user:${user.name}` } : {};
-  return { tenant, actor, action: 'auth.login', ...resource, outcome: 'denied', code: 'login_failed', details: { reason } };
+  return {
+    tenant,
+    actor,
+    action: 'auth.login',
+    ...resource,
+    outcome: 'denied',
+    code: 'login_failed',
+    details: { reason },
+  };
 }
 
 function loginFailed(): VaultError {

@@ -18,7 +18,10 @@ export type PasswordHash = { readonly phc: string; readonly pepperVersion: numbe
 /** Hashes a new password. Throws `invalid_request` when it is too short or not text, `busy` when too many are hashed. */
 export async function hashPassword(vault: Vault, password: string): Promise<PasswordHash> {
   if (Array.from(password).length < PASSWORD_CHARACTERS_MIN) {
-    throw new VaultError('invalid_request', `password: expected at least ${PASSWORD_CHARACTERS_MIN} characters; a few random words are good.`);
+    throw new VaultError(
+      'invalid_request',
+      `password: expected at least ${PASSWORD_CHARACTERS_MIN} characters; a few random words are good.`,
+    );
   }
   return hashUnder(vault, normalisePassword(password));
 }
@@ -43,7 +46,8 @@ export async function checkPassword(
 ): Promise<{ fits: boolean; fresh: PasswordHash | undefined }> {
   const bytes = normalisePassword(password);
   const active = await systemKey(vault, 'pepper');
-  const pepper = stored && stored.pepperVersion !== active.version ? await systemKey(vault, 'pepper', stored.pepperVersion) : active;
+  const pepper =
+    stored && stored.pepperVersion !== active.version ? await systemKey(vault, 'pepper', stored.pepperVersion) : active;
   try {
     if (!stored) return { fits: await vault.hasher.verifyDecoy(bytes, pepper.secret), fresh: undefined };
     const fits = await vault.hasher.verify(stored.phc, bytes, pepper.secret);
@@ -79,7 +83,8 @@ export async function changePassword(
   const fresh = fits && currentPassword !== newPassword ? await hashPassword(vault, newPassword) : undefined;
   await permit(vault, call, ask, async (tx) => {
     if (!fits) throw new VaultError('login_failed', 'The current password is not right.');
-    if (!fresh) throw new VaultError('invalid_request', 'new_password: expected another password than the current one.');
+    if (!fresh)
+      throw new VaultError('invalid_request', 'new_password: expected another password than the current one.');
     const now = await readHash(tx, userId);
     if (now.phc !== stored.phc) throw new VaultError('conflict', 'The password was changed meanwhile: log in again.');
     await storeHash(tx, userId, fresh, false);

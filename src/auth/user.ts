@@ -1,9 +1,10 @@
 /** Users of a tenant: people who log in with a password. Owns the table users. */
+
+import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
 import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { type Name, parseName } from '../db/name.ts';
-import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
-import { LIMITS } from '../config.ts';
+import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
@@ -46,17 +47,22 @@ const COLUMNS = `user_id AS id, name AS username, policies, disabled,
   must_change_password AS "passwordChangeRequired", created_at AS "createdAt", last_login_at AS "lastLoginAt"`;
 
 export async function listUsers(vault: Vault, call: Call, page: PageAsk): Promise<Page<UserInfo>> {
-  const { limit, after } = parsePage(page);
-  return permit(vault, call, { action: 'user.list', resource: 'user:' }, async (tx, { tenant }) => {
-    const rows = await tx<UserInfo[]>`
-      SELECT ${tx.unsafe(COLUMNS)} FROM users WHERE tenant_id = ${tenant} AND name > ${after}
-      ORDER BY name LIMIT ${limit + 1}`;
-    return { value: pageOf(rows, limit, (user) => user.username) };
-  });
+  const wanted = { action: 'user.list', resource: 'user:', anywhere: true } as const;
+  return permit(vault, call, wanted, async (tx, { tenant, allows }) => ({
+    value: await visiblePage(
+      page,
+      (after, rows) => tx<UserInfo[]>`
+        SELECT ${tx.unsafe(COLUMNS)} FROM users WHERE tenant_id = ${tenant} AND name > ${after} ORDER BY name LIMIT ${rows}`,
+      (user) => user.username,
+      (user) => allows({ action: 'user.list', resource: `user:${user.username}` }),
+    ),
+  }));
 }
 
 export async function readUser(vault: Vault, call: Call, name: string): Promise<UserInfo> {
-  return permit(vault, call, ask('user.read', name), async (tx, { tenant }) => ({ value: await userNamed(tx, tenant, name) }));
+  return permit(vault, call, ask('user.read', name), async (tx, { tenant }) => ({
+    value: await userNamed(tx, tenant, name),
+  }));
 }
 
 /** Throws `conflict` when the name is taken. */
@@ -68,14 +74,24 @@ export async function createUser(vault: Vault, call: Call, user: NewUser): Promi
   const hash = await hashPassword(vault, user.password ?? once!);
   const created = await permit(vault, call, wanted, async (tx, { tenant }) => {
     await requirePolicies(tx, tenant, policies);
-    const value = await insertUser(tx, tenant, { name: parseName(user.username, 'username'), hash, policies, mustChange: once !== undefined });
+    const value = await insertUser(tx, tenant, {
+      name: parseName(user.username, 'username'),
+      hash,
+      policies,
+      mustChange: once !== undefined,
+    });
     return { value, notes: [{ details: { policies: policies.join(' ') } }] };
   });
   return once === undefined ? created : { ...created, oneTimePassword: once };
 }
 
 /** What a change of password, policies or state takes away is gone before the answer, on every node. */
-export async function updateUser(vault: Vault, call: Call, name: string, change: UserChange): Promise<WithOneTimePassword> {
+export async function updateUser(
+  vault: Vault,
+  call: Call,
+  name: string,
+  change: UserChange,
+): Promise<WithOneTimePassword> {
   const wanted = ask('user.write', name);
   const policies = change.policies && checkPolicies(change.policies);
   if (change.password !== undefined && change.resetPassword) {
@@ -169,6 +185,9 @@ async function requirePolicies(tx: Tx, tenant: TenantId, names: readonly string[
     SELECT name FROM policies WHERE tenant_id = ${tenant} AND name = ANY (${[...names]})`;
   const missing = names.filter((name) => !rows.some((row) => row.name === name));
   if (missing.length > 0) {
-    throw new VaultError('invalid_request', `policies: there is no policy ${missing.join(', ')}. Make it first with PUT /policies/{name}.`);
+    throw new VaultError(
+      'invalid_request',
+      `policies: there is no policy ${missing.join(', ')}. Make it first with PUT /policies/{name}.`,
+    );
   }
 }

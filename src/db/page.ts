@@ -16,6 +16,27 @@ export function parsePage({ limit = LIMITS.pageDefault, cursor }: PageAsk): { li
   return { limit, after: cursor === undefined ? '' : decodeCursor(cursor) };
 }
 
+/**
+ * A page of what `visible` lets through, filled from chunks in key order, so that what is hidden leaves no gap that
+ * could be counted. `readChunk` gives up to `limit + 1` rows after a key.
+ */
+export async function visiblePage<T>(
+  ask: PageAsk,
+  readChunk: (after: string, rows: number) => Promise<readonly T[]>,
+  keyOf: (item: T) => string,
+  visible: (item: T) => boolean,
+): Promise<Page<T>> {
+  const { limit, after } = parsePage(ask);
+  const seen: T[] = [];
+  let from = after;
+  for (;;) {
+    const rows = await readChunk(from, limit + 1);
+    seen.push(...rows.filter(visible));
+    if (seen.length > limit || rows.length <= limit) return pageOf(seen, limit, keyOf);
+    from = keyOf(rows.at(-1)!);
+  }
+}
+
 /** Cuts a page out of rows that were read with one more than the limit. */
 export function pageOf<T>(rows: readonly T[], limit: number, keyOf: (item: T) => string): Page<T> {
   const items = rows.slice(0, limit);

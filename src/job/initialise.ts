@@ -2,8 +2,9 @@
  * The first start: root key, pepper, the `system` tenant with one operator, and a first tenant `default` with an
  * administrator, all in one commit. No account has a default password; two first starts at once make one vault.
  */
-import type { Actor } from '../audit/entry.ts';
+
 import { createLog } from '../audit/append.ts';
+import type { Actor } from '../audit/entry.ts';
 import { oneTimePassword } from '../auth/password.ts';
 import { insertUser } from '../auth/user.ts';
 import { SecretBytes } from '../crypto/keys.ts';
@@ -62,9 +63,17 @@ async function makeVault(
         await insertSystemKey(tx, 'pepper', 1, pepper, root);
         await insertSystemTenant(tx);
         await insertDataKey(tx, SYSTEM, 1, root);
-        const names = { operator: parseName(operator.username, 'username'), admin: parseName(admin.username, 'username') };
+        const names = {
+          operator: parseName(operator.username, 'username'),
+          admin: parseName(admin.username, 'username'),
+        };
         const hash = { operator: hashes.operator, admin: hashes.admin };
-        await insertUser(tx, SYSTEM, { name: names.operator, hash: hash.operator, policies: ['admin'], mustChange: true });
+        await insertUser(tx, SYSTEM, {
+          name: names.operator,
+          hash: hash.operator,
+          policies: ['admin'],
+          mustChange: true,
+        });
         await insertWholeTenant(tx, first, parseName(admin.tenant, 'name'), root, {
           name: names.admin,
           hash: hash.admin,
@@ -78,7 +87,12 @@ async function makeVault(
       return {
         value: undefined,
         records: [
-          { tenant: SYSTEM, ...said, action: 'vault.initialise', details: { deployment: vault.deploymentId, seal: vault.seal.kind } },
+          {
+            tenant: SYSTEM,
+            ...said,
+            action: 'vault.initialise',
+            details: { deployment: vault.deploymentId, seal: vault.seal.kind },
+          },
           { tenant: SYSTEM, ...said, ...created },
           { tenant: first, ...said, ...created },
         ],

@@ -20,7 +20,9 @@ import { destroyDataKeys, insertDataKey, removeDataKeyMaterial } from '../tenant
 import { findTenant, insertTenant, markDeleted, markDeleting, type TenantInfo, tenantNamed } from '../tenant/tenant.ts';
 import type { Vault } from '../vault.ts';
 
-export type NewTenant = TenantInfo & { readonly admin: { readonly username: string; readonly oneTimePassword: string } };
+export type NewTenant = TenantInfo & {
+  readonly admin: { readonly username: string; readonly oneTimePassword: string };
+};
 
 /** Makes a tenant with its data key, its log, the built-in policies and an administrator with a one-time password. */
 export async function createTenant(

@@ -97,10 +97,16 @@ export function refusal(access: Access, asks: readonly Ask[], source: string): V
   for (const ask of asks) {
     const { action, resource } = ask;
     if (row.mustChange && !OPEN_TO_ONE_TIME_PASSWORDS.has(action)) {
-      return new VaultError('password_change_required', 'This password was given once: change it with POST /auth/password.');
+      return new VaultError(
+        'password_change_required',
+        'This password was given once: change it with POST /auth/password.',
+      );
     }
     if (!allows(access, ask, source)) {
-      return new VaultError('forbidden', `No policy allows ${action} on ${resource}, or one denies it: ask an administrator of the tenant.`);
+      return new VaultError(
+        'forbidden',
+        `No policy allows ${action} on ${resource}, or one denies it: ask an administrator of the tenant.`,
+      );
     }
   }
   return undefined;
@@ -119,7 +125,10 @@ export function allows(access: Access, { action, resource, anywhere }: Ask, sour
 const isDecided = (action: Action | AuthAction): action is Action => Object.hasOwn(ACTIONS, action);
 
 export function unauthenticated(): VaultError {
-  return new VaultError('unauthenticated', 'The token is missing, not valid or has ended: log in and send it as "Authorization: Bearer <token>".');
+  return new VaultError(
+    'unauthenticated',
+    'The token is missing, not valid or has ended: log in and send it as "Authorization: Bearer <token>".',
+  );
 }
 
 // ---- compiled policies --------------------------------------------------------------------------------------------
@@ -128,8 +137,8 @@ const COMPILED_MAX = 10_000;
 const compiled = new WeakMap<Vault, Map<string, CompiledPolicy>>();
 
 function cacheOf(vault: Vault): Map<string, CompiledPolicy> {
-  let cache = compiled.get(vault);
-  if (!cache) compiled.set(vault, (cache = new Map()));
+  const cache = compiled.get(vault) ?? new Map<string, CompiledPolicy>();
+  compiled.set(vault, cache);
   return cache;
 }
 

@@ -13,7 +13,17 @@ import type { Actor, Details, Entry } from '../audit/entry.ts';
 import { type TenantId, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
-import { type Access, type Ask, allows, type Call, proves, readAccess, refusal, resolve, unauthenticated } from './access.ts';
+import {
+  type Access,
+  type Ask,
+  allows,
+  type Call,
+  proves,
+  readAccess,
+  refusal,
+  resolve,
+  unauthenticated,
+} from './access.ts';
 
 declare const permitBrand: unique symbol;
 /** Leave to do what was asked, inside the transaction that records it. */
@@ -87,7 +97,13 @@ export async function precheck(
   call: Call,
   asks: Ask | readonly Ask[],
 ): Promise<Pick<Permit, 'tenant' | 'userId'>> {
-  const { tenant, userId } = await decideAndAct(vault, call, asArray(asks), async (_, granted) => ({ value: granted, notes: [] }), {});
+  const { tenant, userId } = await decideAndAct(
+    vault,
+    call,
+    asArray(asks),
+    async (_, granted) => ({ value: granted, notes: [] }),
+    {},
+  );
   return { tenant, userId };
 }
 
@@ -156,7 +172,12 @@ function appendices<T>(access: Access, call: Call, asks: readonly Ask[], done: A
   const ask = asks[0]!;
   const notes = done.notes ?? [{}];
   const entries = notes.map((note) => entryOf(access.actor, call, ask, note, { outcome: 'ok' }));
-  const own: Appendix = { tenant: access.tenant, entries, decidedAt: access.aclRevision, revokes: done.revokes ?? false };
+  const own: Appendix = {
+    tenant: access.tenant,
+    entries,
+    decidedAt: access.aclRevision,
+    revokes: done.revokes ?? false,
+  };
   const others = (done.elsewhere ?? []).map(({ tenant, note, revokes }) => ({
     tenant,
     entries: [entryOf(access.actor, call, ask, note, { outcome: 'ok' })],
@@ -167,7 +188,14 @@ function appendices<T>(access: Access, call: Call, asks: readonly Ask[], done: A
 
 function entryOf(actor: Actor, call: Call, ask: Ask, note: Note, end: Pick<Entry, 'outcome' | 'code'>): Entry {
   const { requestId, source, protocol } = call;
-  return { origin: { requestId, source, protocol }, actor, action: ask.action, resource: ask.resource, ...note, ...end };
+  return {
+    origin: { requestId, source, protocol },
+    actor,
+    action: ask.action,
+    resource: ask.resource,
+    ...note,
+    ...end,
+  };
 }
 
 /** Records that a permitted act failed. When even that cannot be written, the caller hears of that instead. */
@@ -212,7 +240,11 @@ export async function withoutToken<T>(
           tx,
           logs.map((tenant) => {
             const own = records.filter((record) => record.tenant === tenant);
-            return { tenant, entries: own.map((record) => recordEntry(call, record)), revokes: own.some((r) => r.revokes) };
+            return {
+              tenant,
+              entries: own.map((record) => recordEntry(call, record)),
+              revokes: own.some((r) => r.revokes),
+            };
           }),
         );
       }

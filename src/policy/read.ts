@@ -19,7 +19,16 @@ import { type TenantId, type Timestamp, type Tx, transaction } from '../db/datab
 import { VaultError } from '../errors.ts';
 import { dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
-import { type Access, type AccessRow, accessOf, type Call, policiesOf, proves, refusal, unauthenticated } from './access.ts';
+import {
+  type Access,
+  type AccessRow,
+  accessOf,
+  type Call,
+  policiesOf,
+  proves,
+  refusal,
+  unauthenticated,
+} from './access.ts';
 
 /** One secret version, opened. `body` is the plaintext: JSON text, text, or bytes, as `kind` says. */
 export type OpenedVersion = {
@@ -77,8 +86,7 @@ const ENVELOPE_BYTES_MAX = LIMITS.secretBytesMax + 1024;
 export function readSecret(vault: Vault, call: Call, path: string, version: number): Promise<OpenedVersion> {
   const { token } = call;
   if (!token) return Promise.reject(unauthenticated());
-  let lane = lanes.get(vault);
-  if (!lane) lanes.set(vault, (lane = { queue: [], running: 0, turn: Promise.resolve() }));
+  const lane = lanes.get(vault) ?? newLane(vault);
   if (lane.queue.length >= LIMITS.readQueueMax) {
     return Promise.reject(new VaultError('busy', 'Too many reads are waiting; try again.', { retryAfterSeconds: 1 }));
   }
@@ -88,6 +96,12 @@ export function readSecret(vault: Vault, call: Call, path: string, version: numb
   });
   if (lane.running < ROUNDS_AT_ONCE) void pump(vault, lane);
   return answer;
+}
+
+function newLane(vault: Vault): Lane {
+  const lane: Lane = { queue: [], running: 0, turn: Promise.resolve() };
+  lanes.set(vault, lane);
+  return lane;
 }
 
 async function pump(vault: Vault, lane: Lane): Promise<void> {
@@ -129,7 +143,8 @@ async function apart(vault: Vault, lane: Lane, members: readonly Member[], outOf
     if (group) group.push(member);
     else groups.set(member.token.tenantId, [member]);
   }
-  const parts = groups.size === 1 && members.length === outOf ? members.map((member) => [member]) : [...groups.values()];
+  const parts =
+    groups.size === 1 && members.length === outOf ? members.map((member) => [member]) : [...groups.values()];
   for (const part of parts) await runRound(vault, lane, part, 'alone');
 }
 
@@ -200,7 +215,14 @@ async function draft(vault: Vault, tx: Tx, member: Member, row: BatchRow): Promi
 function entryOf(member: Member, access: Access, resource: string, outcome: Entry['outcome'], code?: string): Entry {
   const { requestId, source, protocol } = member.call;
   const origin = { requestId, source, protocol };
-  return { origin, actor: access.actor, action: 'secret.read', resource, outcome, ...(code === undefined ? {} : { code }) };
+  return {
+    origin,
+    actor: access.actor,
+    action: 'secret.read',
+    resource,
+    outcome,
+    ...(code === undefined ? {} : { code }),
+  };
 }
 
 /** Appends what was drafted under the heads that could be locked and have not moved; the rest stays unsettled. */
@@ -238,7 +260,10 @@ export async function openVersion(
   row: VersionRow,
 ): Promise<OpenedVersion> {
   if (row.secretId === null || row.version === null || !row.readable) {
-    throw new VaultError('not_found', `There is no readable version of ${path}: it was never written, deleted, destroyed or has expired.`);
+    throw new VaultError(
+      'not_found',
+      `There is no readable version of ${path}: it was never written, deleted, destroyed or has expired.`,
+    );
   }
   const { secretId, version } = row;
   const key = await dataKey(vault, tx, tenant, row.keyVersion);

@@ -7,7 +7,7 @@
 import { randomId } from '../crypto/token.ts';
 import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
-import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
+import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import type { Call } from './access.ts';
@@ -29,13 +29,17 @@ export type StoredPolicy = PolicyInfo & PolicyDocument;
 const ask = (action: Action, name: string) => ({ action, resource: `policy:${parseName(name, 'name')}` }) as const;
 
 export async function listPolicies(vault: Vault, call: Call, page: PageAsk): Promise<Page<PolicyInfo>> {
-  const { limit, after } = parsePage(page);
-  return permit(vault, call, { action: 'policy.list', resource: 'policy:' }, async (tx, { tenant }) => {
-    const rows = await tx<PolicyInfo[]>`
-      SELECT name, revision, built_in AS "builtIn", created_at AS "createdAt", updated_at AS "updatedAt"
-      FROM policies WHERE tenant_id = ${tenant} AND name > ${after} ORDER BY name LIMIT ${limit + 1}`;
-    return { value: pageOf(rows, limit, (policy) => policy.name) };
-  });
+  const wanted = { action: 'policy.list', resource: 'policy:', anywhere: true } as const;
+  return permit(vault, call, wanted, async (tx, { tenant, allows }) => ({
+    value: await visiblePage(
+      page,
+      (after, rows) => tx<PolicyInfo[]>`
+        SELECT name, revision, built_in AS "builtIn", created_at AS "createdAt", updated_at AS "updatedAt"
+        FROM policies WHERE tenant_id = ${tenant} AND name > ${after} ORDER BY name LIMIT ${rows}`,
+      (policy) => policy.name,
+      (policy) => allows({ action: 'policy.list', resource: `policy:${policy.name}` }),
+    ),
+  }));
 }
 
 export async function readPolicy(vault: Vault, call: Call, name: string): Promise<StoredPolicy> {
@@ -60,9 +64,13 @@ export async function putPolicy(
   const text = JSON.stringify(policySchema.parse(document));
   return permit(vault, call, wanted, async (tx, { tenant }) => {
     const before = await findPolicy(tx, tenant, name, 'lock');
-    if (before?.builtIn) throw new VaultError('conflict', `The built-in policy ${name} cannot be changed: use another name.`);
+    if (before?.builtIn)
+      throw new VaultError('conflict', `The built-in policy ${name} cannot be changed: use another name.`);
     if (ifRevision !== undefined && ifRevision !== (before?.revision ?? 0)) {
-      throw new VaultError('version_mismatch', `The policy ${name} is at revision ${before?.revision ?? 0}: read it again.`);
+      throw new VaultError(
+        'version_mismatch',
+        `The policy ${name} is at revision ${before?.revision ?? 0}: read it again.`,
+      );
     }
     await tx`
       INSERT INTO policies (tenant_id, name, policy_id, revision, document, created_at, updated_at)

@@ -41,7 +41,10 @@ async function under(tx: Tx, { tenant, allows }: Permit, prefixes: readonly Secr
       SELECT path FROM secrets WHERE tenant_id = ${tenant} AND path > ${from} AND path < ${`${from}\x7f`}
       ORDER BY path LIMIT ${SCANNED_MAX + 1}`;
     if (rows.length > SCANNED_MAX) {
-      throw new VaultError('too_large', `There are more than ${SCANNED_MAX} secrets under ${prefix || 'the root'}: fetch smaller prefixes.`);
+      throw new VaultError(
+        'too_large',
+        `There are more than ${SCANNED_MAX} secrets under ${prefix || 'the root'}: fetch smaller prefixes.`,
+      );
     }
     for (const { path } of rows) if (allows({ action: 'secret.read', resource: `secret:${path}` })) found.add(path);
   }
@@ -52,7 +55,10 @@ async function under(tx: Tx, { tenant, allows }: Permit, prefixes: readonly Secr
 const SCANNED_MAX = 10_000;
 
 function tooMany(count: number): VaultError {
-  return new VaultError('too_large', `One fetch gives at most ${LIMITS.fetchSecretsMax} secrets; this one asks for ${count}: use smaller prefixes.`);
+  return new VaultError(
+    'too_large',
+    `One fetch gives at most ${LIMITS.fetchSecretsMax} secrets; this one asks for ${count}: use smaller prefixes.`,
+  );
 }
 
 type FetchRow = VersionRow & { readonly path: string; readonly readable: boolean };
@@ -86,7 +92,10 @@ function requireEvery(paths: readonly string[], rows: readonly { path: string }[
   const there = new Set(rows.map((row) => row.path));
   const missing = paths.filter((path) => !there.has(path));
   if (missing.length > 0) {
-    throw new VaultError('not_found', `There is no readable secret ${missing.slice(0, 5).join(', ')}${missing.length > 5 ? ' …' : ''}.`);
+    throw new VaultError(
+      'not_found',
+      `There is no readable secret ${missing.slice(0, 5).join(', ')}${missing.length > 5 ? ' …' : ''}.`,
+    );
   }
 }
 
@@ -97,6 +106,9 @@ async function checkBytes(tx: Tx, tenant: TenantId, paths: readonly string[]): P
          ON v.tenant_id = s.tenant_id AND v.secret_id = s.secret_id AND v.version = s.current_version
     WHERE s.tenant_id = ${tenant} AND s.path = ANY (${[...paths]})`;
   if (row!.bytes > LIMITS.fetchBytesMax) {
-    throw new VaultError('too_large', `One fetch gives at most ${LIMITS.fetchBytesMax} bytes; this one asks for ${row!.bytes}: fetch in parts.`);
+    throw new VaultError(
+      'too_large',
+      `One fetch gives at most ${LIMITS.fetchBytesMax} bytes; this one asks for ${row!.bytes}: fetch in parts.`,
+    );
   }
 }

@@ -6,7 +6,15 @@ import { permit } from '../policy/permit.ts';
 import { dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import type { SecretPath } from './path.ts';
-import { checkMetadata, checkVersionsKept, lockSecret, type SecretRow, secretAsk, secretAt, storeMetadata } from './secret.ts';
+import {
+  checkMetadata,
+  checkVersionsKept,
+  lockSecret,
+  type SecretRow,
+  secretAsk,
+  secretAt,
+  storeMetadata,
+} from './secret.ts';
 
 export type Metadata = {
   readonly path: string;
@@ -41,7 +49,9 @@ export async function patchMetadata(
     const secret = await lockSecret(tx, tenant, path);
     const before = await openMetadata(vault, tx, tenant, secret.secretId);
     const merged = Object.fromEntries(
-      Object.entries({ ...before, ...change.metadata }).filter((member): member is [string, string] => member[1] !== null),
+      Object.entries({ ...before, ...change.metadata }).filter(
+        (member): member is [string, string] => member[1] !== null,
+      ),
     );
     checkMetadata(merged);
     if (change.metadata) await storeMetadata(vault, tx, tenant, secret.secretId, merged);
@@ -68,7 +78,9 @@ async function openMetadata(vault: Vault, tx: Tx, tenant: TenantId, secret: stri
     WHERE tenant_id = ${tenant} AND secret_id = ${secret}`;
   if (!row) return {};
   const key = await dataKey(vault, tx, tenant, row.keyVersion);
-  return JSON.parse(Buffer.from(open(key, { label: 'secret-metadata', tenant, secret }, row.envelope)).toString('utf8'));
+  return JSON.parse(
+    Buffer.from(open(key, { label: 'secret-metadata', tenant, secret }, row.envelope)).toString('utf8'),
+  );
 }
 
 function describe(vault: Vault, path: string, secret: SecretRow, metadata: Record<string, string>): Metadata {

@@ -145,14 +145,21 @@ function fail(error: Error): never {
 
 function expectVersion(path: string, current: number, expect: number | undefined): void {
   if (expect === undefined || expect === current) return;
-  throw new VaultError('version_mismatch', `${path} is at version ${current}, not ${expect}: read it again and repeat the change.`, {
-    details: { current_version: current },
-  });
+  throw new VaultError(
+    'version_mismatch',
+    `${path} is at version ${current}, not ${expect}: read it again and repeat the change.`,
+    {
+      details: { current_version: current },
+    },
+  );
 }
 
 function checkVersion({ body, ttlSeconds, expiresAt, metadata, versionsKept }: NewVersion): void {
   if (body.length > LIMITS.secretBytesMax) {
-    throw new VaultError('too_large', `A secret holds at most ${LIMITS.secretBytesMax} bytes; this one has ${body.length}.`);
+    throw new VaultError(
+      'too_large',
+      `A secret holds at most ${LIMITS.secretBytesMax} bytes; this one has ${body.length}.`,
+    );
   }
   if (ttlSeconds !== undefined && expiresAt !== undefined) {
     throw new VaultError('invalid_request', 'Give either ttl or expires_at, not both.');
@@ -163,7 +170,10 @@ function checkVersion({ body, ttlSeconds, expiresAt, metadata, versionsKept }: N
 
 export function checkVersionsKept(count: number): void {
   if (!Number.isInteger(count) || count < 1 || count > LIMITS.secretVersionsKeptMax) {
-    throw new VaultError('invalid_request', `versions_kept: expected a whole number from 1 to ${LIMITS.secretVersionsKeptMax}.`);
+    throw new VaultError(
+      'invalid_request',
+      `versions_kept: expected a whole number from 1 to ${LIMITS.secretVersionsKeptMax}.`,
+    );
   }
 }
 
@@ -183,7 +193,8 @@ async function insertVersion(
 ): Promise<Written> {
   const { tenant, userId } = granted;
   const version = secret.currentVersion + 1;
-  if (version > LIMITS.versionMax) throw new VaultError('conflict', `${path} has had as many versions as can be counted.`);
+  if (version > LIMITS.versionMax)
+    throw new VaultError('conflict', `${path} has had as many versions as can be counted.`);
   const key = await activeDataKey(vault, tx, tenant);
   const envelope = seal(key, { label: 'secret', tenant, secret: secret.secretId, version }, body);
   const kept = versionsKept ?? secret.versionsKept;
@@ -230,7 +241,11 @@ export async function storeMetadata(
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
   const key = await activeDataKey(vault, tx, tenant);
-  const envelope = seal(key, { label: 'secret-metadata', tenant, secret: secretId }, Buffer.from(JSON.stringify(metadata)));
+  const envelope = seal(
+    key,
+    { label: 'secret-metadata', tenant, secret: secretId },
+    Buffer.from(JSON.stringify(metadata)),
+  );
   await underActiveKey(tx`
     INSERT INTO secret_metadata (tenant_id, secret_id, key_version, envelope, updated_at)
     VALUES (${tenant}, ${secretId}, ${key.version}, ${envelope}, bulla.now())
@@ -238,13 +253,20 @@ export async function storeMetadata(
       SET key_version = excluded.key_version, envelope = excluded.envelope, updated_at = excluded.updated_at`);
 }
 
-async function currentData(vault: Vault, tx: Tx, tenant: TenantId, path: SecretPath, secret: SecretRow): Promise<string> {
+async function currentData(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  path: SecretPath,
+  secret: SecretRow,
+): Promise<string> {
   const [row] = await tx<{ keyVersion: number; kind: SecretKind; envelope: Uint8Array }[]>`
     SELECT key_version AS "keyVersion", kind, envelope FROM secret_versions
     WHERE tenant_id = ${tenant} AND secret_id = ${secret.secretId} AND version = ${secret.currentVersion}
       AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > bulla.now())`;
   if (!row) throw new VaultError('not_found', `${path} has no readable current version to patch: put a new one.`);
-  if (row.kind !== 'data') throw new VaultError('conflict', `${path} holds ${row.kind}: only a JSON object can be patched.`);
+  if (row.kind !== 'data')
+    throw new VaultError('conflict', `${path} holds ${row.kind}: only a JSON object can be patched.`);
   const key = await dataKey(vault, tx, tenant, row.keyVersion);
   const context = { label: 'secret', tenant, secret: secret.secretId, version: secret.currentVersion } as const;
   return Buffer.from(open(key, context, row.envelope)).toString('utf8');

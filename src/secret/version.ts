@@ -18,7 +18,11 @@ export type VersionInfo = {
   readonly destroyedAt: Timestamp | null;
 };
 
-export type History = { readonly path: string; readonly currentVersion: number; readonly items: readonly VersionInfo[] };
+export type History = {
+  readonly path: string;
+  readonly currentVersion: number;
+  readonly items: readonly VersionInfo[];
+};
 
 /** Every version that is kept, newest first, without values. */
 export async function listVersions(vault: Vault, call: Call, path: SecretPath): Promise<History> {

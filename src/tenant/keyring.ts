@@ -113,7 +113,10 @@ export async function systemKey(
       WHERE purpose = ${purpose} AND ${version === undefined ? tx`state = 'active'` : tx`version = ${version}`}`,
   );
   if (!row) {
-    throw new VaultError('integrity', `The ${purpose} ${version ?? ''} is missing: restore the table system_key_material from a backup.`);
+    throw new VaultError(
+      'integrity',
+      `The ${purpose} ${version ?? ''} is missing: restore the table system_key_material from a backup.`,
+    );
   }
   const root = await rootKey(vault, row.rootVersion);
   return { version: row.version, secret: root.unwrapSecret(systemKeyContext(purpose, row.version), row.wrapped) };

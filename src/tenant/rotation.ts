@@ -6,7 +6,14 @@
  * the foreign keys refuse while anything is still wrapped by it.
  */
 import { Key, rewrap, type SecretBytes } from '../crypto/keys.ts';
-import { isForeignKeyViolation, isUniqueViolation, SYSTEM, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import {
+  isForeignKeyViolation,
+  isUniqueViolation,
+  SYSTEM,
+  type TenantId,
+  type Timestamp,
+  type Tx,
+} from '../db/database.ts';
 import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
@@ -86,7 +93,15 @@ export async function insertDataKey(tx: Tx, tenant: TenantId, version: number, w
       VALUES (${tenant}, ${version}, ${wrapper.version}, ${wrapped})`;
     const { fingerprint } = key;
     const createdAt = row!.createdAt;
-    return { version, state: 'active', fingerprint, createdAt, destroyedAt: null, rootVersion: wrapper.version, depends: 0 };
+    return {
+      version,
+      state: 'active',
+      fingerprint,
+      createdAt,
+      destroyedAt: null,
+      rootVersion: wrapper.version,
+      depends: 0,
+    };
   } finally {
     key.wipe();
   }
@@ -108,7 +123,11 @@ export async function insertSystemKey(
 }
 
 /** Makes a root key version and gives the key, which the caller wipes or uses to wrap. */
-export async function insertRootKey(vault: Vault, tx: Tx, version: number): Promise<{ key: Key; createdAt: Timestamp }> {
+export async function insertRootKey(
+  vault: Vault,
+  tx: Tx,
+  version: number,
+): Promise<{ key: Key; createdAt: Timestamp }> {
   const key = Key.generate(version);
   const wrapped = await vault.seal.wrap(rootKeyContext(vault, version), key);
   try {
@@ -214,7 +233,10 @@ async function destroyRootKey(tx: Tx, version: number): Promise<void> {
     await tx`DELETE FROM root_key_material WHERE version = ${version}`;
   } catch (error) {
     if (!isForeignKeyViolation(error)) throw error;
-    throw new VaultError('conflict', 'A key was made under the old root key meanwhile, so nothing was rotated: try again.');
+    throw new VaultError(
+      'conflict',
+      'A key was made under the old root key meanwhile, so nothing was rotated: try again.',
+    );
   }
   await tx`UPDATE root_keys SET state = 'destroyed', destroyed_at = bulla.now() WHERE version = ${version}`;
 }

@@ -7,7 +7,7 @@
  */
 import { isUniqueViolation, SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { type Name, parseName } from '../db/name.ts';
-import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
+import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
@@ -24,13 +24,17 @@ export type TenantInfo = {
 const resourceOf = (name: string) => `tenant:${name}`;
 
 export async function listTenants(vault: Vault, call: Call, ask: PageAsk): Promise<Page<TenantInfo>> {
-  const { limit, after } = parsePage(ask);
-  return permit(vault, call, { action: 'tenant.list', resource: 'tenant:' }, async (tx) => {
-    const rows = await tx<TenantInfo[]>`
-      SELECT tenant_id AS id, name, state, created_at AS "createdAt" FROM tenants
-      WHERE name > ${after} AND state <> 'deleted' ORDER BY name LIMIT ${limit + 1}`;
-    return { value: pageOf(rows, limit, (tenant) => tenant.name) };
-  });
+  const wanted = { action: 'tenant.list', resource: 'tenant:', anywhere: true } as const;
+  return permit(vault, call, wanted, async (tx, { allows }) => ({
+    value: await visiblePage(
+      ask,
+      (after, rows) => tx<TenantInfo[]>`
+        SELECT tenant_id AS id, name, state, created_at AS "createdAt" FROM tenants
+        WHERE name > ${after} AND state <> 'deleted' ORDER BY name LIMIT ${rows}`,
+      (tenant) => tenant.name,
+      (tenant) => allows({ action: 'tenant.list', resource: `tenant:${tenant.name}` }),
+    ),
+  }));
 }
 
 export async function readTenant(vault: Vault, call: Call, name: string): Promise<TenantInfo> {

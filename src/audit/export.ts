@@ -1,0 +1,200 @@
+/**
+ * Reading the log back: its lines, filtered, and the leaf hashes that prove them. Streams in bounded chunks; memory
+ * does not grow with the log.
+ *
+ * An export shows the log as it was when it was permitted: `size` entries, not the one that records the export itself.
+ */
+import { appendLeaves, rootOf } from '../crypto/merkle.ts';
+import { type TenantId, type Timestamp, transaction } from '../db/database.ts';
+import { VaultError } from '../errors.ts';
+import type { Call } from '../policy/access.ts';
+import { compileGlob, covers, resourceOf } from '../policy/glob.ts';
+import { permit } from '../policy/permit.ts';
+import type { Vault } from '../vault.ts';
+import type { Outcome } from './entry.ts';
+
+export type ExportFilter = {
+  readonly from?: Timestamp | undefined;
+  readonly to?: Timestamp | undefined;
+  readonly fromIndex?: number | undefined;
+  /** Exclusive. */
+  readonly toIndex?: number | undefined;
+  /** Name or id. */
+  readonly actor?: string | undefined;
+  readonly action?: string | undefined;
+  /** A glob as in policies, such as `secret:prod/**`. */
+  readonly resource?: string | undefined;
+  readonly outcome?: Outcome | undefined;
+  readonly request?: string | undefined;
+  readonly limit?: number | undefined;
+};
+
+/** `lines` yields text of whole lines, each ended by a line feed, in order. */
+export type Export = { readonly size: number; readonly origin: string; readonly lines: AsyncIterable<string> };
+
+const CHUNK_ENTRIES = 10_000;
+const ask = { action: 'audit.read', resource: 'audit:log' } as const;
+
+/** The lines of the caller's log. Filters are recorded; what they name is not a secret. */
+export async function exportEntries(vault: Vault, call: Call, filter: ExportFilter): Promise<Export> {
+  const matches = matcherOf(filter);
+  const details = Object.fromEntries(
+    Object.entries(filter).filter((member): member is [string, string | number] => member[1] !== undefined),
+  );
+  const { tenant, size } = await permitExport(vault, call, { export: 'entries', ...details });
+  return { size, origin: `${vault.deploymentId}/${tenant}`, lines: readLines(vault, tenant, size, filter, matches) };
+}
+
+async function permitExport(
+  vault: Vault,
+  call: Call,
+  details: Record<string, string | number>,
+): Promise<{ tenant: TenantId; size: number; frontier: Uint8Array }> {
+  return permit(vault, call, ask, async (tx, { tenant }) => {
+    const [head] = await tx<{ size: number; frontier: Uint8Array }[]>`
+      SELECT size, frontier FROM audit_heads WHERE tenant_id = ${tenant}`;
+    return { value: { tenant, ...head! }, notes: [{ details }] };
+  });
+}
+
+type Matcher = ((line: string) => boolean) | undefined;
+
+async function* readLines(
+  vault: Vault,
+  tenant: TenantId,
+  size: number,
+  filter: ExportFilter,
+  matches: Matcher,
+): AsyncGenerator<string> {
+  const from = filter.fromIndex ?? 0;
+  const end = Math.min(size, filter.toIndex ?? size);
+  let left = filter.limit ?? Number.POSITIVE_INFINITY;
+  for (let at = await firstSegment(vault, tenant, from); at < end && left > 0; at += CHUNK_ENTRIES) {
+    const rows = await segments(vault, tenant, at, Math.min(end, at + CHUNK_ENTRIES), filter);
+    for (const { firstSeq, count, lines } of rows) {
+      if (left <= 0) return;
+      const text = lines.toString('utf8');
+      const whole = !matches && firstSeq >= from && firstSeq + count <= end && count <= left;
+      const chosen = whole ? text : choose(text, firstSeq, from, end, left, matches);
+      left -= whole ? count : countLines(chosen);
+      if (chosen !== '') yield chosen;
+    }
+  }
+}
+
+function choose(text: string, firstSeq: number, from: number, end: number, left: number, matches: Matcher): string {
+  let chosen = '';
+  let taken = 0;
+  text.split('\n').forEach((line, i) => {
+    const seq = firstSeq + i;
+    if (line === '' || seq < from || seq >= end || taken >= left || (matches && !matches(line))) return;
+    chosen += `${line}\n`;
+    taken += 1;
+  });
+  return chosen;
+}
+
+function countLines(text: string): number {
+  let count = 0;
+  for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) count += 1;
+  return count;
+}
+
+/** Where the segment that holds an index starts. */
+async function firstSegment(vault: Vault, tenant: TenantId, index: number): Promise<number> {
+  const [row] = await transaction(
+    vault.db,
+    [tenant],
+    (tx) => tx<{ firstSeq: number }[]>`
+      SELECT first_seq AS "firstSeq" FROM audit_segments WHERE tenant_id = ${tenant} AND first_seq <= ${index}
+      ORDER BY first_seq DESC LIMIT 1`,
+  );
+  return row?.firstSeq ?? 0;
+}
+
+type Segment = { firstSeq: number; count: number; lines: Buffer };
+
+function segments(vault: Vault, tenant: TenantId, from: number, end: number, filter: ExportFilter): Promise<Segment[]> {
+  return transaction(vault.db, [tenant], async (tx) => [
+    ...(await tx<Segment[]>`
+      SELECT first_seq AS "firstSeq", count, lines FROM audit_segments
+      WHERE tenant_id = ${tenant} AND first_seq >= ${from} AND first_seq < ${end}
+        ${filter.from === undefined ? tx`` : tx`AND last_time >= ${filter.from}`}
+        ${filter.to === undefined ? tx`` : tx`AND first_time <= ${filter.to}`}
+      ORDER BY first_seq`),
+  ]);
+}
+
+type Parsed = {
+  readonly actor: { readonly id?: string; readonly name?: string };
+  readonly action: string;
+  readonly outcome: string;
+  readonly request: string;
+  readonly resource?: string;
+  readonly time: string;
+};
+
+/** Undefined when every line of the index range is wanted. Throws `invalid_request` for a glob that is none. */
+function matcherOf({ from, to, actor, action, resource, outcome, request }: ExportFilter): Matcher {
+  if ([from, to, actor, action, resource, outcome, request].every((field) => field === undefined)) return undefined;
+  const glob = resource === undefined ? undefined : compileGlob(resource);
+  if (typeof glob === 'string') throw new VaultError('invalid_request', `resource: the pattern ${glob}.`);
+  return (line) => {
+    const entry = JSON.parse(line) as Parsed;
+    return (
+      (from === undefined || entry.time >= from) &&
+      (to === undefined || entry.time <= to) &&
+      (actor === undefined || entry.actor.id === actor || entry.actor.name === actor) &&
+      (action === undefined || entry.action === action) &&
+      (outcome === undefined || entry.outcome === outcome) &&
+      (request === undefined || entry.request === request) &&
+      (glob === undefined || (entry.resource !== undefined && covers(glob, resourceOf(entry.resource))))
+    );
+  };
+}
+
+/**
+ * The tree of the caller's log at a size (today's when absent) as text: what verifies an export offline.
+ *
+ *     bulla-tree-v1 ␊ origin ␊ size ␊ root in base64 ␊ ␊ then one leaf hash in base64 a line
+ */
+export async function exportTree(vault: Vault, call: Call, size?: number): Promise<AsyncIterable<string>> {
+  const log = await permitExport(vault, call, { export: 'tree', ...(size === undefined ? {} : { size }) });
+  const wanted = size ?? log.size;
+  if (wanted > log.size) {
+    throw new VaultError('invalid_request', `size: the log has ${log.size} entries, not ${wanted}.`);
+  }
+  const { tenant } = log;
+  const root = wanted === log.size ? rootOf(log.size, log.frontier) : await rootAt(vault, tenant, wanted);
+  return treeText(vault, tenant, wanted, root);
+}
+
+async function* treeText(vault: Vault, tenant: TenantId, size: number, root: Uint8Array): AsyncGenerator<string> {
+  yield `bulla-tree-v1\n${vault.deploymentId}/${tenant}\n${size}\n${Buffer.from(root).toString('base64')}\n\n`;
+  for await (const hashes of leafHashes(vault, tenant, size)) {
+    let text = '';
+    for (let at = 0; at < hashes.length; at += 32) text += `${hashes.toString('base64', at, at + 32)}\n`;
+    yield text;
+  }
+}
+
+async function rootAt(vault: Vault, tenant: TenantId, size: number): Promise<Uint8Array> {
+  let tree: { size: number; frontier: Uint8Array } = { size: 0, frontier: new Uint8Array() };
+  for await (const hashes of leafHashes(vault, tenant, size)) tree = appendLeaves(tree.size, tree.frontier, hashes);
+  return rootOf(tree.size, tree.frontier);
+}
+
+/** The leaf hashes before `size`, in order, a chunk at a time. */
+async function* leafHashes(vault: Vault, tenant: TenantId, size: number): AsyncGenerator<Buffer> {
+  for (let at = 0; at < size; at += CHUNK_ENTRIES) {
+    const end = Math.min(size, at + CHUNK_ENTRIES);
+    const rows = await transaction(
+      vault.db,
+      [tenant],
+      (tx) => tx<{ firstSeq: number; hashes: Buffer }[]>`
+        SELECT first_seq AS "firstSeq", hashes FROM audit_leaves
+        WHERE tenant_id = ${tenant} AND first_seq >= ${at} AND first_seq < ${end} ORDER BY first_seq`,
+    );
+    for (const { firstSeq, hashes } of rows) yield hashes.subarray(0, Math.max(0, size - firstSeq) * 32);
+  }
+}
