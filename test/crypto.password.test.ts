@@ -1,6 +1,6 @@
 /** Passwords: what may be configured and stored, the child process, its bounds and its end. */
 import { execFile, spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { hash as argon2, argon2id } from 'argon2';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { SecretBytes } from '../src/crypto/keys.ts';
@@ -104,17 +104,16 @@ describe('hashing', () => {
   test('a decoy is never verified and costs what a hash costs', async () => {
     const passwords = hasher();
     const phc = await passwords.hash('x', pepper);
-    const time = async (run: () => Promise<unknown>) => {
-      const samples: number[] = [];
-      for (let i = 0; i < 9; i++) {
-        const start = performance.now();
-        await run();
-        samples.push(performance.now() - start);
-      }
-      return samples.sort((a, b) => a - b)[4]!;
-    };
-    const known = await time(() => passwords.verify(phc, 'wrong', pepper));
-    const unknown = await time(() => passwords.verifyDecoy('wrong', pepper));
+    // Taken in turns, and the quickest of each: what else the machine does then slows both alike.
+    let [known, unknown] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+    for (let i = 0; i < 10; i++) {
+      const start = performance.now();
+      await passwords.verify(phc, 'wrong', pepper);
+      const between = performance.now();
+      await passwords.verifyDecoy('wrong', pepper);
+      known = Math.min(known, between - start);
+      unknown = Math.min(unknown, performance.now() - between);
+    }
     expect(await passwords.verifyDecoy('', pepper)).toBe(false);
     expect(unknown / known).toBeGreaterThan(0.5);
     expect(unknown / known).toBeLessThan(2);
@@ -292,16 +291,21 @@ describe('the child process', () => {
     expect(children()).toEqual([]);
     await passwords.hash('hunter2-on-the-wire', pepper);
     const [pid] = children();
-    expect(readFileSync(`/proc/${pid}/environ`, 'utf8')).toBe('UV_THREADPOOL_SIZE=1\0');
+    const names = readFileSync(`/proc/${pid}/environ`, 'utf8')
+      .replace(/\0$/, '')
+      .split('\0')
+      .map((line) => line.split('=')[0]);
+    expect(names.sort()).toEqual(['NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'UV_THREADPOOL_SIZE']);
     expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toMatch(/^[^\0]+\0[^\0]+password-child\.js\0$/);
     const nice = (task: string) => {
       const stat = readFileSync(`/proc/${pid}/task/${task}/stat`, 'utf8');
       return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
     };
-    // The main thread, and those that hash: they are started by it after it has lowered itself.
-    expect(nice(String(pid))).toBe(10);
-    const tasks = readdirSync(`/proc/${pid}/task`);
-    expect(tasks.filter((task) => nice(task) === 10).length).toBeGreaterThanOrEqual(2);
+    expect(
+      readdirSync(`/proc/${pid}/task`)
+        .map(nice)
+        .filter((value) => value !== 10),
+    ).toEqual([]);
   });
 
   test('ends when idle, and the next hash starts another', async () => {
@@ -329,8 +333,9 @@ describe('the child process', () => {
   test('a child that dies between two hashes costs none', async () => {
     const passwords = hasher();
     await passwords.verifyDecoy('x', pepper);
-    process.kill(children()[0]!, 'SIGKILL');
-    await vi.waitFor(() => expect(children()).toEqual([]), { timeout: 5000 });
+    const [pid] = children();
+    process.kill(pid!, 'SIGKILL');
+    await vi.waitFor(() => expect(existsSync(`/proc/${pid}`)).toBe(false), { timeout: 5000 });
     expect(await passwords.verifyDecoy('x', pepper)).toBe(false);
   });
 
