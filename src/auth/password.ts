@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { normalisePassword } from '../crypto/password.ts';
-import { type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, precheck } from '../policy/permit.ts';
@@ -107,4 +107,26 @@ export async function storeHash(tx: Tx, userId: string, hash: PasswordHash, must
            must_change_password = ${mustChange}, failed_logins = 0, locked_until = NULL
     WHERE user_id = ${userId} RETURNING bulla.now() AS now`;
   return row!.now;
+}
+
+/** Whether none of these accounts still has the password that it was made with. */
+export async function firstPasswordsChanged(
+  vault: Vault,
+  accounts: readonly { readonly tenant: string; readonly username: string }[],
+): Promise<boolean> {
+  for (const { tenant, username } of accounts) {
+    const [found] = await transaction(
+      vault.db,
+      [SYSTEM],
+      (tx) => tx<{ id: TenantId }[]>`SELECT tenant_id AS id FROM tenants WHERE name = ${tenant}`,
+    );
+    if (!found) continue;
+    const rows = await transaction(
+      vault.db,
+      [found.id],
+      (tx) => tx`SELECT 1 FROM users WHERE name = ${username} AND must_change_password`,
+    );
+    if (rows.length > 0) return false;
+  }
+  return true;
 }

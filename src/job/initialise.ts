@@ -26,8 +26,14 @@ export type FirstCredentials = { readonly system: FirstAccount; readonly default
 const PEPPER_BYTES = 32;
 export const VAULT: Actor = { kind: 'vault' };
 
-/** Undefined when the vault was initialised before. The passwords are given this once and must be changed. */
-export async function initialise(vault: Vault): Promise<FirstCredentials | undefined> {
+/**
+ * Undefined when the vault was initialised before. The passwords must be changed; they are given to `keep` before they
+ * count, so that a crash never leaves accounts whose passwords nobody has.
+ */
+export async function initialise(
+  vault: Vault,
+  keep: (credentials: FirstCredentials) => void,
+): Promise<FirstCredentials | undefined> {
   if (await transaction(vault.db, [SYSTEM], hasRootKey)) return undefined;
   const operator: FirstAccount = { tenant: 'system', username: 'operator', password: oneTimePassword() };
   const admin: FirstAccount = { tenant: 'default', username: 'admin', password: oneTimePassword() };
@@ -38,6 +44,7 @@ export async function initialise(vault: Vault): Promise<FirstCredentials | undef
       pepperVersion: 1,
     });
     const hashes = { operator: await hashOf(operator.password), admin: await hashOf(admin.password) };
+    keep({ system: operator, default: admin });
     const made = await makeVault(vault, pepper, operator, admin, hashes);
     return made ? { system: operator, default: admin } : undefined;
   } finally {

@@ -1,0 +1,68 @@
+/**
+ * first-credentials.json: the passwords of the first two accounts, for whoever started the vault.
+ *
+ * Mode 0600, written and synced before the accounts exist, removed as soon as both passwords have been changed.
+ *
+ *     {"address": "http://…", "system": {"tenant", "username", "password"}, "default": {…}}
+ */
+import { closeSync, fsyncSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { firstPasswordsChanged } from '../auth/password.ts';
+import { VaultError } from '../errors.ts';
+import type { FirstCredentials } from '../job/initialise.ts';
+import type { Vault } from '../vault.ts';
+
+const CHECK_EVERY_MS = 5_000;
+
+export function credentialsFile(dataDir: string): string {
+  return join(dataDir, 'first-credentials.json');
+}
+
+export function keepCredentials(dataDir: string, address: string, credentials: FirstCredentials): void {
+  const file = credentialsFile(dataDir);
+  try {
+    rmSync(file, { force: true });
+    const descriptor = openSync(file, 'wx', 0o600);
+    writeSync(descriptor, `${JSON.stringify({ address, ...credentials }, null, 2)}\n`);
+    fsyncSync(descriptor);
+    closeSync(descriptor);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    throw new VaultError(
+      'unavailable',
+      `${file} cannot be written (${code}), so nobody could log in: make its directory writable.`,
+    );
+  }
+}
+
+/** Undefined when there is none any more. */
+export function readCredentials(dataDir: string): FirstCredentials | undefined {
+  try {
+    return JSON.parse(readFileSync(credentialsFile(dataDir), 'utf8')) as FirstCredentials;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Watches for both passwords to be changed, then removes the file. Returns how to stop watching. */
+export function forgetWhenChanged(vault: Vault, dataDir: string): () => Promise<void> {
+  const credentials = readCredentials(dataDir);
+  if (!credentials) return async () => undefined;
+  let checking: Promise<void> = Promise.resolve();
+  const check = async () => {
+    if (!(await firstPasswordsChanged(vault, [credentials.system, credentials.default]))) return;
+    rmSync(credentialsFile(dataDir), { force: true });
+    clearInterval(timer);
+    vault.log.info('both first passwords are changed: first-credentials.json is removed');
+  };
+  const timer = setInterval(() => {
+    checking = check().catch((error) =>
+      vault.log.warn({ err: error }, 'could not look whether the first passwords are changed'),
+    );
+  }, CHECK_EVERY_MS).unref();
+  return async () => {
+    clearInterval(timer);
+    await checking;
+    await check().catch(() => undefined);
+  };
+}

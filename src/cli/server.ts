@@ -1,0 +1,160 @@
+/**
+ * `bulla server`: from a configuration to a vault that serves, and back down in the reverse order.
+ *
+ *     database (embedded or given) → migrations → vault opened under its seal → first start → listener
+ *
+ * Everything that keeps it from serving ends it with one sentence on standard error. What it prints for people goes to
+ * standard output, its log to standard error.
+ */
+import { mkdirSync } from 'node:fs';
+import { performance } from 'node:perf_hooks';
+import { type Logger, pino } from 'pino';
+import type { Config } from '../config.ts';
+import type { Endpoint } from '../db/database.ts';
+import { type Embedded, startEmbedded } from '../db/embedded.ts';
+import { resolveDataDir } from '../db/embedded-directory.ts';
+import { migrate } from '../db/migrate.ts';
+import { VaultError } from '../errors.ts';
+import { createApp } from '../http/app.ts';
+import { type Listener, listen } from '../http/listener.ts';
+import { type FirstCredentials, initialise } from '../job/initialise.ts';
+import { closeVault, openVault, type Vault } from '../vault.ts';
+import { credentialsFile, forgetWhenChanged, keepCredentials, readCredentials } from './first-credentials.ts';
+
+export type ServerIo = {
+  readonly stdout: { write(text: string): unknown };
+  readonly stderr: { write(text: string): unknown };
+  readonly isTty: boolean;
+};
+
+/** Resolves with the exit code when the vault has stopped: 0 after a signal, 1 when it could not serve. */
+export async function runServer(config: Config, io: ServerIo): Promise<number> {
+  process.umask(0o077);
+  const log = pino({ level: config.logLevel, base: undefined }, pino.destination({ dest: 2, sync: true }));
+  const down: (() => Promise<void>)[] = [];
+  const signals = awaitSignal();
+  try {
+    const served = serve(config, io, log, down);
+    const ended = await Promise.race([served.then(() => undefined), signals.first]);
+    // A signal during the start waits for the step that is running, so that it can be undone.
+    if (ended !== undefined) await served.catch(() => undefined);
+    await (ended === undefined ? signals.first : ended);
+    return 0;
+  } catch (error) {
+    io.stderr.write(`bulla: ${sentence(error)}\n`);
+    if (!(error instanceof VaultError)) log.fatal({ err: error }, 'start failed');
+    return 1;
+  } finally {
+    for (const step of down.reverse()) await step().catch((error) => log.error({ err: error }, 'while stopping'));
+    signals.stop();
+  }
+}
+
+function sentence(error: unknown): string {
+  if (error instanceof VaultError) return error.message;
+  return 'could not start because of an error of its own; it is in the log.';
+}
+
+async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Promise<void>)[]): Promise<void> {
+  const started = performance.now();
+  const dataDir = resolveDataDir(config.dataDir, config.dataDirConfigured);
+  const database = await openDatabaseServer(config, dataDir, log, down);
+  const migrated = await migrate(database.owner);
+  if (migrated.applied.length > 0) log.info({ applied: migrated.applied }, 'migrated the database');
+  const vault = await openVault({ config, target: database.app, setRole: database.setRole, dataDir, log });
+  down.push(() => closeVault(vault));
+  // Runs beside the first start's own hashing: a broken binary is a sentence, not a crash at the first login.
+  const [first] = await Promise.all([start(vault, config, dataDir), vault.hasher.selfTest()]);
+  const listener = await listen(vault, createApp(vault), config);
+  down.push(() => listener.close());
+  log.info({ ms: Math.round(performance.now() - started), postgres: migrated.serverVersion }, 'started');
+  down.push(forgetWhenChanged(vault, dataDir));
+  announce(io, listener, dataDir, first);
+}
+
+type DatabaseServer = { owner: string | Endpoint; app: string | Endpoint; setRole: boolean };
+
+async function openDatabaseServer(
+  config: Config,
+  dataDir: string,
+  log: Logger,
+  down: (() => Promise<void>)[],
+): Promise<DatabaseServer> {
+  const { databaseUrl, databaseOwnerUrl } = config;
+  if (databaseUrl !== undefined) {
+    makeDataDir(dataDir);
+    return { owner: databaseOwnerUrl ?? databaseUrl, app: databaseUrl, setRole: databaseOwnerUrl === undefined };
+  }
+  const embedded: Embedded = await startEmbedded({
+    dataDir,
+    log: (message, fields) => log.info(fields ?? {}, message),
+  });
+  down.push(() => embedded.stop());
+  return { owner: embedded.owner, app: embedded.app, setRole: false };
+}
+
+function makeDataDir(dataDir: string): void {
+  try {
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    throw new VaultError(
+      'unavailable',
+      `${dataDir} cannot be made (${code}): make it writable, or set BULLA_DATA_DIR.`,
+    );
+  }
+}
+
+/** What a first start made, or what an earlier one left because its passwords have not been changed. */
+async function start(vault: Vault, config: Config, dataDir: string): Promise<FirstCredentials | undefined> {
+  const { host, port } = config.listen;
+  const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const made = await initialise(vault, (credentials) => keepCredentials(dataDir, address, credentials));
+  return made ?? readCredentials(dataDir);
+}
+
+function announce(io: ServerIo, listener: Listener, dataDir: string, first: FirstCredentials | undefined): void {
+  const lines = [`Bulla is running at ${listener.address}`, ''];
+  if (first) {
+    const file = credentialsFile(dataDir);
+    if (io.isTty) {
+      lines.push('Its first two accounts, each with a password to be changed at the first login:');
+      for (const account of [first.system, first.default]) {
+        lines.push(
+          `  tenant ${account.tenant.padEnd(8)} user ${account.username.padEnd(9)} password ${account.password}`,
+        );
+      }
+      lines.push(`They are also in ${file} until both are changed.`, '');
+    } else {
+      lines.push(`Its first two accounts are in ${file} until both passwords are changed.`, '');
+    }
+  }
+  const where = listener.address === DEFAULT_ADDRESS ? '' : `BULLA_ADDR=${listener.address} `;
+  lines.push('Try next, in another terminal:');
+  lines.push(`  ${where}npx bulla login default admin`);
+  lines.push(`  echo 'postgres://app:secret@db/app' | ${where}npx bulla secret put prod/web/db --text`);
+  lines.push(`  ${where}npx bulla secret get prod/web/db`, '');
+  io.stdout.write(lines.join('\n'));
+}
+
+const DEFAULT_ADDRESS = 'http://127.0.0.1:8200';
+
+/** The first SIGINT or SIGTERM asks for a clean end; the second one ends at once. */
+function awaitSignal(): { first: Promise<string>; stop: () => void } {
+  let stop = () => {};
+  const first = new Promise<string>((done) => {
+    let asked = false;
+    const onSignal = (signal: string) => {
+      if (asked) process.exit(130);
+      asked = true;
+      done(signal);
+    };
+    process.on('SIGINT', onSignal);
+    process.on('SIGTERM', onSignal);
+    stop = () => {
+      process.off('SIGINT', onSignal);
+      process.off('SIGTERM', onSignal);
+    };
+  });
+  return { first, stop };
+}
