@@ -1,4 +1,6 @@
 /** Keys act and never hand out bytes: wrapping, printing, wiping, caching. */
+
+import { setImmediate as settled } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { describe, expect, test, vi } from 'vitest';
 import { open, seal } from '../src/crypto/envelope.ts';
@@ -123,7 +125,7 @@ describe('the cache', () => {
     return { cache: cache(() => now), advance: (ms: number) => (now += ms) };
   };
 
-  test('keeps a key for its time to live from when it was set, however often it is used, then wipes it', () => {
+  test('keeps a key for its time to live from when it was set, however often it is used, then wipes it', async () => {
     const { cache, advance } = at((now) => new KeyCache(1000, now));
     const key = Key.generate(1);
     cache.set('a/1', key);
@@ -133,6 +135,7 @@ describe('the cache', () => {
     }
     advance(1);
     expect(cache.get('a/1')).toBeUndefined();
+    await settled();
     expect(key.wiped).toBe(true);
     expect(cache.size).toBe(0);
     cache.clear();
@@ -146,16 +149,17 @@ describe('the cache', () => {
     expect(cache.size).toBe(0);
   });
 
-  test('holds a bounded number: the oldest goes first, wiped', () => {
+  test('holds a bounded number: the oldest goes first, wiped', async () => {
     const cache = new KeyCache(60_000, () => 0, 2);
     const keys = [1, 2, 3].map((version) => Key.generate(version));
     for (const key of keys) cache.set(String(key.version), key);
+    await settled();
     expect(keys.map((key) => key.wiped)).toEqual([true, false, false]);
     expect(cache.size).toBe(2);
     cache.clear();
   });
 
-  test('wipes what it drops, by id, by prefix, by replacement and all', () => {
+  test('wipes what it drops, by id, by prefix, by replacement and all', async () => {
     const cache = new KeyCache(60_000, () => 0);
     const put = (id: string) => {
       const key = Key.generate(1);
@@ -163,16 +167,38 @@ describe('the cache', () => {
       return key;
     };
     const keys = ['t1/1', 't1/2', 't2/1', 't3/1', 't3/1'].map(put);
+    await settled();
     expect(keys[3]!.wiped).toBe(true);
     cache.set('t3/1', keys[4]!);
+    await settled();
     expect(keys[4]!.wiped).toBe(false);
     cache.drop('t2/1');
+    await settled();
     expect(keys[2]!.wiped).toBe(true);
     cache.dropPrefix('t1/');
+    await settled();
     expect([keys[0]!.wiped, keys[1]!.wiped, keys[4]!.wiped]).toEqual([true, true, false]);
     cache.clear();
     expect(keys[4]!.wiped).toBe(true);
     expect(cache.size).toBe(0);
+  });
+
+  test('a key on its way to its caller survives being replaced or dropped, and clearing wipes at once', async () => {
+    const cache = new KeyCache(60_000, () => 0);
+    const root = Key.generate(1);
+    const wrapped = root.wrap(DATA_KEY, Key.generate(1));
+    const load = async () => {
+      await Promise.resolve();
+      const key = root.unwrap(DATA_KEY, wrapped, 1);
+      cache.set('a', key);
+      return key;
+    };
+    const use = async (key: Promise<Key>) => seal(await key, SECRET, utf8('x')).length;
+    expect(await Promise.all([use(load()), use(load()), use(load())])).toEqual([79, 79, 79]);
+    const last = cache.get('a')!;
+    cache.drop('a');
+    cache.clear();
+    expect(last.wiped).toBe(true);
   });
 
   test('never gives out a key that was wiped elsewhere', () => {

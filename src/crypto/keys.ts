@@ -4,8 +4,8 @@
  * Invariant: what an object here hides leaves it only inside an envelope; printing, inspecting and serialising show a
  * version and a fingerprint at most. Every copy that this file makes is wiped when it is no longer needed; what the
  * JavaScript engine or the garbage collector copied before cannot be (SECURITY.md).
- * All operations are synchronous, so a key is never wiped under a running one. A caller that awaits must ask the cache
- * again afterwards instead of holding a key over the await.
+ * All operations are synchronous, so a key is never wiped under a running one. A caller that waits for the outside must
+ * ask the cache again afterwards instead of holding a key over the await.
  */
 import { randomFillSync } from 'node:crypto';
 import { inspect } from 'node:util';
@@ -145,7 +145,11 @@ const CACHE_COUNT_MAX = 10_000;
 
 /**
  * Unwrapped keys for a bounded time and of a bounded number. A key lives `ttlMs` from when it was set, however often it
- * is used; whatever leaves the cache is wiped. A timer that keeps no process alive wipes expired keys that nobody asks for.
+ * is used. A timer that keeps no process alive drops expired keys that nobody asks for.
+ *
+ * Whatever leaves the cache is wiped once the promises now settling have run: a key handed through an async function
+ * still works when its caller goes on, though another continuation dropped or replaced it in between. `clear` wipes at
+ * once, for sealing and for the end.
  */
 export class KeyCache {
   readonly #ttlMs: number;
@@ -154,6 +158,9 @@ export class KeyCache {
   /** In the order of expiry, since every key lives equally long: the first is the next to go. */
   readonly #entries = new Map<string, { readonly key: Key; readonly expiresAt: number }>();
   #timer: NodeJS.Timeout | undefined;
+  /** Dropped, to be wiped by `#wiping`. */
+  readonly #dropped = new Set<Key>();
+  #wiping: NodeJS.Immediate | undefined;
 
   /** `now` is a monotonic clock in milliseconds. */
   constructor(ttlMs: number, now: () => number, countMax: number = CACHE_COUNT_MAX) {
@@ -178,7 +185,7 @@ export class KeyCache {
   /** Takes the key over: the cache wipes it when it goes. */
   set(id: string, key: Key): void {
     const previous = this.#entries.get(id);
-    if (previous !== undefined && previous.key !== key) previous.key.wipe();
+    if (previous !== undefined && previous.key !== key) this.#wipeSoon(previous.key);
     this.#entries.delete(id);
     this.#entries.set(id, { key, expiresAt: this.#now() + this.#ttlMs });
     if (this.#entries.size > this.#countMax) this.drop(this.#entries.keys().next().value!);
@@ -188,7 +195,7 @@ export class KeyCache {
   drop(id: string): void {
     const entry = this.#entries.get(id);
     if (entry === undefined) return;
-    entry.key.wipe();
+    this.#wipeSoon(entry.key);
     this.#entries.delete(id);
   }
 
@@ -199,8 +206,21 @@ export class KeyCache {
   clear(): void {
     for (const { key } of this.#entries.values()) key.wipe();
     this.#entries.clear();
+    this.#wipeDropped();
     clearTimeout(this.#timer);
     this.#timer = undefined;
+  }
+
+  #wipeSoon(key: Key): void {
+    this.#dropped.add(key);
+    this.#wiping ??= setImmediate(() => this.#wipeDropped());
+  }
+
+  #wipeDropped(): void {
+    for (const key of this.#dropped) key.wipe();
+    this.#dropped.clear();
+    clearImmediate(this.#wiping);
+    this.#wiping = undefined;
   }
 
   #sweep(): void {
