@@ -186,6 +186,7 @@ export class KeyCache {
   set(id: string, key: Key): void {
     const previous = this.#entries.get(id);
     if (previous !== undefined && previous.key !== key) this.#wipeSoon(previous.key);
+    this.#dropped.delete(key);
     this.#entries.delete(id);
     this.#entries.set(id, { key, expiresAt: this.#now() + this.#ttlMs });
     if (this.#entries.size > this.#countMax) this.drop(this.#entries.keys().next().value!);
