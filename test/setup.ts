@@ -1,0 +1,72 @@
+/**
+ * Once a run: a real PostgreSQL (the embedded one) with an initialised vault in a database that every test file
+ * clones. Its two accounts have PASSWORD. Everything lies in one temporary directory that goes when the run ends.
+ */
+import { chmodSync, cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import postgres from 'postgres';
+import type { TestProject } from 'vitest/node';
+import { login } from '../dist/auth/login.js';
+import { changePassword } from '../dist/auth/password.js';
+import { loadConfig } from '../dist/config.js';
+import { parseToken } from '../dist/crypto/token.js';
+import type { Endpoint } from '../dist/db/database.js';
+import { startEmbedded } from '../dist/db/embedded.js';
+import { migrate } from '../dist/db/migrate.js';
+import { initialise } from '../dist/job/initialise.js';
+import { closeVault, openVault } from '../dist/vault.js';
+
+export const PASSWORD = 'correct horse battery staple';
+/** The OWASP floor: the tests hash often. */
+export const CHEAP_ARGON2 = { BULLA_ARGON2_MEMORY_KIB: '19456', BULLA_ARGON2_PASSES: '2', BULLA_ARGON2_LANES: '1' };
+
+export const TEMPLATE = 'vault_template';
+
+export type TestServer = { owner: Endpoint; app: Endpoint; sealFile: string; directory: string };
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    server: TestServer;
+  }
+}
+
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const directory = mkdtempSync(join(tmpdir(), 'bulla-test-'));
+  // Started by root, the server runs as a user that has to pass here.
+  chmodSync(directory, 0o711);
+  const embedded = await startEmbedded({ dataDir: join(directory, 'data') });
+  await migrate(embedded.owner);
+  const config = loadConfig(CHEAP_ARGON2);
+  const vault = await openVault({
+    config,
+    target: embedded.app,
+    setRole: false,
+    dataDir: embedded.dataDir,
+    log: pino({ level: 'silent' }),
+  });
+  const origin = { requestId: 'setup', source: '127.0.0.1', protocol: 'native' };
+  const first = await initialise(vault, () => undefined);
+  for (const account of [first!.system, first!.default]) {
+    const { token } = await login(vault, { ...origin, token: undefined }, account);
+    const call = { ...origin, token: parseToken(token) };
+    await changePassword(vault, call, { currentPassword: account.password, newPassword: PASSWORD });
+  }
+  await closeVault(vault);
+  const sealFile = join(directory, 'seal.key');
+  cpSync(join(embedded.dataDir, 'seal.key'), sealFile);
+  project.provide('server', { owner: embedded.owner, app: embedded.app, sealFile, directory });
+  await makeTemplate(embedded.owner);
+  return async () => {
+    await embedded.stop();
+    rmSync(directory, { recursive: true, force: true });
+  };
+}
+
+/** A database can be cloned only while nobody is connected to it: nobody ever is to this one. */
+async function makeTemplate(owner: Endpoint): Promise<void> {
+  const sql = postgres({ ...owner, max: 1 });
+  await sql.unsafe(`CREATE DATABASE ${TEMPLATE} TEMPLATE ${owner.database}`);
+  await sql.end();
+}
