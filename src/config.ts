@@ -4,7 +4,8 @@
  * Every limit, time-to-live and size of the product has its name, unit and default here, and nothing else reads
  * process.env. A value that does not fit is refused at start with a sentence that names the variable.
  */
-import { availableParallelism } from 'node:os';
+import { availableParallelism, homedir } from 'node:os';
+import { join } from 'node:path';
 import { z } from 'zod';
 import { VaultError } from './errors.ts';
 
@@ -171,5 +172,42 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     requestDeadlineSeconds: s.BULLA_REQUEST_DEADLINE,
     metricsToken: s.BULLA_METRICS_TOKEN,
     logLevel: s.BULLA_LOG_LEVEL,
+  });
+}
+
+/** What the command line takes from the environment. */
+export type ClientConfig = Readonly<{
+  address: string;
+  token: string | undefined;
+  tenant: string | undefined;
+  /** A PEM file of the certificates to trust. */
+  caCertFile: string | undefined;
+  sendTokensOverPlainHttp: boolean;
+  /** Where `bulla login` keeps tokens. */
+  stateDir: string;
+  /** What a program that `bulla run` starts inherits: everything but what opens the vault (T-228, T-238). */
+  childEnvironment: Readonly<Record<string, string>>;
+}>;
+
+const OPENS_THE_VAULT = [
+  'BULLA_TOKEN',
+  'BULLA_SEAL_KEY',
+  'BULLA_DATABASE_URL',
+  'BULLA_DATABASE_OWNER_URL',
+  'BULLA_METRICS_TOKEN',
+];
+
+/** Reads what clients need. An empty variable counts as one that is not set, in the child's environment it stays. */
+export function loadClientConfig(env: NodeJS.ProcessEnv = process.env): ClientConfig {
+  const given = (name: string) => env[name] || undefined;
+  const inherited = Object.entries(env).filter(([name]) => !OPENS_THE_VAULT.includes(name));
+  return Object.freeze({
+    address: given('BULLA_ADDR') ?? 'http://127.0.0.1:8200',
+    token: given('BULLA_TOKEN'),
+    tenant: given('BULLA_TENANT'),
+    caCertFile: given('BULLA_CACERT'),
+    sendTokensOverPlainHttp: env.BULLA_SEND_TOKENS_OVER_PLAIN_HTTP === 'true',
+    stateDir: join(given('XDG_STATE_HOME') ?? join(homedir(), '.local', 'state'), 'bulla'),
+    childEnvironment: Object.freeze(Object.fromEntries(inherited) as Record<string, string>),
   });
 }

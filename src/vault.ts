@@ -12,7 +12,15 @@ import { envelopeFingerprint } from './crypto/envelope.ts';
 import { KeyCache } from './crypto/keys.ts';
 import { PasswordHasher } from './crypto/password.ts';
 import { randomId } from './crypto/token.ts';
-import { closeDatabase, type Database, type Endpoint, openDatabase, SYSTEM, type Timestamp, transaction } from './db/database.ts';
+import {
+  closeDatabase,
+  type Database,
+  type Endpoint,
+  openDatabase,
+  SYSTEM,
+  type Timestamp,
+  transaction,
+} from './db/database.ts';
 import { VaultError } from './errors.ts';
 import { SEALS } from './seal/index.ts';
 import type { Seal } from './seal/seal.ts';
@@ -103,7 +111,10 @@ async function readDeployment(db: Database): Promise<{ id: string; root: Root }>
 
 function openSeal({ config, dataDir }: VaultOptions, root: Root): Seal {
   if (root && root.seal !== config.seal) {
-    throw new VaultError('sealed', `This vault was sealed by the ${root.seal} seal, not by ${config.seal}: set BULLA_SEAL=${root.seal}.`);
+    throw new VaultError(
+      'sealed',
+      `This vault was sealed by the ${root.seal} seal, not by ${config.seal}: set BULLA_SEAL=${root.seal}.`,
+    );
   }
   return SEALS[config.seal]({
     file: config.sealFile ?? join(dataDir, 'seal.key'),

@@ -7,6 +7,7 @@
  * standard output, its log to standard error.
  */
 import { mkdirSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type Logger, pino } from 'pino';
 import type { Config } from '../config.ts';
@@ -57,7 +58,10 @@ function sentence(error: unknown): string {
 
 async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Promise<void>)[]): Promise<void> {
   const started = performance.now();
-  const dataDir = resolveDataDir(config.dataDir, config.dataDirConfigured);
+  const dataDir =
+    config.databaseUrl === undefined
+      ? resolveDataDir(config.dataDir, config.dataDirConfigured)
+      : resolve(config.dataDir);
   const database = await openDatabaseServer(config, dataDir, log, down);
   const migrated = await migrate(database.owner);
   if (migrated.applied.length > 0) log.info({ applied: migrated.applied }, 'migrated the database');

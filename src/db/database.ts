@@ -144,7 +144,9 @@ async function once<T>(
         { cause: sanitise(error) },
       );
     }
-    throw lane.dead ? unavailable('the database connection was lost or did not answer in time', error) : translate(error);
+    throw lane.dead
+      ? unavailable('the database connection was lost or did not answer in time', error)
+      : translate(error);
   } finally {
     clearTimeout(timer);
     checkIn(db, lane);
@@ -226,7 +228,9 @@ function newLane(db: Database): Lane {
     ...(setRole ? { role: 'bulla_app' } : {}),
   };
   const options = { ...base, connection } as unknown as postgres.Options<{ bigint: postgres.PostgresType<number> }>;
-  lane.sql = (typeof target === 'string' ? postgres(target, options) : postgres({ ...options, ...target })) as Lane['sql'];
+  lane.sql = (
+    typeof target === 'string' ? postgres(target, options) : postgres({ ...options, ...target })
+  ) as Lane['sql'];
   return lane;
 }
 

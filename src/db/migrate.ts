@@ -71,7 +71,10 @@ async function prepareSchema(sql: postgres.Sql): Promise<void> {
 async function applyPending(sql: postgres.Sql): Promise<string[]> {
   const files = (await readdir(SQL_DIR)).filter((name) => /^\d{4}_.*\.sql$/.test(name)).sort();
   const done = new Map(
-    (await sql`SELECT version, sha256 FROM bulla.schema_versions`).map((row) => [row.version as number, row.sha256 as string]),
+    (await sql`SELECT version, sha256 FROM bulla.schema_versions`).map((row) => [
+      row.version as number,
+      row.sha256 as string,
+    ]),
   );
   const newest = Number(files.at(-1)?.slice(0, 4));
   if ([...done.keys()].some((version) => version > newest)) {
@@ -85,7 +88,10 @@ async function applyPending(sql: postgres.Sql): Promise<string[]> {
     const before = done.get(version);
     if (before === sha256) continue;
     if (before !== undefined) {
-      throw new VaultError('conflict', `sql/${name} is not the file that this database was made with: restore the released file.`);
+      throw new VaultError(
+        'conflict',
+        `sql/${name} is not the file that this database was made with: restore the released file.`,
+      );
     }
     await sql.begin(async (tx) => {
       await tx.unsafe(text);
@@ -99,7 +105,10 @@ async function applyPending(sql: postgres.Sql): Promise<string[]> {
 function explain(error: unknown): VaultError {
   const code = String((error as { code?: unknown }).code ?? '');
   if (/^(28|3D)/.test(code)) {
-    return new VaultError('unavailable', `PostgreSQL refused the connection (${code}): check user, password and database name in BULLA_DATABASE_URL.`);
+    return new VaultError(
+      'unavailable',
+      `PostgreSQL refused the connection (${code}): check user, password and database name in BULLA_DATABASE_URL.`,
+    );
   }
   if (code === '42501') {
     return new VaultError(
@@ -108,7 +117,12 @@ function explain(error: unknown): VaultError {
     );
   }
   if (/^E[A-Z]+$|^CONNECT/.test(code)) {
-    return new VaultError('unavailable', `PostgreSQL cannot be reached (${code}): check host and port in BULLA_DATABASE_URL, and that the server runs.`);
+    return new VaultError(
+      'unavailable',
+      `PostgreSQL cannot be reached (${code}): check host and port in BULLA_DATABASE_URL, and that the server runs.`,
+    );
   }
-  return new VaultError('unavailable', `The database could not be migrated (${code || 'unknown error'}).`, { cause: error });
+  return new VaultError('unavailable', `The database could not be migrated (${code || 'unknown error'}).`, {
+    cause: error,
+  });
 }

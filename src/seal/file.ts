@@ -20,7 +20,10 @@ function readOwned(file: string, expectedFingerprint: string | undefined): strin
   try {
     const stat = fstatSync(descriptor);
     if (!stat.isFile() || (stat.mode & 0o077) !== 0 || stat.uid !== process.geteuid?.()) {
-      throw new VaultError('sealed', `The seal key ${file} must be a plain file of mode 0600 owned by the user that runs Bulla: chmod 600 and chown it.`);
+      throw new VaultError(
+        'sealed',
+        `The seal key ${file} must be a plain file of mode 0600 owned by the user that runs Bulla: chmod 600 and chown it.`,
+      );
     }
     return readFileSync(descriptor, 'utf8');
   } finally {
@@ -55,7 +58,10 @@ function createIfMissing(file: string): void {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'EEXIST') return;
-    throw new VaultError('sealed', `The seal key ${file} cannot be written (${code}): make its directory writable, or set BULLA_SEAL_FILE.`);
+    throw new VaultError(
+      'sealed',
+      `The seal key ${file} cannot be written (${code}): make its directory writable, or set BULLA_SEAL_FILE.`,
+    );
   } finally {
     bytes.fill(0);
   }
