@@ -1,0 +1,159 @@
+/**
+ * The HTTP application: from a request of Node's server to an answer, a log line and a count.
+ *
+ * Every request goes the same way: begin (id, source, security headers), the checks of exchange.ts, the router, and one
+ * place that turns whatever was thrown into a problem. A log line says method, route pattern, status, time, source and
+ * tenant; it never holds a path, a query, a header or a body. Nothing here knows what a route does.
+ */
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { getRequestListener } from '@hono/node-server';
+import { Hono } from 'hono';
+import type { VaultError } from '../errors.ts';
+import { PROTOCOLS } from '../protocols/index.ts';
+import type { Exchange, Host, HttpEnv } from '../protocols/protocol.ts';
+import type { Vault } from '../vault.ts';
+import { createBodyReader } from './body.ts';
+import {
+  asVaultError,
+  isFault,
+  methodNotAllowed,
+  noSuchRoute,
+  type Problem,
+  problemOf,
+  recordOf,
+  statusOf,
+} from './error.ts';
+import { beginExchange, CHECKS } from './exchange.ts';
+import { mountHealth } from './health.ts';
+import { createMetrics } from './metrics.ts';
+import { openapiDocument } from './openapi.ts';
+import { stream } from './stream.ts';
+
+export type App = {
+  readonly router: Hono<HttpEnv>;
+  /** Answers one request. `refusal` is what to answer instead of routing it. */
+  readonly handle: (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => void;
+  /** The methods that a path answers, for Allow; none when there is no such path. */
+  readonly methodsOf: (path: string) => readonly string[];
+};
+
+export function createApp(vault: Vault): App {
+  const router = new Hono<HttpEnv>();
+  const metrics = createMetrics();
+  const { readBody, release } = createBodyReader();
+  const host: Host = { statusOf, readBody, stream };
+  mountHealth(router, vault, metrics.registry, openapiDocument);
+  for (const protocol of PROTOCOLS) protocol.mount(router, vault, host);
+  const methodsOf = (path: string) => allowedMethods(router, path);
+  router.notFound((c) => responseOf(vault, unrouted(c.req.path, methodsOf), c.env));
+  router.onError((error, c) => responseOf(vault, error, c.env));
+
+  const exchanges = new WeakMap<object, Exchange>();
+  const route = getRequestListener(
+    async (request, { incoming }) => {
+      const exchange = exchanges.get(incoming)!;
+      try {
+        return await router.fetch(request, exchange);
+      } catch (error) {
+        return responseOf(vault, error, exchange);
+      }
+    },
+    { errorHandler: (error) => toResponse(problemOf(asVaultError(error), randomUUID())) },
+  );
+
+  const handle = (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => {
+    const exchange = beginExchange(incoming, outgoing);
+    const startedMs = vault.clock.monotonicMs();
+    metrics.begin();
+    outgoing.once('close', () => {
+      release(exchange);
+      const ms = vault.clock.monotonicMs() - startedMs;
+      const method = knownMethod(incoming.method);
+      metrics.end(method, exchange.route, outgoing.statusCode, ms / 1000);
+      logRequest(vault, exchange, method, ms);
+    });
+    try {
+      if (refusal) throw refusal;
+      for (const check of CHECKS) check(incoming);
+    } catch (error) {
+      sendProblem(vault, error, exchange);
+      return;
+    }
+    exchanges.set(incoming, exchange);
+    void route(incoming, outgoing);
+  };
+  return { router, handle, methodsOf };
+}
+
+const METHODS = ['GET', 'PUT', 'POST', 'PATCH', 'DELETE'] as const;
+
+function allowedMethods(router: Hono<HttpEnv>, path: string): string[] {
+  const methods: string[] = METHODS.filter((method) => router.router.match(method, path)[0].length > 0);
+  return methods.includes('GET') ? ['HEAD', ...methods] : methods;
+}
+
+/** A path that answers other methods, or none. */
+function unrouted(path: string, methodsOf: App['methodsOf']): VaultError {
+  const allow = methodsOf(path);
+  return allow.length === 0 ? noSuchRoute() : methodNotAllowed(allow);
+}
+
+/** The problem that an error becomes, written down in the log line and, where it is a fault, on its own. */
+function conclude(vault: Vault, thrown: unknown, exchange: Exchange): Problem {
+  const error = asVaultError(thrown);
+  exchange.code = error.code;
+  if (isFault(error)) {
+    const { requestId, route } = exchange;
+    vault.log.error({ request: requestId, route, code: error.code, error: recordOf(thrown) }, 'a request failed');
+  }
+  const problem = problemOf(error, exchange.requestId);
+  const allow = error.code === 'method_not_allowed' ? error.details?.allow : undefined;
+  return Array.isArray(allow) ? { ...problem, headers: { ...problem.headers, Allow: allow.join(', ') } } : problem;
+}
+
+function responseOf(vault: Vault, thrown: unknown, exchange: Exchange): Response {
+  const problem = conclude(vault, thrown, exchange);
+  // Something has been sent already: the only honest end is a cut.
+  if (exchange.outgoing.headersSent) exchange.outgoing.destroy();
+  return toResponse(problem);
+}
+
+function toResponse({ status, headers, body }: Problem): Response {
+  return new Response(body, { status, headers });
+}
+
+/** For requests that never reach the router. */
+function sendProblem(vault: Vault, thrown: unknown, exchange: Exchange): void {
+  const { status, headers, body } = conclude(vault, thrown, exchange);
+  const { outgoing } = exchange;
+  outgoing.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body) });
+  outgoing.end(body);
+}
+
+const KNOWN_METHODS = new Set(['GET', 'HEAD', 'PUT', 'POST', 'PATCH', 'DELETE', 'OPTIONS']);
+
+function knownMethod(method: string | undefined): string {
+  return method !== undefined && KNOWN_METHODS.has(method) ? method : 'other';
+}
+
+/** Probes would drown the rest. */
+const QUIET_ROUTES = new Set(['/healthz', '/readyz', '/metrics']);
+
+function logRequest(vault: Vault, exchange: Exchange, method: string, ms: number): void {
+  const { outgoing, requestId, route, source, tenant, code } = exchange;
+  const status = outgoing.statusCode;
+  const line = {
+    request: requestId,
+    method,
+    route,
+    status,
+    ms: Math.round(ms * 10) / 10,
+    source,
+    ...(tenant === undefined || status === 401 ? {} : { tenant }),
+    ...(code === undefined ? {} : { code }),
+    ...(outgoing.writableFinished ? {} : { cut: true }),
+  };
+  if (QUIET_ROUTES.has(route)) vault.log.debug(line, 'request');
+  else vault.log.info(line, 'request');
+}

@@ -1,0 +1,117 @@
+/**
+ * The beginning of every request: who sent it, what every answer carries, and what is refused before routing.
+ *
+ * The checks look at the request as it came over the wire (`incoming.url`, `rawHeaders`), because everything behind them
+ * works on a parsed URL, and parsing repairs. They run before any body is read and before any token is looked at. A
+ * header that could be read in two ways is refused; headers by which a proxy speaks for a client are not read at all.
+ */
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { VaultError } from '../errors.ts';
+import type { Exchange } from '../protocols/protocol.ts';
+import { HTTP_LIMITS } from './limit.ts';
+import { assertCanonicalTarget } from './target.ts';
+
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
+
+/** What every answer carries, errors and answers of the parser too. */
+export const SECURITY_HEADERS: readonly (readonly [name: string, value: string])[] = [
+  ['Cache-Control', 'no-store'],
+  ['Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'"],
+  ['Referrer-Policy', 'no-referrer'],
+  ['X-Content-Type-Options', 'nosniff'],
+];
+
+const HSTS = 'max-age=31536000; includeSubDomains';
+
+export function beginExchange(incoming: IncomingMessage, outgoing: ServerResponse): Exchange {
+  const offered = incoming.headers['x-request-id'];
+  const requestId = typeof offered === 'string' && REQUEST_ID.test(offered) ? offered : randomUUID();
+  for (const [name, value] of SECURITY_HEADERS) outgoing.setHeader(name, value);
+  if ('encrypted' in incoming.socket) outgoing.setHeader('Strict-Transport-Security', HSTS);
+  outgoing.setHeader('X-Request-Id', requestId);
+  const source = canonicalAddress(incoming.socket.remoteAddress);
+  return { incoming, outgoing, requestId, source, route: 'none', tenant: undefined, code: undefined, bodyBytes: 0 };
+}
+
+/** The socket's address, with IPv4 in IPv6 as IPv4 and without a scope: one client, one spelling. */
+export function canonicalAddress(address: string | undefined): string {
+  if (address === undefined) return '';
+  if (address.startsWith('::ffff:') && address.includes('.')) return address.slice('::ffff:'.length);
+  const scope = address.indexOf('%');
+  return scope === -1 ? address : address.slice(0, scope);
+}
+
+/** `address` is canonical. */
+export function isLoopback(address: string): boolean {
+  return address === '::1' || address.startsWith('127.');
+}
+
+/** In this order, before routing. Each throws a VaultError or lets the request pass. */
+export const CHECKS: readonly ((incoming: IncomingMessage) => void)[] = [
+  refuseAmbiguousHeaders,
+  refuseStrangeHosts,
+  refuseStrangeTargets,
+  refuseTokensInQuery,
+];
+
+/** Node keeps the first of two headers and drops the other; a proxy in front may have looked at the other one. */
+const ONCE = new Set([
+  'authorization',
+  'content-encoding',
+  'content-length',
+  'content-type',
+  'expect',
+  'host',
+  'if-match',
+  'if-none-match',
+  'transfer-encoding',
+  'x-request-id',
+]);
+
+function refuseAmbiguousHeaders({ rawHeaders }: IncomingMessage): void {
+  if (rawHeaders.length / 2 > HTTP_LIMITS.headersCountMax) {
+    throw invalid(`the request has more than ${HTTP_LIMITS.headersCountMax} headers`);
+  }
+  let seen: Set<string> | undefined;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!.toLowerCase();
+    if (!ONCE.has(name)) continue;
+    seen ??= new Set();
+    if (seen.has(name)) throw invalid(`the header ${name} came twice; send it once`);
+    seen.add(name);
+  }
+}
+
+const PLAIN_HOST = /^[a-z0-9][a-z0-9.-]*(?::[0-9]{1,5})?$/;
+const ANY_HOST = /^(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/;
+
+/** RFC 9112 §3.2: a missing, empty or malformed Host is 400. Nothing is decided by its value. */
+function refuseStrangeHosts({ headers: { host }, httpVersion }: IncomingMessage): void {
+  if (host === undefined && httpVersion === '1.0') return;
+  const fits = host !== undefined && host.length <= HTTP_LIMITS.hostLengthMax;
+  if (fits && PLAIN_HOST.test(host)) return;
+  if (!fits || !ANY_HOST.test(host) || !URL.canParse(`http://${host}/`)) {
+    throw invalid('the header Host is missing or is not a host name with an optional port');
+  }
+}
+
+function refuseStrangeTargets({ url }: IncomingMessage): void {
+  assertCanonicalTarget(url ?? '');
+}
+
+const TOKEN_PARAMETERS = new Set(['token', 'access_token']);
+
+/** A token in an address ends up in histories and logs (RFC 6750 §2.3), so it is refused even where it would be ignored. */
+function refuseTokensInQuery({ url = '' }: IncomingMessage): void {
+  const question = url.indexOf('?');
+  if (question === -1) return;
+  for (const name of new URLSearchParams(url.slice(question + 1)).keys()) {
+    if (!TOKEN_PARAMETERS.has(name.toLowerCase())) continue;
+    throw invalid('a token must not stand in the query; send it as "Authorization: Bearer <token>" and end this one');
+  }
+}
+
+function invalid(message: string): VaultError {
+  return new VaultError('invalid_request', message);
+}

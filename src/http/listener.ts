@@ -1,0 +1,149 @@
+/**
+ * The listening socket: where it listens, what one connection may cost, and how it ends.
+ *
+ * Plain HTTP is served on loopback addresses only, unless the configuration says by its long name that a proxy in front
+ * terminates TLS. Every limit of Node's server is set here by name. The end loses nothing: no connection is accepted any
+ * more, running requests finish within a deadline, and what still arrives on open connections is told to come back.
+ */
+import { lookup } from 'node:dns/promises';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { type Config, LIMITS } from '../config.ts';
+import { VaultError } from '../errors.ts';
+import type { Vault } from '../vault.ts';
+import type { App } from './app.ts';
+import { methodNotAllowed } from './error.ts';
+import { canonicalAddress, isLoopback } from './exchange.ts';
+import { CONNECTION_LIMITS, type ConnectionLimits } from './limit.ts';
+import { answerRaw, onParserError } from './parser.ts';
+
+export type Listener = {
+  /** `http://127.0.0.1:8200`, with the port that was taken. */
+  readonly address: string;
+  /** Stops accepting, waits for running requests, and resolves when the last connection is gone. */
+  readonly close: () => Promise<void>;
+};
+
+/** Throws `conflict` when the address cannot be listened on, `invalid_request` when plain HTTP may not be served there. */
+export async function listen(
+  vault: Vault,
+  app: App,
+  config: Config,
+  limits: ConnectionLimits = CONNECTION_LIMITS,
+): Promise<Listener> {
+  const { host, port } = config.listen;
+  const address = await resolve(host);
+  if (!isLoopback(canonicalAddress(address)) && !config.plainHttpBehindProxy) throw plainHttp(host);
+  const server = createServer({
+    insecureHTTPParser: false,
+    maxHeaderSize: LIMITS.headersBytesMax,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    connectionsCheckingInterval: limits.checkIntervalMs,
+    // The app refuses a missing Host itself, with a problem.
+    requireHostHeader: false,
+  });
+  server.maxConnections = limits.connectionsMax;
+  server.maxRequestsPerSocket = limits.requestsPerConnectionMax;
+  // Node drops headers beyond its count in silence, an If-Match too; the app refuses such requests instead.
+  server.maxHeadersCount = 0;
+  server.timeout = limits.idleTimeoutMs;
+
+  const running = new Set<ServerResponse>();
+  const state = { stopping: false };
+  serve(server, app, running, state);
+  await bind(server, address, host, port);
+  vault.log.info({ address: addressOf(server) }, 'listening');
+  return { address: addressOf(server), close: () => stop(server, running, state, limits.drainDeadlineMs) };
+}
+
+function serve(server: Server, app: App, running: Set<ServerResponse>, state: { stopping: boolean }): void {
+  const handle = (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => {
+    running.add(outgoing);
+    outgoing.once('close', () => running.delete(outgoing));
+    if (state.stopping) outgoing.shouldKeepAlive = false;
+    app.handle(incoming, outgoing, state.stopping ? stopping() : refusal);
+  };
+  server.on('request', handle);
+  server.on('checkContinue', (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    // A body that is refused by its length is not asked for.
+    if (Number(incoming.headers['content-length'] ?? 0) <= LIMITS.bodyBytesMax) outgoing.writeContinue();
+    handle(incoming, outgoing);
+  });
+  server.on('checkExpectation', (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    handle(incoming, outgoing, new VaultError('invalid_request', 'the header Expect may only ask for 100-continue'));
+  });
+  server.on('connect', (incoming: IncomingMessage, socket: Socket) => {
+    answerRaw(socket, methodNotAllowed(app.methodsOf(incoming.url ?? '')));
+  });
+  onParserError(server, app, running);
+}
+
+function stopping(): VaultError {
+  return new VaultError('unavailable', 'The vault is stopping; try again.', { retryAfterSeconds: 1 });
+}
+
+async function stop(
+  server: Server,
+  running: ReadonlySet<ServerResponse>,
+  state: { stopping: boolean },
+  deadlineMs: number,
+): Promise<void> {
+  state.stopping = true;
+  for (const outgoing of running) if (!outgoing.headersSent) outgoing.shouldKeepAlive = false;
+  const closed = new Promise<void>((resolve) => {
+    server.close(() => resolve());
+  });
+  const deadline = setTimeout(() => server.closeAllConnections(), deadlineMs);
+  // A connection whose last answer had already promised to stay open becomes idle after server.close() looked.
+  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
+  await closed;
+  clearTimeout(deadline);
+  clearInterval(sweep);
+}
+
+const SWEEP_MS = 50;
+
+async function resolve(host: string): Promise<string> {
+  try {
+    return (await lookup(host)).address;
+  } catch (cause) {
+    throw new VaultError('conflict', `BULLA_LISTEN: the host ${host} has no address; use one such as 127.0.0.1.`, {
+      cause,
+    });
+  }
+}
+
+function plainHttp(host: string): VaultError {
+  return new VaultError(
+    'invalid_request',
+    `BULLA_LISTEN: ${host} is not a loopback address and this is plain HTTP; listen on 127.0.0.1, or set ` +
+      'BULLA_SERVE_PLAIN_HTTP_BEHIND_A_TLS_TERMINATING_PROXY=true if that is what stands in front.',
+  );
+}
+
+const BIND_ADVICE: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another program listens there; end it or set BULLA_LISTEN to another port',
+  EACCES: 'this user may not listen there; set BULLA_LISTEN to a port above 1023',
+  EADDRNOTAVAIL: 'this machine does not have that address; set BULLA_LISTEN to one that it has',
+};
+
+function bind(server: Server, address: string, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const advice =
+        BIND_ADVICE[cause.code ?? ''] ?? `the system says ${cause.code}; set BULLA_LISTEN to another address`;
+      reject(new VaultError('conflict', `Cannot listen on ${host}:${port}: ${advice}.`, { cause }));
+    });
+    server.listen({ host: address, port, exclusive: true }, () => {
+      server.removeAllListeners('error');
+      resolve();
+    });
+  });
+}
+
+function addressOf(server: Server): string {
+  const { address, family, port } = server.address() as AddressInfo;
+  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+}

@@ -1,0 +1,60 @@
+/**
+ * What Prometheus scrapes: counts and durations by route pattern, and the process's own state.
+ *
+ * A label is a method, a status or the pattern of a route, never a name, a path or a tenant, so a stranger can neither
+ * read one here nor grow the number of series.
+ */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+
+export type Metrics = {
+  readonly registry: Registry;
+  readonly begin: () => void;
+  readonly end: (method: string, route: string, status: number, seconds: number) => void;
+};
+
+const DURATION_BUCKETS_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+export function createMetrics(): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+  const requests = new Counter({
+    name: 'bulla_http_requests_total',
+    help: 'Answers by method, route pattern and status.',
+    labelNames: ['method', 'route', 'status'],
+    registers,
+  });
+  const durations = new Histogram({
+    name: 'bulla_http_request_duration_seconds',
+    help: 'From the end of the request headers to the end of the answer.',
+    labelNames: ['method', 'route'],
+    buckets: DURATION_BUCKETS_SECONDS,
+    registers,
+  });
+  const running = new Gauge({
+    name: 'bulla_http_requests_running',
+    help: 'Requests without a full answer yet.',
+    registers,
+  });
+  // Looking a child up by its labels costs more than counting, and there are few.
+  const counters = new Map<string, Counter.Internal>();
+  const histograms = new Map<string, Histogram.Internal<'method' | 'route'>>();
+  return {
+    registry,
+    begin: () => running.inc(),
+    end: (method, route, status, seconds) => {
+      running.dec();
+      const series = `${method} ${route}`;
+      memo(counters, `${series} ${status}`, () => requests.labels(method, route, String(status))).inc();
+      memo(histograms, series, () => durations.labels(method, route)).observe(seconds);
+    },
+  };
+}
+
+function memo<T>(cache: Map<string, T>, key: string, make: () => T): T {
+  const found = cache.get(key);
+  if (found !== undefined) return found;
+  const made = make();
+  cache.set(key, made);
+  return made;
+}

@@ -1,0 +1,80 @@
+/**
+ * Answers to what never became a request: Node's parser gave up, or a timeout came first.
+ *
+ * They are written to the socket as they stand, with the headers and the problem that every other answer has, and the
+ * connection ends. Nothing of what was sent is repeated, and nothing is written where an answer is already under way.
+ */
+import { randomUUID } from 'node:crypto';
+import { type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import { VaultError } from '../errors.ts';
+import type { App } from './app.ts';
+import { methodNotAllowed, noSuchRoute, problemOf } from './error.ts';
+import { SECURITY_HEADERS } from './exchange.ts';
+import { assertCanonicalTarget } from './target.ts';
+
+type ParserError = Error & { readonly code?: string; readonly rawPacket?: Uint8Array };
+
+export function onParserError(server: Server, app: App, running: ReadonlySet<ServerResponse>): void {
+  server.on('clientError', (error: ParserError, socket: Socket) => {
+    const answered = [...running].some((outgoing) => outgoing.socket === socket && outgoing.headersSent);
+    if (error.code === 'ECONNRESET' || !socket.writable || answered) {
+      socket.destroy();
+      return;
+    }
+    const { error: said, status } = explain(error, app);
+    answerRaw(socket, said, status);
+  });
+}
+
+function explain(error: ParserError, app: App): { error: VaultError; status?: number } {
+  switch (error.code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return { error: new VaultError('too_large', 'the headers of the request are too large'), status: 431 };
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return { error: new VaultError('too_large', 'the chunk extensions of the request are too large') };
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return { error: new VaultError('invalid_request', 'the request did not come in time'), status: 408 };
+    case 'HPE_INVALID_METHOD':
+      return { error: unknownMethod(error, app) ?? malformed() };
+    default:
+      return { error: malformed() };
+  }
+}
+
+const malformed = () =>
+  new VaultError('invalid_request', 'this is not an HTTP/1.1 request that can be read in one way only');
+
+const REQUEST_LINE = /^[A-Za-z-]{1,20} (\/[^ ]{0,2048}) HTTP\/1\.[01]\r\n/;
+
+/** The parser knows a closed set of methods; what looks like a request with another one deserves its 405. */
+function unknownMethod({ rawPacket }: ParserError, app: App): VaultError | undefined {
+  const start = rawPacket ? Buffer.from(rawPacket.subarray(0, 4096)).toString('latin1') : '';
+  const target = REQUEST_LINE.exec(start)?.[1];
+  if (target === undefined) return undefined;
+  try {
+    assertCanonicalTarget(target);
+  } catch {
+    return undefined;
+  }
+  const allow = app.methodsOf(target.split('?', 1)[0]!);
+  return allow.length === 0 ? noSuchRoute() : methodNotAllowed(allow);
+}
+
+/** Writes a whole answer to a socket that has none under way, and ends it. */
+export function answerRaw(socket: Socket, error: VaultError, status?: number): void {
+  const requestId = randomUUID();
+  const problem = problemOf(error, requestId, status);
+  const allow = error.details?.allow;
+  const lines = [
+    `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}`,
+    ...SECURITY_HEADERS.map(([name, value]) => `${name}: ${value}`),
+    ...Object.entries(problem.headers).map(([name, value]) => `${name}: ${value}`),
+    ...(Array.isArray(allow) ? [`Allow: ${allow.join(', ')}`] : []),
+    `X-Request-Id: ${requestId}`,
+    `Content-Length: ${Buffer.byteLength(problem.body)}`,
+    'Connection: close',
+  ];
+  socket.on('error', () => undefined);
+  socket.end(`${lines.join('\r\n')}\r\n\r\n${problem.body}`, () => socket.destroySoon());
+}

@@ -1,0 +1,5 @@
+/** Every wire protocol that is served. */
+import { native } from './native/native.ts';
+import type { Protocol } from './protocol.ts';
+
+export const PROTOCOLS: readonly Protocol[] = [native];

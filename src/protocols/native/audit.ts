@@ -1,0 +1,89 @@
+/** The caller's audit log: its entries, filtered, and the tree that proves them. Streamed. */
+import { z } from '@hono/zod-openapi';
+import { csvHeader, csvRow } from '../../audit/csv.ts';
+import { exportEntries, exportTree } from '../../audit/export.ts';
+import { endpoint } from './endpoint.ts';
+import { instant, wholeNumber } from './schema.ts';
+
+const index = wholeNumber(0, Number.MAX_SAFE_INTEGER);
+const filterText = z.string().min(1).max(1024);
+
+const LINE =
+  '{"action":"secret.read","actor":{"accessor":"k3v2m5qy7dzr4abc","id":"p7q2xk4mz3nb5cde","kind":"user",' +
+  '"method":"password","name":"app"},"outcome":"ok","protocol":"native","request":"3f0c2b1e","resource":' +
+  '"secret:prod/web/db","salt":"q1w2e3r4t5y6u7i8o9p0aA","seq":7,"source":"10.0.0.7",' +
+  '"time":"2026-01-02T03:04:05.678901Z","v":1,"version":3}\n';
+
+export const entries = endpoint(
+  {
+    method: 'get',
+    path: '/audit/entries',
+    id: 'exportEntries',
+    tag: 'audit',
+    summary: 'Export audit entries',
+    description:
+      'As ndjson, exactly the canonical lines whose hashes are the leaves of the tree, in order. The whole log when ' +
+      'nothing limits it. An answer that breaks off was not whole.',
+    query: z.strictObject({
+      from: instant.optional(),
+      to: instant.optional(),
+      from_index: index.optional(),
+      to_index: index.optional().openapi({ description: 'Exclusive.' }),
+      actor: filterText.optional().openapi({ description: 'Name or id.' }),
+      action: filterText.optional().openapi({ example: 'secret.read' }),
+      resource: filterText.optional().openapi({ description: 'A glob, as in policies.', example: 'secret:prod/**' }),
+      outcome: z.enum(['ok', 'denied', 'error']).optional(),
+      request: filterText.optional(),
+      format: z.enum(['ndjson', 'csv']).optional(),
+      limit: wholeNumber(1, Number.MAX_SAFE_INTEGER).optional(),
+    }),
+    answers: {
+      200: {
+        about: 'One entry a line.',
+        contentType: 'application/x-ndjson',
+        schema: z.string(),
+        example: LINE,
+        also: { 'text/csv': csvHeader() + csvRow(LINE) },
+      },
+    },
+    errors: [],
+  },
+  async ({ vault, call, exchange, host, query: { format, from_index: fromIndex, to_index: toIndex, ...filter } }) => {
+    const { lines } = await exportEntries(vault, call, { ...filter, fromIndex, toIndex });
+    if (format === 'csv') return host.stream(exchange, 'text/csv; charset=utf-8; header=present', csv(lines));
+    return host.stream(exchange, 'application/x-ndjson', lines);
+  },
+);
+
+async function* csv(lines: AsyncIterable<string>): AsyncGenerator<string> {
+  yield csvHeader();
+  for await (const text of lines) {
+    let rows = '';
+    for (const line of text.split('\n')) if (line !== '') rows += csvRow(line);
+    yield rows;
+  }
+}
+
+export const tree = endpoint(
+  {
+    method: 'get',
+    path: '/audit/tree',
+    id: 'exportTree',
+    tag: 'audit',
+    summary: 'Export the leaf hashes and the root that prove an export',
+    query: z.strictObject({ size: index.optional().openapi({ description: 'Of the log; today’s when absent.' }) }),
+    answers: {
+      200: {
+        about: 'bulla-tree-v1: origin, size, root, an empty line, then one leaf hash a line.',
+        contentType: 'text/plain',
+        schema: z.string(),
+        example:
+          'bulla-tree-v1\nabcdefghij234567/m3x7kq2zp5nb4cde\n1\nX5i9Vq0eJ8r1lq3r7cJX0m1wq0yC1oHq0m4Uo2b9bFs=\n\n' +
+          'X5i9Vq0eJ8r1lq3r7cJX0m1wq0yC1oHq0m4Uo2b9bFs=\n',
+      },
+    },
+    errors: [],
+  },
+  async ({ vault, call, exchange, host, query }) =>
+    host.stream(exchange, 'text/plain; charset=utf-8', await exportTree(vault, call, query.size)),
+);

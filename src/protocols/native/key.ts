@@ -1,0 +1,163 @@
+/** Versions of the tenant's data key and of the root key: what there is, and rotating. Never bytes of a key. */
+import { z } from '@hono/zod-openapi';
+import { VaultError } from '../../errors.ts';
+import {
+  type DataKeyInfo,
+  listDataKeys,
+  listRootKeys,
+  type RootKeyInfo,
+  rotateDataKey,
+  rotateRootKey,
+} from '../../tenant/rotation.ts';
+import { endpoint, json, page } from './endpoint.ts';
+import { listOf, pageQuery, time } from './schema.ts';
+
+const fingerprint = z.string().openapi({ description: 'Of the key’s commitment.', example: '9f2c4d1e0b3a5c67' });
+const NOW = '2026-01-02T03:04:05.678901Z';
+
+const dataKey = z
+  .object({
+    version: z.int(),
+    state: z.enum(['active', 'decrypt_only', 'destroyed']),
+    fingerprint,
+    created_at: time,
+    destroyed_at: time.nullable(),
+    root_version: z.int().nullable().openapi({ description: 'The root key version that wraps it.' }),
+    depends: z.int().openapi({ description: 'Stored ciphertexts that it opens.' }),
+  })
+  .openapi('DataKey');
+
+const DATA_KEY = {
+  version: 2,
+  state: 'active',
+  fingerprint: '9f2c4d1e0b3a5c67',
+  created_at: NOW,
+  destroyed_at: null,
+  root_version: 1,
+  depends: 12,
+};
+
+const shapeDataKey = (key: DataKeyInfo) => ({
+  version: key.version,
+  state: key.state,
+  fingerprint: key.fingerprint,
+  created_at: key.createdAt,
+  destroyed_at: key.destroyedAt,
+  root_version: key.rootVersion,
+  depends: key.depends,
+});
+
+export const list = endpoint(
+  {
+    method: 'get',
+    path: '/keys',
+    id: 'listKeys',
+    tag: 'keys',
+    summary: 'List the versions of the tenant’s data key',
+    query: pageQuery,
+    answers: {
+      200: { about: 'Newest first.', schema: listOf(dataKey), example: { items: [DATA_KEY], next_cursor: null } },
+    },
+    errors: [],
+  },
+  async ({ vault, call, query }) => page(await listDataKeys(vault, call, query), shapeDataKey),
+);
+
+export const rotate = endpoint(
+  {
+    method: 'post',
+    path: '/keys/rotate',
+    id: 'rotateKey',
+    tag: 'keys',
+    summary: 'Make a new version of the tenant’s data key',
+    description: 'New writes use it; everything stored still opens under the version that it was written with.',
+    body: z.strictObject({ reencrypt: z.boolean().optional() }),
+    bodyExample: { reencrypt: false },
+    bodyOptional: true,
+    answers: { 200: { about: 'The new version.', schema: dataKey, example: { ...DATA_KEY, depends: 0 } } },
+    errors: ['conflict', 'integrity'],
+  },
+  async ({ vault, call, body }) => {
+    if (body.reencrypt)
+      throw new VaultError('invalid_request', 'reencrypt: this version of the vault cannot do it yet; leave it out');
+    return json(200, shapeDataKey(await rotateDataKey(vault, call)));
+  },
+);
+
+const rootFields = {
+  version: z.int(),
+  state: z.enum(['active', 'retiring', 'destroyed']),
+  fingerprint,
+  seal: z.string().nullable().openapi({ description: 'The kind of seal that wraps it; null when it is destroyed.' }),
+  created_at: time,
+  destroyed_at: time.nullable(),
+};
+const rootKey = z.object(rootFields).openapi('RootKey');
+const rotation = z
+  .object({
+    ...rootFields,
+    rewrapped: z.int().openapi({ description: 'Keys that are wrapped by it now.' }),
+    destroyed_version: z.int(),
+  })
+  .openapi('RootRotation');
+
+const ROOT_KEY = {
+  version: 2,
+  state: 'active',
+  fingerprint: '0b3a5c679f2c4d1e',
+  seal: 'file',
+  created_at: NOW,
+  destroyed_at: null,
+};
+
+const shapeRootKey = (key: RootKeyInfo) => ({
+  version: key.version,
+  state: key.state,
+  fingerprint: key.fingerprint,
+  seal: key.seal,
+  created_at: key.createdAt,
+  destroyed_at: key.destroyedAt,
+});
+
+export const listRoots = endpoint(
+  {
+    method: 'get',
+    path: '/root-keys',
+    id: 'listRootKeys',
+    tag: 'keys',
+    summary: 'List the versions of the root key',
+    description: 'For operators.',
+    query: pageQuery,
+    answers: {
+      200: { about: 'Newest first.', schema: listOf(rootKey), example: { items: [ROOT_KEY], next_cursor: null } },
+    },
+    errors: [],
+  },
+  async ({ vault, call, query }) => page(await listRootKeys(vault, call, query), shapeRootKey),
+);
+
+export const rotateRoot = endpoint(
+  {
+    method: 'post',
+    path: '/root-keys/rotate',
+    id: 'rotateRootKey',
+    tag: 'keys',
+    summary: 'Make a new root key, wrap every key under it and destroy the old one',
+    description: 'For operators. One commit: a crash leaves the old state or the new.',
+    body: z.strictObject({}),
+    bodyExample: {},
+    bodyOptional: true,
+    answers: {
+      200: {
+        about: 'The new version.',
+        schema: rotation,
+        example: { ...ROOT_KEY, rewrapped: 4, destroyed_version: 1 },
+      },
+    },
+    errors: ['conflict', 'integrity'],
+  },
+  async ({ vault, call }) => {
+    const done = await rotateRootKey(vault, call);
+    return json(200, { ...shapeRootKey(done), rewrapped: done.rewrapped, destroyed_version: done.destroyedVersion });
+  },
+);

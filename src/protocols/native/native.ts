@@ -1,0 +1,40 @@
+/** The native REST interface under /api/v1: every route, in the order of its documentation. */
+import type { Protocol } from '../protocol.ts';
+import * as audit from './audit.ts';
+import * as auth from './auth.ts';
+import type { Endpoint } from './endpoint.ts';
+import { fetch } from './fetch.ts';
+import * as key from './key.ts';
+import * as metadata from './metadata.ts';
+import { describeEndpoint, describeErrors } from './openapi.ts';
+import * as policy from './policy.ts';
+import * as secret from './secret.ts';
+import { status } from './status.ts';
+import * as tenant from './tenant.ts';
+import * as user from './user.ts';
+import * as version from './version.ts';
+
+const ENDPOINTS: readonly Endpoint[] = [
+  ...[auth.login, auth.self, auth.renew, auth.logout, auth.password],
+  ...[auth.readTokenByAccessor, auth.revokeTokenByAccessor],
+  ...[user.list, user.create, user.read, user.update, user.remove, user.unlock],
+  ...[policy.list, policy.read, policy.put, policy.remove],
+  ...[secret.put, secret.read, secret.patch, secret.remove, secret.list, secret.move, fetch],
+  ...[version.list, version.undelete, version.destroy],
+  ...[metadata.read, metadata.patch, metadata.remove],
+  ...[key.list, key.rotate, key.listRoots, key.rotateRoot],
+  ...[tenant.list, tenant.create, tenant.read, tenant.update, tenant.remove],
+  ...[audit.entries, audit.tree],
+  status,
+];
+
+export const native: Protocol = {
+  name: 'native',
+  mount: (router, vault, host) => {
+    for (const endpoint of ENDPOINTS) endpoint.mount(router, vault, host);
+  },
+  describe: (document, statusOf) => {
+    describeErrors(document, statusOf);
+    for (const endpoint of ENDPOINTS) describeEndpoint(document, endpoint, statusOf);
+  },
+};

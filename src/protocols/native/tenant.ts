@@ -1,0 +1,125 @@
+/** Tenants, for operators: the directory, and the life of one. Nothing that a tenant holds. */
+import { z } from '@hono/zod-openapi';
+import { createTenant, deleteTenant } from '../../job/tenant.ts';
+import { listTenants, readTenant, setTenantState, type TenantInfo } from '../../tenant/tenant.ts';
+import { endpoint, json, noContent, page } from './endpoint.ts';
+import { listOf, name, pageQuery, time } from './schema.ts';
+
+const fields = {
+  id: z.string(),
+  name,
+  state: z.enum(['active', 'suspended', 'deleting']),
+  created_at: time,
+};
+const tenant = z.object(fields).openapi('Tenant');
+const newTenant = z
+  .object({
+    ...fields,
+    admin: z.object({
+      username: name,
+      one_time_password: z.string().openapi({ description: 'Shown this once, and to be changed at the first login.' }),
+    }),
+  })
+  .openapi('NewTenant');
+
+const EXAMPLE = { id: 'm3x7kq2zp5nb4cde', name: 'acme', state: 'active', created_at: '2026-01-02T03:04:05.678901Z' };
+
+const shape = (found: TenantInfo) => ({
+  id: found.id,
+  name: found.name,
+  state: found.state,
+  created_at: found.createdAt,
+});
+
+export const list = endpoint(
+  {
+    method: 'get',
+    path: '/tenants',
+    id: 'listTenants',
+    tag: 'tenants',
+    summary: 'List tenants',
+    query: pageQuery,
+    answers: {
+      200: {
+        about: 'In the order of their names.',
+        schema: listOf(tenant),
+        example: { items: [EXAMPLE], next_cursor: null },
+      },
+    },
+    errors: [],
+  },
+  async ({ vault, call, query }) => page(await listTenants(vault, call, query), shape),
+);
+
+export const create = endpoint(
+  {
+    method: 'post',
+    path: '/tenants',
+    id: 'createTenant',
+    tag: 'tenants',
+    summary: 'Create a tenant with its first administrator',
+    body: z.strictObject({ name, admin_username: name.optional() }),
+    bodyExample: { name: 'acme', admin_username: 'admin' },
+    answers: {
+      201: {
+        about: 'The tenant, and the password of its administrator this once.',
+        schema: newTenant,
+        example: { ...EXAMPLE, admin: { username: 'admin', one_time_password: 'k3v2m-5qy7d-zr4ab-c6def-ghijk' } },
+      },
+    },
+    errors: ['conflict'],
+  },
+  async ({ vault, call, body }) => {
+    const made = await createTenant(vault, call, { name: body.name, adminUsername: body.admin_username });
+    const { username, oneTimePassword } = made.admin;
+    return json(201, { ...shape(made), admin: { username, one_time_password: oneTimePassword } });
+  },
+);
+
+export const read = endpoint(
+  {
+    method: 'get',
+    path: '/tenants/{name}',
+    id: 'readTenant',
+    tag: 'tenants',
+    summary: 'Read a tenant',
+    answers: { 200: { about: 'The tenant.', schema: tenant, example: EXAMPLE } },
+    errors: ['not_found'],
+  },
+  async ({ vault, call, param }) => json(200, shape(await readTenant(vault, call, param))),
+);
+
+export const update = endpoint(
+  {
+    method: 'patch',
+    path: '/tenants/{name}',
+    id: 'updateTenant',
+    tag: 'tenants',
+    summary: 'Suspend or resume a tenant',
+    description: 'A suspended tenant answers 403 to everything.',
+    body: z.strictObject({ state: z.enum(['active', 'suspended']) }),
+    bodyExample: { state: 'suspended' },
+    answers: {
+      200: { about: 'The tenant as it is now.', schema: tenant, example: { ...EXAMPLE, state: 'suspended' } },
+    },
+    errors: ['not_found', 'conflict'],
+  },
+  async ({ vault, call, param, body }) => json(200, shape(await setTenantState(vault, call, param, body.state))),
+);
+
+export const remove = endpoint(
+  {
+    method: 'delete',
+    path: '/tenants/{name}',
+    id: 'deleteTenant',
+    tag: 'tenants',
+    summary: 'Delete a tenant, its data keys first',
+    description: 'Its audit log stays. The name can be used again and shows nothing old.',
+    answers: { 204: { about: 'It is gone.' } },
+    errors: ['not_found', 'conflict'],
+  },
+  async ({ vault, call, param }) => {
+    await deleteTenant(vault, call, param);
+    return noContent();
+  },
+);
