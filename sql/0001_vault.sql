@@ -141,7 +141,7 @@ CREATE TABLE bulla.tokens (
   FOREIGN KEY (tenant_id, user_id) REFERENCES bulla.users ON DELETE CASCADE
 );
 CREATE INDEX tokens_user ON bulla.tokens (tenant_id, user_id);
-CREATE INDEX tokens_expiry ON bulla.tokens (tenant_id, max_expires_at);
+CREATE INDEX tokens_expiry ON bulla.tokens (max_expires_at);
 
 -- Secrets. current_version 0: all its versions are gone, numbering goes on.
 CREATE TABLE bulla.secrets (
@@ -172,7 +172,8 @@ CREATE TABLE bulla.secret_versions (
   FOREIGN KEY (tenant_id, secret_id) REFERENCES bulla.secrets ON DELETE CASCADE,
   FOREIGN KEY (tenant_id, key_version) REFERENCES bulla.data_key_material
 );
-CREATE INDEX secret_versions_key ON bulla.secret_versions (tenant_id, key_version);
+-- The key's version leads, so that no planner takes this for the way to one row of a tenant.
+CREATE INDEX secret_versions_key ON bulla.secret_versions (key_version, tenant_id);
 -- Ciphertext does not compress.
 ALTER TABLE bulla.secret_versions ALTER COLUMN envelope SET STORAGE EXTERNAL;
 
@@ -199,7 +200,7 @@ CREATE TABLE bulla.secret_metadata (
   FOREIGN KEY (tenant_id, secret_id) REFERENCES bulla.secrets ON DELETE CASCADE,
   FOREIGN KEY (tenant_id, key_version) REFERENCES bulla.data_key_material
 );
-CREATE INDEX secret_metadata_key ON bulla.secret_metadata (tenant_id, key_version);
+CREATE INDEX secret_metadata_key ON bulla.secret_metadata (key_version, tenant_id);
 
 -- The audit log. The head's row lock orders the log; lines and leaf hashes are written once. acl_revision counts the
 -- acts that take access away, so that no grant read before one is recorded after it.

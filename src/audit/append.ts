@@ -10,7 +10,7 @@
  */
 import { randomFillSync } from 'node:crypto';
 import { appendLeaves, leafHash } from '../crypto/merkle.ts';
-import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import { sendLast, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { assert } from '../errors.ts';
 import { type Entry, entryLine } from './entry.ts';
 
@@ -49,7 +49,7 @@ export async function append(tx: Tx, appendices: readonly Appendix[]): Promise<v
     assert(head, 'every tenant has a log head');
     if (decidedAt !== undefined && head.aclRevision !== decidedAt) throw new AccessMoved();
   }
-  await Promise.all(appendices.map((appendix) => write(tx, heads.get(appendix.tenant)!, appendix)));
+  for (const appendix of appendices) write(tx, heads.get(appendix.tenant)!, appendix);
 }
 
 /** Locks the heads in order. `skip` leaves out those that another transaction holds. */
@@ -65,15 +65,15 @@ export async function lockHeads(
   return new Map(rows.map((head) => [head.tenant, head]));
 }
 
-/** Writes under a head that is locked. Not awaited statements are sent in order, ahead of COMMIT. */
-export async function write(tx: Tx, head: Head, { tenant, entries, revokes }: Appendix): Promise<void> {
+/** Writes under a head that is locked, as the last statement before COMMIT. */
+export function write(tx: Tx, head: Head, { tenant, entries, revokes }: Appendix): void {
   const time = head.now > head.lastTime ? head.now : head.lastTime;
   const salts = newSalts(entries.length);
   const lines = entries.map((entry, i) => entryLine(entry, head.size + i, time, salts[i]!));
   const hashes = Buffer.concat(lines.map((line) => leafHash(Buffer.from(line))));
   const next = appendLeaves(head.size, head.frontier, hashes);
   // The lines go as text because a bytea parameter would be sent in hex, twice as long. One round trip for the three.
-  await tx`
+  const statement = tx`
     WITH segment AS (
       INSERT INTO audit_segments (tenant_id, first_seq, count, first_time, last_time, lines)
       VALUES (${tenant}, ${head.size}, ${entries.length}, ${time}, ${time}, convert_to(${`${lines.join('\n')}\n`}, 'UTF8'))
@@ -84,6 +84,7 @@ export async function write(tx: Tx, head: Head, { tenant, entries, revokes }: Ap
     UPDATE audit_heads SET size = ${next.size}, frontier = ${next.frontier}, last_time = ${time},
            acl_revision = acl_revision + ${revokes ? 1 : 0}
     WHERE tenant_id = ${tenant}`;
+  sendLast(tx, statement);
 }
 
 /** The log of a new tenant: empty, its first entry is still to come. */

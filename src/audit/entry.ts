@@ -40,12 +40,12 @@ export type Entry = {
   readonly origin: Origin;
   readonly actor: Actor;
   readonly action: string;
-  readonly resource?: string;
-  readonly version?: number;
+  readonly resource?: string | undefined;
+  readonly version?: number | undefined;
   readonly outcome: Outcome;
-  readonly code?: string;
-  readonly lease?: string;
-  readonly details?: Details;
+  readonly code?: string | undefined;
+  readonly lease?: string | undefined;
+  readonly details?: Details | undefined;
 };
 
 export const ENTRY_FORMAT = 1;

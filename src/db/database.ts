@@ -47,7 +47,13 @@ export type DatabaseOptions = {
   readonly clockOffsetSeconds: number;
 };
 
-type Lane = { sql: postgres.Sql<{ bigint: number }>; socket: Socket | undefined; dead: boolean };
+type Lane = {
+  sql: postgres.Sql<{ bigint: number }>;
+  socket: Socket | undefined;
+  dead: boolean;
+  /** Statements that were sent and are awaited together with COMMIT. */
+  last: PromiseLike<unknown>[];
+};
 type Waiter = { resolve: (lane: Lane) => void; reject: (error: VaultError) => void; timer: NodeJS.Timeout };
 
 export type Database = {
@@ -121,59 +127,76 @@ async function once<T>(
   const started = performance.now();
   const lane = await checkOut(db, deadlineMs);
   const timer = setTimeout(() => drop(lane), Math.max(1, deadlineMs - (performance.now() - started)));
-  let committing = false;
   try {
-    // Tenant ids are checked against their alphabet, so the list needs no quoting. Sent together with the first statement of fn.
-    const begin = lane.sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = '${tenants.map(asTenantId).join(',')}'`);
-    begin.catch(() => drop(lane));
-    const [, result] = await Promise.all([begin, fn(lane.sql as Tx)]);
-    committing = true;
-    const commit = await lane.sql.unsafe('COMMIT');
-    // A transaction that a statement aborted answers COMMIT with ROLLBACK.
-    if (commit.command !== 'COMMIT') throw new Error('the transaction had failed before COMMIT');
-    if (lane.dead) throw new Error('the connection was lost around COMMIT');
+    const result = await begin(lane, tenants, fn);
+    await commit(lane);
     return result;
-  } catch (error) {
-    if (!lane.dead && !committing) await rollBack(lane);
-    else drop(lane);
-    if (error instanceof VaultError) throw error;
-    if (committing) {
-      throw new VaultError(
-        'outcome_unknown',
-        'The database connection was lost while committing: the change is either there whole or not at all. Read it back, or repeat the request with the same Idempotency-Key or If-Match.',
-        { cause: sanitise(error) },
-      );
-    }
-    throw lane.dead
-      ? unavailable('the database connection was lost or did not answer in time', error)
-      : translate(error);
   } finally {
     clearTimeout(timer);
     checkIn(db, lane);
   }
 }
 
+async function begin<T>(lane: Lane, tenants: readonly TenantId[], fn: (tx: Tx) => Promise<T>): Promise<T> {
+  try {
+    // Tenant ids are checked against their alphabet, so the list needs no quoting. Sent together with the first statement of fn.
+    const opened = lane.sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = '${tenants.map(asTenantId).join(',')}'`);
+    opened.catch(() => drop(lane));
+    const [, result] = await Promise.all([opened, fn(lane.sql as Tx)]);
+    return result;
+  } catch (error) {
+    if (!lane.dead) await rollBack(lane);
+    if (error instanceof VaultError) throw error;
+    if (lane.dead) throw unavailable('the database connection was lost or did not answer in time', error);
+    throw translate(error);
+  }
+}
+
+/**
+ * Sends COMMIT behind the statements that are still under way. A statement that fails makes the server answer COMMIT
+ * with ROLLBACK, and its own error says why; a connection that ends here leaves the outcome unknown.
+ */
+async function commit(lane: Lane): Promise<void> {
+  const last = lane.last.splice(0);
+  try {
+    const [end] = await Promise.all([lane.sql.unsafe('COMMIT').execute(), ...last]);
+    if (end.command !== 'COMMIT') throw new Error('the transaction had failed before COMMIT');
+    if (lane.dead) throw new Error('the connection was lost around COMMIT');
+  } catch (error) {
+    const state = sqlState(error);
+    const refused = state !== undefined && !lane.dead && !/^(08|57P)/.test(state);
+    drop(lane);
+    if (refused) throw translate(error);
+    throw new VaultError(
+      'outcome_unknown',
+      'The database connection was lost while committing: the change is either there whole or not at all. Read it back, or repeat the request with the same Idempotency-Key or If-Match.',
+      { cause: sanitise(error) },
+    );
+  }
+}
+
+/**
+ * Sends a transaction's last statement without waiting for it, so that COMMIT travels right behind. Its failure undoes
+ * the transaction and is thrown by `transaction`.
+ */
+export function sendLast(tx: Tx, statement: postgres.PendingQuery<postgres.Row[]>): void {
+  const lane = laneOf.get(tx);
+  if (!lane) throw new Error('not a running transaction');
+  statement.catch(() => undefined);
+  lane.last.push(statement.execute());
+}
+
+const laneOf = new WeakMap<object, Lane>();
+
 async function rollBack(lane: Lane): Promise<void> {
   const timer = setTimeout(() => drop(lane), 1_000);
+  lane.last.length = 0;
   try {
     await lane.sql.unsafe('ROLLBACK');
   } catch {
     drop(lane);
   } finally {
     clearTimeout(timer);
-  }
-}
-
-/** Runs `fn` so that its failure undoes only what it did. */
-export async function savepoint<T>(tx: Tx, fn: () => Promise<T>): Promise<T> {
-  await tx.unsafe('SAVEPOINT act');
-  try {
-    const result = await fn();
-    await tx.unsafe('RELEASE SAVEPOINT act');
-    return result;
-  } catch (error) {
-    await tx.unsafe('ROLLBACK TO SAVEPOINT act');
-    throw error;
   }
 }
 
@@ -216,7 +239,7 @@ function drop(lane: Lane): void {
 
 function newLane(db: Database): Lane {
   const { target, setRole, deadlineMs, clockOffsetSeconds } = db.options;
-  const lane: Lane = { sql: undefined as never, socket: undefined, dead: false };
+  const lane: Lane = { sql: undefined as never, socket: undefined, dead: false, last: [] };
   const base = laneOptions(lane, db, deadlineMs);
   const connection = {
     ...SESSION,
@@ -231,11 +254,21 @@ function newLane(db: Database): Lane {
   lane.sql = (
     typeof target === 'string' ? postgres(target, options) : postgres({ ...options, ...target })
   ) as Lane['sql'];
+  laneOf.set(lane.sql, lane);
   return lane;
 }
 
-/** What every session of ours is set to; `synchronous_commit` makes an acknowledged commit a durable one. */
+/**
+ * What every session of ours is set to. `synchronous_commit` makes an acknowledged commit a durable one. Every statement
+ * of ours looks rows up by keys, so plans are made once and never read whole tables because statistics are missing.
+ */
 const SESSION = {
+  plan_cache_mode: 'force_generic_plan',
+  enable_hashjoin: 'off',
+  enable_mergejoin: 'off',
+  enable_seqscan: 'off',
+  enable_bitmapscan: 'off',
+  jit: 'off',
   search_path: 'bulla',
   synchronous_commit: 'on',
   TimeZone: 'UTC',

@@ -23,10 +23,11 @@ export type Call = Origin & { readonly token: ParsedToken | undefined };
  */
 export type Ask = { readonly action: Action | AuthAction; readonly resource: string; readonly anywhere?: true };
 
-/** The columns of the joined read that say who is asking; see read.ts for the batched form. */
+/** What the joined read says of a token that was issued. */
 export type AccessRow = {
-  readonly secretHash: Uint8Array | null;
-  readonly live: boolean | null;
+  readonly tokenId: string;
+  readonly secretHash: Uint8Array;
+  readonly live: boolean;
   readonly method: string;
   readonly userId: string;
   readonly userName: string;
@@ -49,38 +50,41 @@ export type Access = {
   readonly row: AccessRow;
 };
 
-/** The token's row, or undefined where no such token was issued. */
-export async function readAccess(tx: Tx, token: ParsedToken): Promise<AccessRow | undefined> {
-  const [row] = await tx<AccessRow[]>`
-    SELECT k.secret_hash AS "secretHash", k.expires_at > bulla.now() AS live, k.method,
+/**
+ * A row for each token that was issued. The look-ups are lateral so that each goes by its own key, whatever the planner
+ * believes of tables that have not been analysed.
+ */
+export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<AccessRow[]> {
+  return tx<AccessRow[]>`
+    SELECT k.token_id AS "tokenId", k.secret_hash AS "secretHash", k.live, k.method,
            u.user_id AS "userId", u.name AS "userName", u.disabled, u.must_change_password AS "mustChange",
            t.state AS "tenantState", h.acl_revision AS "aclRevision",
            ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
-                 WHERE p.tenant_id = k.tenant_id AND p.name = ANY (u.policies) ORDER BY p.name) AS "policyIds"
-    FROM tokens k JOIN users u USING (tenant_id, user_id) JOIN tenants t USING (tenant_id)
-         JOIN audit_heads h USING (tenant_id)
-    WHERE k.tenant_id = ${token.tenantId} AND k.token_id = ${token.tokenId}`;
-  return row;
+                 WHERE p.tenant_id = r.tenant_id AND p.name = ANY (u.policies) ORDER BY p.name) AS "policyIds"
+    FROM unnest(${tokens.map((token) => token.tenantId)}::text[], ${tokens.map((token) => token.tokenId)}::text[])
+         AS r (tenant_id, token_id),
+    LATERAL (SELECT token_id, secret_hash, method, user_id, expires_at > bulla.now() AS live FROM tokens
+             WHERE tenant_id = r.tenant_id AND token_id = r.token_id LIMIT 1) k,
+    LATERAL (SELECT user_id, name, disabled, must_change_password, policies FROM users
+             WHERE tenant_id = r.tenant_id AND user_id = k.user_id LIMIT 1) u,
+    LATERAL (SELECT state FROM tenants WHERE tenant_id = r.tenant_id LIMIT 1) t,
+    LATERAL (SELECT acl_revision FROM audit_heads WHERE tenant_id = r.tenant_id LIMIT 1) h`;
 }
 
 /** Whether the row is the token's that was shown: its secret's hash, compared in constant time. */
 export function proves(row: AccessRow, token: ParsedToken): boolean {
-  return row.secretHash !== null && equalHash(row.secretHash, token.secretHash);
+  return equalHash(row.secretHash, token.secretHash);
 }
 
 /** Turns a proven row into an Access. Policies that are not compiled yet are read in the same transaction. */
 export async function resolve(vault: Vault, tx: Tx, token: ParsedToken, row: AccessRow): Promise<Access> {
   const tenant = token.tenantId as TenantId;
-  return accessOf(tenant, token, row, await policiesOf(vault, tx, tenant, row.policyIds));
-}
-
-export function accessOf(tenant: TenantId, token: ParsedToken, row: AccessRow, policies: CompiledPolicy[]): Access {
   return {
     tenant,
     actor: { kind: 'user', id: row.userId, name: row.userName, method: row.method, accessor: token.tokenId },
     tokenId: token.tokenId,
     userId: row.userId,
-    policies,
+    policies: await policiesOf(vault, tx, tenant, row.policyIds),
     aclRevision: row.aclRevision,
     row,
   };

@@ -130,7 +130,7 @@ async function decideAndAct<T>(
     vault.db,
     [tenant, ...(options.tenants ?? [])],
     async (tx) => {
-      const row = await readAccess(tx, token);
+      const [row] = await readAccess(tx, [token]);
       if (!row || !proves(row, token)) throw unauthenticated();
       const access = await resolve(vault, tx, token, row);
       const refused = refusal(access, asks, call.source);
@@ -203,7 +203,7 @@ async function recordFailure(vault: Vault, call: Call, asks: readonly Ask[], { r
   const token = call.token!;
   const tenant = token.tenantId as TenantId;
   await transaction(vault.db, [tenant], async (tx) => {
-    const row = await readAccess(tx, token);
+    const [row] = await readAccess(tx, [token]);
     if (!row || !proves(row, token)) return;
     const { actor } = await resolve(vault, tx, token, row);
     const entry = entryOf(actor, call, asks[0]!, {}, { outcome: 'error', code: reason.code });

@@ -1,8 +1,8 @@
 /**
  * The hot path: reads of one secret, through the same gate in batches.
  *
- * All reads that arrive while the previous batch commits form the next one. One statement joins token, user, policies,
- * secret and version for the whole batch; decisions and decryption happen in memory; one append per tenant and one
+ * All reads that arrive while the previous batch commits form the next one. Two statements in one round trip read who is
+ * asking and what is asked for, for the whole batch; decisions and decryption happen in memory; one append per tenant and one
  * commit make every entry durable; only then do the answers go out. So an answer never waits for an fsync of its own,
  * and never leaves before its entry is durable. Nothing here is cached but what never changes.
  *
@@ -22,11 +22,11 @@ import type { Vault } from '../vault.ts';
 import {
   type Access,
   type AccessRow,
-  accessOf,
   type Call,
-  policiesOf,
   proves,
+  readAccess,
   refusal,
+  resolve,
   unauthenticated,
 } from './access.ts';
 
@@ -54,21 +54,20 @@ type Member = {
 };
 
 export type VersionRow = {
-  readonly secretId: string | null;
-  readonly currentVersion: number | null;
-  readonly version: number | null;
+  readonly secretId: string;
+  readonly version: number;
   readonly keyVersion: number;
   readonly kind: 'data' | 'text' | 'bytes';
   readonly contentType: string | null;
   readonly envelope: Uint8Array;
   readonly createdAt: Timestamp;
   readonly expiresAt: Timestamp | null;
-  readonly readable: boolean | null;
+  readonly readable: boolean;
   readonly metadataKeyVersion: number | null;
   readonly metadataEnvelope: Uint8Array | null;
 };
 
-type BatchRow = AccessRow & VersionRow & { readonly member: number; readonly tooLarge: boolean };
+type MemberRow = VersionRow & { readonly member: number; readonly tooLarge: boolean };
 
 type Lane = { readonly queue: Member[]; running: number; turn: Promise<void> };
 const lanes = new WeakMap<Vault, Lane>();
@@ -166,14 +165,8 @@ async function round(vault: Vault, lane: Lane, members: readonly Member[], mode:
   let release: (() => void) | undefined;
   try {
     return await transaction(vault.db, tenants, async (tx) => {
-      const rows = await readRows(tx, members);
       const settled: Settled[] = new Array(members.length).fill(undefined);
-      const drafts: (Draft | undefined)[] = new Array(members.length).fill(undefined);
-      for (const row of rows) {
-        const member = members[row.member]!;
-        if (!proves(row, member.token)) settled[row.member] = unauthenticated();
-        else if (!row.tooLarge) drafts[row.member] = await draft(vault, tx, member, row);
-      }
+      const drafts = await draftAll(vault, tx, members, settled);
       // Our own rounds take the heads in turn, so that SKIP LOCKED skips only what others hold.
       release?.();
       if (mode === 'shared') release = await takeTurn(lane);
@@ -196,33 +189,58 @@ async function takeTurn(lane: Lane): Promise<() => void> {
   return release;
 }
 
-async function draft(vault: Vault, tx: Tx, member: Member, row: BatchRow): Promise<Draft> {
-  const tenant = member.token.tenantId as TenantId;
-  const policies = await policiesOf(vault, tx, tenant, row.policyIds);
-  const access = accessOf(tenant, member.token, row, policies);
+/** Decides and decrypts for every member. Nothing of it counts before `record` has settled it. */
+async function draftAll(
+  vault: Vault,
+  tx: Tx,
+  members: readonly Member[],
+  settled: Settled[],
+): Promise<(Draft | undefined)[]> {
+  const tokens = new Map(members.map(({ token }) => [`${token.tenantId}.${token.tokenId}`, token]));
+  const [accessRows, versionRows] = await Promise.all([
+    readAccess(tx, [...tokens.values()]),
+    readVersions(tx, members),
+  ]);
+  const rowOfToken = new Map(accessRows.map((row) => [row.tokenId, row]));
+  const rowOfMember: (MemberRow | undefined)[] = new Array(members.length).fill(undefined);
+  for (const row of versionRows) rowOfMember[row.member] = row;
+  const accesses = new Map<AccessRow, Access>();
+  const drafts: (Draft | undefined)[] = new Array(members.length).fill(undefined);
+  for (const [i, member] of members.entries()) {
+    const row = rowOfToken.get(member.token.tokenId);
+    if (!row || !proves(row, member.token)) {
+      settled[i] = unauthenticated();
+      continue;
+    }
+    const access = accesses.get(row) ?? (await resolve(vault, tx, member.token, row));
+    accesses.set(row, access);
+    if (!rowOfMember[i]?.tooLarge) drafts[i] = await draft(vault, tx, member, access, rowOfMember[i]);
+  }
+  return drafts;
+}
+
+async function draft(vault: Vault, tx: Tx, member: Member, access: Access, row: MemberRow | undefined): Promise<Draft> {
   const resource = `secret:${member.path}`;
   const refused = refusal(access, [{ action: 'secret.read', resource }], member.call.source);
   if (refused) return { access, answer: refused, entry: entryOf(member, access, resource, 'denied', refused.code) };
   try {
-    const opened = await openVersion(vault, tx, tenant, member.path, row);
-    return { access, answer: opened, entry: { ...entryOf(member, access, resource, 'ok'), version: opened.version } };
+    const opened = await openVersion(vault, tx, access.tenant, member.path, row);
+    return { access, answer: opened, entry: entryOf(member, access, resource, 'ok', undefined, opened.version) };
   } catch (error) {
     if (!(error instanceof VaultError)) throw error;
     return { access, answer: error, entry: entryOf(member, access, resource, 'error', error.code) };
   }
 }
 
-function entryOf(member: Member, access: Access, resource: string, outcome: Entry['outcome'], code?: string): Entry {
-  const { requestId, source, protocol } = member.call;
-  const origin = { requestId, source, protocol };
-  return {
-    origin,
-    actor: access.actor,
-    action: 'secret.read',
-    resource,
-    outcome,
-    ...(code === undefined ? {} : { code }),
-  };
+function entryOf(
+  { call }: Member,
+  { actor }: Access,
+  resource: string,
+  outcome: Entry['outcome'],
+  code?: string,
+  version?: number,
+): Entry {
+  return { origin: call, actor, action: 'secret.read', resource, outcome, code, version };
 }
 
 /** Appends what was drafted under the heads that could be locked and have not moved; the rest stays unsettled. */
@@ -236,7 +254,6 @@ async function record(
   const tenants = [...new Set(drafts.flatMap((drafted) => (drafted === undefined ? [] : [drafted.access.tenant])))];
   if (tenants.length === 0) return;
   const heads = await lockHeads(tx, tenants, busy);
-  const writes: Promise<void>[] = [];
   for (const [tenant, head] of heads) {
     const entries: Entry[] = [];
     members.forEach((_, i) => {
@@ -246,9 +263,8 @@ async function record(
       settled[i] = drafted.answer;
     });
     const appendix: Appendix = { tenant, entries };
-    if (entries.length > 0) writes.push(write(tx, head, appendix));
+    if (entries.length > 0) write(tx, head, appendix);
   }
-  await Promise.all(writes);
 }
 
 /** Opens what a row holds. Throws `not_found` or `integrity`. */
@@ -257,9 +273,9 @@ export async function openVersion(
   tx: Tx,
   tenant: TenantId,
   path: string,
-  row: VersionRow,
+  row: VersionRow | undefined,
 ): Promise<OpenedVersion> {
-  if (row.secretId === null || row.version === null || !row.readable) {
+  if (!row?.readable) {
     throw new VaultError(
       'not_found',
       `There is no readable version of ${path}: it was never written, deleted, destroyed or has expired.`,
@@ -277,30 +293,24 @@ export async function openVersion(
   return { path, version, kind, contentType, body, createdAt, expiresAt, metadata };
 }
 
-/** The joined read. One row per member; a token that was never issued gives nulls. */
-function readRows(tx: Tx, members: readonly Member[]): Promise<BatchRow[]> {
+/** What is asked for: a row for each member whose secret and version are there. */
+function readVersions(tx: Tx, members: readonly Member[]): Promise<MemberRow[]> {
   const largest = members.length === 1 ? ENVELOPE_BYTES_MAX : SHARED_ENVELOPE_BYTES_MAX;
-  return tx<BatchRow[]>`
-    SELECT r.member::int - 1 AS member,
-           k.secret_hash AS "secretHash", k.expires_at > bulla.now() AS live, k.method,
-           u.user_id AS "userId", u.name AS "userName", u.disabled, u.must_change_password AS "mustChange",
-           t.state AS "tenantState", h.acl_revision AS "aclRevision",
-           ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
-                 WHERE p.tenant_id = k.tenant_id AND p.name = ANY (u.policies) ORDER BY p.name) AS "policyIds",
-           s.secret_id AS "secretId", s.current_version AS "currentVersion", v.version, v.key_version AS "keyVersion",
-           v.kind, v.content_type AS "contentType", ${largest} < octet_length(v.envelope) AS "tooLarge",
-           CASE WHEN octet_length(v.envelope) <= ${largest} THEN v.envelope END AS envelope, v.created_at AS "createdAt", v.expires_at AS "expiresAt",
-           v.deleted_at IS NULL AND (v.expires_at IS NULL OR v.expires_at > bulla.now()) AS readable,
+  return tx<MemberRow[]>`
+    SELECT r.member::int - 1 AS member, s.secret_id AS "secretId", v.version, v.key_version AS "keyVersion",
+           v.kind, v.content_type AS "contentType", v.too_large AS "tooLarge", v.envelope,
+           v.created_at AS "createdAt", v.expires_at AS "expiresAt", v.readable,
            m.key_version AS "metadataKeyVersion", m.envelope AS "metadataEnvelope"
-    FROM unnest(${members.map((m) => m.token.tenantId)}::text[], ${members.map((m) => m.token.tokenId)}::text[],
-                ${members.map((m) => m.path)}::text[], ${members.map((m) => m.version)}::int[])
-         WITH ORDINALITY AS r (tenant_id, token_id, path, version, member)
-    LEFT JOIN tokens k ON k.tenant_id = r.tenant_id AND k.token_id = r.token_id
-    LEFT JOIN users u ON u.tenant_id = k.tenant_id AND u.user_id = k.user_id
-    LEFT JOIN tenants t ON t.tenant_id = k.tenant_id
-    LEFT JOIN audit_heads h ON h.tenant_id = k.tenant_id
-    LEFT JOIN secrets s ON s.tenant_id = k.tenant_id AND s.path = r.path
-    LEFT JOIN secret_versions v ON v.tenant_id = s.tenant_id AND v.secret_id = s.secret_id
-          AND v.version = CASE r.version WHEN 0 THEN s.current_version ELSE r.version END
-    LEFT JOIN secret_metadata m ON m.tenant_id = s.tenant_id AND m.secret_id = s.secret_id`;
+    FROM unnest(${members.map((m) => m.token.tenantId)}::text[], ${members.map((m) => m.path)}::text[],
+                ${members.map((m) => m.version)}::int[]) WITH ORDINALITY AS r (tenant_id, path, version, member),
+    LATERAL (SELECT secret_id, current_version FROM secrets
+             WHERE tenant_id = r.tenant_id AND path = r.path LIMIT 1) s,
+    LATERAL (SELECT version, key_version, kind, content_type, created_at, expires_at,
+                    ${largest} < octet_length(envelope) AS too_large,
+                    CASE WHEN octet_length(envelope) <= ${largest} THEN envelope END AS envelope,
+                    deleted_at IS NULL AND (expires_at IS NULL OR expires_at > bulla.now()) AS readable
+             FROM secret_versions WHERE tenant_id = r.tenant_id AND secret_id = s.secret_id
+               AND version = CASE r.version WHEN 0 THEN s.current_version ELSE r.version END LIMIT 1) v
+    LEFT JOIN LATERAL (SELECT key_version, envelope FROM secret_metadata
+                       WHERE tenant_id = r.tenant_id AND secret_id = s.secret_id LIMIT 1) m ON true`;
 }

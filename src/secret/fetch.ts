@@ -72,7 +72,7 @@ async function openAll(
 ): Promise<OpenedVersion[]> {
   await checkBytes(tx, tenant, paths);
   const rows = await tx<FetchRow[]>`
-    SELECT s.path, s.secret_id AS "secretId", s.current_version AS "currentVersion", v.version,
+    SELECT s.path, s.secret_id AS "secretId", v.version,
            v.key_version AS "keyVersion", v.kind, v.content_type AS "contentType", v.envelope,
            v.created_at AS "createdAt", v.expires_at AS "expiresAt",
            v.deleted_at IS NULL AND (v.expires_at IS NULL OR v.expires_at > bulla.now()) AS readable,
