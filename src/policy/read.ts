@@ -16,7 +16,7 @@ import { LIMITS } from '../config.ts';
 import { open } from '../crypto/envelope.ts';
 import type { ParsedToken } from '../crypto/token.ts';
 import { type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
-import { VaultError } from '../errors.ts';
+import { assert, VaultError } from '../errors.ts';
 import { dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import {
@@ -59,21 +59,31 @@ export type VersionRow = {
   readonly keyVersion: number;
   readonly kind: 'data' | 'text' | 'bytes';
   readonly contentType: string | null;
-  readonly envelope: Uint8Array;
+  /** Null where it is too large for a round of many, which then does not open it. */
+  readonly envelope: Uint8Array | null;
   readonly createdAt: Timestamp;
   readonly expiresAt: Timestamp | null;
-  readonly readable: boolean;
   readonly metadataKeyVersion: number | null;
   readonly metadataEnvelope: Uint8Array | null;
 };
 
-type MemberRow = VersionRow & { readonly member: number; readonly tooLarge: boolean };
+type MemberRow = VersionRow & { readonly member: number };
 
-type Lane = { readonly queue: Member[]; running: number; turn: Promise<void> };
+type Lane = {
+  readonly queue: Member[];
+  /** Pumps that look after the queue. */
+  pumps: number;
+  /** Rounds under way. */
+  rounds: number;
+  /** When the heads are free for the next round of ours. */
+  turn: Promise<void>;
+};
 const lanes = new WeakMap<Vault, Lane>();
 
 /** Two rounds overlap: one reads and decrypts while the other commits. */
 const ROUNDS_AT_ONCE = 2;
+/** Fewer than this go faster in one round: each has its own round trips and its own fsync. */
+const WORTH_SHARING = 16;
 /** Larger envelopes are read one by one, which bounds what a round holds in memory. */
 const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
 const ENVELOPE_BYTES_MAX = LIMITS.secretBytesMax + 1024;
@@ -93,25 +103,34 @@ export function readSecret(vault: Vault, call: Call, path: string, version: numb
   const answer = new Promise<OpenedVersion>((resolve, reject) => {
     queue.push({ call, token, path, version, resolve, reject });
   });
-  if (lane.running < ROUNDS_AT_ONCE) void pump(vault, lane);
+  if (lane.pumps < ROUNDS_AT_ONCE) void pump(vault, lane);
   return answer;
 }
 
 function newLane(vault: Vault): Lane {
-  const lane: Lane = { queue: [], running: 0, turn: Promise.resolve() };
+  const lane: Lane = { queue: [], pumps: 0, rounds: 0, turn: Promise.resolve() };
   lanes.set(vault, lane);
   return lane;
 }
 
 async function pump(vault: Vault, lane: Lane): Promise<void> {
-  lane.running += 1;
+  lane.pumps += 1;
   // Let everything that has already arrived join.
   await new Promise(setImmediate);
   while (lane.queue.length > 0) {
-    const members = lane.queue.splice(0, LIMITS.readBatchMembersMax);
+    const members = lane.queue.splice(0, shareOf(lane));
+    lane.rounds += 1;
     await runRound(vault, lane, members, 'shared');
+    lane.rounds -= 1;
   }
-  lane.running -= 1;
+  lane.pumps -= 1;
+}
+
+/** What one round takes: all that waits, or half of it when nothing is under way and there is enough for two. */
+function shareOf({ queue, rounds }: Lane): number {
+  const waiting = queue.length;
+  const share = rounds === 0 && waiting >= WORTH_SHARING ? Math.ceil(waiting / ROUNDS_AT_ONCE) : waiting;
+  return Math.min(share, LIMITS.readBatchMembersMax);
 }
 
 /** `shared`: many tenants, none waited for. `alone`: one tenant, waited for. */
@@ -214,7 +233,7 @@ async function draftAll(
     }
     const access = accesses.get(row) ?? (await resolve(vault, tx, member.token, row));
     accesses.set(row, access);
-    if (!rowOfMember[i]?.tooLarge) drafts[i] = await draft(vault, tx, member, access, rowOfMember[i]);
+    if (rowOfMember[i]?.envelope !== null) drafts[i] = await draft(vault, tx, member, access, rowOfMember[i]);
   }
   return drafts;
 }
@@ -275,15 +294,16 @@ export async function openVersion(
   path: string,
   row: VersionRow | undefined,
 ): Promise<OpenedVersion> {
-  if (!row?.readable) {
+  if (!row) {
     throw new VaultError(
       'not_found',
       `There is no readable version of ${path}: it was never written, deleted, destroyed or has expired.`,
     );
   }
-  const { secretId, version } = row;
+  const { secretId, version, envelope } = row;
+  assert(envelope, 'a version is opened where its envelope was read');
   const key = await dataKey(vault, tx, tenant, row.keyVersion);
-  const body = open(key, { label: 'secret', tenant, secret: secretId, version }, row.envelope);
+  const body = open(key, { label: 'secret', tenant, secret: secretId, version }, envelope);
   let metadata: Uint8Array | undefined;
   if (row.metadataEnvelope) {
     const metadataKey = await dataKey(vault, tx, tenant, row.metadataKeyVersion!);
@@ -293,24 +313,22 @@ export async function openVersion(
   return { path, version, kind, contentType, body, createdAt, expiresAt, metadata };
 }
 
-/** What is asked for: a row for each member whose secret and version are there. */
+/** What is asked for: a row for each member whose secret and version are there and readable. */
 function readVersions(tx: Tx, members: readonly Member[]): Promise<MemberRow[]> {
   const largest = members.length === 1 ? ENVELOPE_BYTES_MAX : SHARED_ENVELOPE_BYTES_MAX;
   return tx<MemberRow[]>`
     SELECT r.member::int - 1 AS member, s.secret_id AS "secretId", v.version, v.key_version AS "keyVersion",
-           v.kind, v.content_type AS "contentType", v.too_large AS "tooLarge", v.envelope,
-           v.created_at AS "createdAt", v.expires_at AS "expiresAt", v.readable,
+           v.kind, v.content_type AS "contentType", v.envelope, v.created_at AS "createdAt", v.expires_at AS "expiresAt",
            m.key_version AS "metadataKeyVersion", m.envelope AS "metadataEnvelope"
     FROM unnest(${members.map((m) => m.token.tenantId)}::text[], ${members.map((m) => m.path)}::text[],
                 ${members.map((m) => m.version)}::int[]) WITH ORDINALITY AS r (tenant_id, path, version, member),
     LATERAL (SELECT secret_id, current_version FROM secrets
              WHERE tenant_id = r.tenant_id AND path = r.path LIMIT 1) s,
     LATERAL (SELECT version, key_version, kind, content_type, created_at, expires_at,
-                    ${largest} < octet_length(envelope) AS too_large,
-                    CASE WHEN octet_length(envelope) <= ${largest} THEN envelope END AS envelope,
-                    deleted_at IS NULL AND (expires_at IS NULL OR expires_at > bulla.now()) AS readable
+                    CASE WHEN octet_length(envelope) <= ${largest} THEN envelope END AS envelope
              FROM secret_versions WHERE tenant_id = r.tenant_id AND secret_id = s.secret_id
-               AND version = CASE r.version WHEN 0 THEN s.current_version ELSE r.version END LIMIT 1) v
+               AND version = CASE r.version WHEN 0 THEN s.current_version ELSE r.version END
+               AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > bulla.now()) LIMIT 1) v
     LEFT JOIN LATERAL (SELECT key_version, envelope FROM secret_metadata
                        WHERE tenant_id = r.tenant_id AND secret_id = s.secret_id LIMIT 1) m ON true`;
 }

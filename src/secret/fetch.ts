@@ -61,7 +61,7 @@ function tooMany(count: number): VaultError {
   );
 }
 
-type FetchRow = VersionRow & { readonly path: string; readonly readable: boolean };
+type FetchRow = VersionRow & { readonly path: string };
 
 async function openAll(
   vault: Vault,
@@ -75,16 +75,15 @@ async function openAll(
     SELECT s.path, s.secret_id AS "secretId", v.version,
            v.key_version AS "keyVersion", v.kind, v.content_type AS "contentType", v.envelope,
            v.created_at AS "createdAt", v.expires_at AS "expiresAt",
-           v.deleted_at IS NULL AND (v.expires_at IS NULL OR v.expires_at > bulla.now()) AS readable,
            m.key_version AS "metadataKeyVersion", m.envelope AS "metadataEnvelope"
     FROM secrets s JOIN secret_versions v
          ON v.tenant_id = s.tenant_id AND v.secret_id = s.secret_id AND v.version = s.current_version
     LEFT JOIN secret_metadata m ON m.tenant_id = s.tenant_id AND m.secret_id = s.secret_id
-    WHERE s.tenant_id = ${tenant} AND s.path = ANY (${[...paths]}) ORDER BY s.path`;
-  const readable = rows.filter((row) => row.readable);
-  if (all) requireEvery(paths, readable);
+    WHERE s.tenant_id = ${tenant} AND s.path = ANY (${[...paths]})
+      AND v.deleted_at IS NULL AND (v.expires_at IS NULL OR v.expires_at > bulla.now()) ORDER BY s.path`;
+  if (all) requireEvery(paths, rows);
   const opened: OpenedVersion[] = [];
-  for (const row of readable) opened.push(await openVersion(vault, tx, tenant, row.path, row));
+  for (const row of rows) opened.push(await openVersion(vault, tx, tenant, row.path, row));
   return opened;
 }
 
