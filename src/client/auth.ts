@@ -1,0 +1,59 @@
+/**
+ * Logging in and what a token's holder does to their own login. Whoever logs in here goes on with the new token; the
+ * token is also in the answer, for callers that keep it.
+ */
+import { API, sendForJson } from './answer.ts';
+import type { CallOptions, Connection } from './connection.ts';
+import type { Login, LoginBody, Renewal, Self } from './types.ts';
+
+export type Auth = ReturnType<typeof createAuth>;
+
+export function createAuth(connection: Connection) {
+  return {
+    login: async (request: LoginBody, options: CallOptions = {}): Promise<Login> => {
+      const answer = await sendForJson<Login>(connection, {
+        method: 'POST',
+        path: `${API}/auth/login`,
+        effect: 'none',
+        anonymous: true,
+        json: request,
+        ...options,
+      });
+      connection.setToken(answer.token);
+      return answer;
+    },
+
+    self: (options: CallOptions = {}): Promise<Self> =>
+      sendForJson(connection, { method: 'GET', path: `${API}/auth/self`, effect: 'none', ...options }),
+
+    /** Moves the end of the token, counted from now, no further than its maximum. */
+    renew: (options: CallOptions & { readonly ttl?: string | number } = {}): Promise<Renewal> => {
+      const { ttl, ...rest } = options;
+      return sendForJson(connection, {
+        method: 'POST',
+        path: `${API}/auth/renew`,
+        effect: 'same',
+        json: ttl === undefined ? {} : { ttl },
+        ...rest,
+      });
+    },
+
+    /** Ends the token on every node. */
+    logout: async (options: CallOptions = {}): Promise<void> => {
+      await connection.send({ method: 'POST', path: `${API}/auth/logout`, effect: 'same', ...options });
+      connection.setToken(undefined);
+    },
+
+    /** All tokens of the user end with it, the one in use too: log in again. */
+    changePassword: async (currentPassword: string, newPassword: string, options: CallOptions = {}): Promise<void> => {
+      await connection.send({
+        method: 'POST',
+        path: `${API}/auth/password`,
+        effect: 'more',
+        json: { current_password: currentPassword, new_password: newPassword },
+        ...options,
+      });
+      connection.setToken(undefined);
+    },
+  };
+}

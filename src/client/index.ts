@@ -1,0 +1,149 @@
+/**
+ * `import { Bulla } from 'bulla/client'`: everything an application needs, and no dependency.
+ *
+ *     const bulla = new Bulla({ address: 'https://vault.example:8200', token });
+ *     const { data } = await bulla.secrets.get('prod/web/database');
+ *     const watch = bulla.watch('prod/web', ({ secrets }) => reconfigure(secrets));
+ *
+ * The environment is not read here: the caller says where the server is and which token to use. The token never shows
+ * in an inspection, in JSON or in an error.
+ */
+import { API, sendForJson } from './answer.ts';
+import { type Audit, createAudit } from './audit.ts';
+import { type Auth, createAuth } from './auth.ts';
+import { type CallOptions, type Connection, createConnection } from './connection.ts';
+import { BullaError } from './error.ts';
+import { createKeys, createRootKeys, type Keys, type RootKeys } from './key.ts';
+import { createPolicies, type Policies } from './policy.ts';
+import { createSecrets, type Secrets } from './secret.ts';
+import { createTenants, type Tenants } from './tenant.ts';
+import type { Status } from './types.ts';
+import { createTokens, createUsers, type Tokens, type Users } from './user.ts';
+import { type OnChange, startWatch, type Watch, type WatchOptions } from './watch.ts';
+
+export { type Finding, type VerifyReport, verifyExport } from '../audit/verify.ts';
+export type { AuditFilter } from './audit.ts';
+export type { CallOptions } from './connection.ts';
+export { BullaError, type ClientErrorCode } from './error.ts';
+export type { Secret, SecretInput, SecretPatchInput, Selection } from './secret.ts';
+export type * from './types.ts';
+export type { Change, OnChange, Watch, WatchOptions } from './watch.ts';
+
+export type BullaOptions = {
+  /** Where the server is, such as `http://127.0.0.1:8200`. */
+  readonly address: string;
+  /** Without one only `auth.login` and `ready` work; `auth.login` sets it. */
+  readonly token?: string | undefined;
+  /** Certificates to trust, as PEM, in place of the system's. */
+  readonly ca?: string | undefined;
+  /** For each answer, 30 s by default; of a stream, between two pieces. */
+  readonly timeoutMs?: number | undefined;
+  /** How often a call may be sent again, 3 by default. */
+  readonly retries?: number | undefined;
+  /** Plain HTTP to anything but this machine shows every token and secret to the network, so it is refused without this. */
+  readonly sendTokensOverPlainHttp?: boolean | undefined;
+};
+
+const TIMEOUT_MS_DEFAULT = 30_000;
+const RETRIES_DEFAULT = 3;
+
+export class Bulla {
+  readonly address: string;
+  readonly auth: Auth;
+  readonly secrets: Secrets;
+  readonly users: Users;
+  readonly tokens: Tokens;
+  readonly policies: Policies;
+  readonly tenants: Tenants;
+  readonly keys: Keys;
+  readonly rootKeys: RootKeys;
+  readonly audit: Audit;
+  readonly #connection: Connection;
+
+  constructor(options: BullaOptions) {
+    const base = parseAddress(options.address, options.sendTokensOverPlainHttp ?? false);
+    const connection = createConnection({
+      base,
+      ca: options.ca,
+      token: checkedToken(options.token),
+      timeoutMs: options.timeoutMs ?? TIMEOUT_MS_DEFAULT,
+      retries: options.retries ?? RETRIES_DEFAULT,
+    });
+    this.#connection = connection;
+    this.address = base.href.replace(/\/$/, '');
+    this.auth = createAuth(connection);
+    this.secrets = createSecrets(connection);
+    this.users = createUsers(connection);
+    this.tokens = createTokens(connection);
+    this.policies = createPolicies(connection);
+    this.tenants = createTenants(connection);
+    this.keys = createKeys(connection);
+    this.rootKeys = createRootKeys(connection);
+    this.audit = createAudit(connection);
+  }
+
+  /** The token for all calls from now on. */
+  useToken(token: string | undefined): void {
+    this.#connection.setToken(checkedToken(token));
+  }
+
+  /** What the server is, for whoever holds a token. */
+  status(options: CallOptions = {}): Promise<Status> {
+    return sendForJson(this.#connection, { method: 'GET', path: `${API}/status`, effect: 'none', ...options });
+  }
+
+  /** Resolves when the server can serve; needs no token. */
+  async ready(options: CallOptions = {}): Promise<void> {
+    await this.#connection.send({ method: 'GET', path: '/readyz', effect: 'none', anonymous: true, ...options });
+  }
+
+  /** Calls back with all secrets under a prefix and then with every change of them, until closed. */
+  watch(prefix: string, onChange: OnChange, options: WatchOptions = {}): Watch {
+    return startWatch(this.#connection, prefix, onChange, options);
+  }
+
+  /** Ends idle connections. */
+  close(): void {
+    this.#connection.close();
+  }
+}
+
+function parseAddress(address: string, plainHttpAllowed: boolean): URL {
+  const url = URL.canParse(address) ? new URL(address) : undefined;
+  const plain = url?.protocol === 'http:';
+  if (
+    url === undefined ||
+    !(plain || url.protocol === 'https:') ||
+    url.username ||
+    url.password ||
+    url.search ||
+    url.hash
+  ) {
+    throw new BullaError(
+      'invalid_request',
+      'The address of the server is a URL such as https://vault.example:8200, without user, query and fragment.',
+    );
+  }
+  if (plain && !plainHttpAllowed && !isThisMachine(url.hostname)) {
+    throw new BullaError(
+      'invalid_request',
+      `${url.origin} is plain HTTP to another machine, which shows tokens and secrets to the network: use https.`,
+    );
+  }
+  return url;
+}
+
+function isThisMachine(hostname: string): boolean {
+  return (
+    hostname === 'localhost' ||
+    hostname.endsWith('.localhost') ||
+    hostname === '[::1]' ||
+    /^127\.[\d.]+$/.test(hostname)
+  );
+}
+
+/** A token with a stray line feed would be refused by Node's headers in words that help nobody. */
+function checkedToken(token: string | undefined): string | undefined {
+  if (token === undefined || /^[\x21-\x7e]{1,1000}$/.test(token)) return token;
+  throw new BullaError('invalid_request', 'The token has blanks or other characters that no token has; is it whole?');
+}

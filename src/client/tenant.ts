@@ -1,0 +1,37 @@
+/** What operators manage: tenants. */
+import { API, listAll, part, sendForJson } from './answer.ts';
+import type { CallOptions, Connection } from './connection.ts';
+import type { CreateTenantBody, NewTenant, Tenant } from './types.ts';
+
+export type Tenants = ReturnType<typeof createTenants>;
+
+export function createTenants(connection: Connection) {
+  const setState = (name: string, state: 'active' | 'suspended', options: CallOptions): Promise<Tenant> =>
+    sendForJson(connection, {
+      method: 'PATCH',
+      path: `${API}/tenants/${part(name)}`,
+      effect: 'same',
+      json: { state },
+      ...options,
+    });
+  return {
+    list: (options: CallOptions = {}): AsyncGenerator<Tenant, void, undefined> =>
+      listAll(connection, `${API}/tenants`, {}, options),
+
+    /** The answer has the first admin's one-time password, once. */
+    create: (tenant: CreateTenantBody, options: CallOptions = {}): Promise<NewTenant> =>
+      sendForJson(connection, { method: 'POST', path: `${API}/tenants`, effect: 'same', json: tenant, ...options }),
+
+    get: (name: string, options: CallOptions = {}): Promise<Tenant> =>
+      sendForJson(connection, { method: 'GET', path: `${API}/tenants/${part(name)}`, effect: 'none', ...options }),
+
+    suspend: (name: string, options: CallOptions = {}): Promise<Tenant> => setState(name, 'suspended', options),
+
+    resume: (name: string, options: CallOptions = {}): Promise<Tenant> => setState(name, 'active', options),
+
+    /** Its data keys are destroyed first, then everything that it has. */
+    delete: async (name: string, options: CallOptions = {}): Promise<void> => {
+      await connection.send({ method: 'DELETE', path: `${API}/tenants/${part(name)}`, effect: 'same', ...options });
+    },
+  };
+}

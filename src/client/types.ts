@@ -1,0 +1,352 @@
+/**
+ * The bodies of the API, as openapi.yaml describes them. Made by test/client.types.test.ts: never edited by hand.
+ */
+export type Login = {
+  /** Shown this once. Send it as a Bearer token. */
+  token: string;
+  /** Names the token and opens nothing. */
+  accessor: string;
+  tenant: string;
+  username: string;
+  policies: string[];
+  expires_at: string;
+  max_expires_at: string;
+  password_change_required: boolean;
+};
+
+/** RFC 9457 problem details. */
+export type Problem = {
+  type: 'about:blank';
+  title: string;
+  status: number;
+  /** For people; it may change. */
+  detail: string;
+  /** For programs; it is stable. */
+  code:
+    | 'invalid_request'
+    | 'invalid_json'
+    | 'invalid_path'
+    | 'unauthenticated'
+    | 'login_failed'
+    | 'forbidden'
+    | 'tenant_suspended'
+    | 'password_change_required'
+    | 'not_found'
+    | 'method_not_allowed'
+    | 'conflict'
+    | 'version_mismatch'
+    | 'too_large'
+    | 'unsupported_media_type'
+    | 'idempotency_mismatch'
+    | 'too_many_requests'
+    | 'integrity'
+    | 'internal'
+    | 'busy'
+    | 'unavailable'
+    | 'outcome_unknown'
+    | 'sealed';
+  request_id: string;
+};
+
+export type Self = {
+  tenant: string;
+  username: string;
+  policies: string[];
+  user_id: string;
+  /** Names the token and opens nothing. */
+  accessor: string;
+  method: string;
+  created_at: string;
+  expires_at: string;
+  max_expires_at: string;
+  password_change_required: boolean;
+};
+
+export type Renewal = {
+  /** Names the token and opens nothing. */
+  accessor: string;
+  expires_at: string;
+  max_expires_at: string;
+};
+
+export type Token = {
+  /** Names the token and opens nothing. */
+  accessor: string;
+  username: string;
+  method: string;
+  created_at: string;
+  expires_at: string;
+  max_expires_at: string;
+  source: string;
+};
+
+export type User = {
+  id: string;
+  username: string;
+  policies: string[];
+  disabled: boolean;
+  locked_until: string | null;
+  password_change_required: boolean;
+  created_at: string;
+  last_login_at: string | null;
+};
+
+export type UserWithPassword = User & {
+  /** Shown this once, and to be changed at the first login. */
+  one_time_password?: string;
+};
+
+export type PolicyInfo = {
+  name: string;
+  revision: number;
+  built_in: boolean;
+  created_at: string;
+  updated_at: string;
+};
+
+export type Policy = {
+  name: string;
+  revision: number;
+  built_in: boolean;
+  created_at: string;
+  updated_at: string;
+  rules: {
+    effect: 'allow' | 'deny';
+    actions: string[];
+    resources: string[];
+    conditions?: {
+      cidrs?: string[];
+    };
+  }[];
+};
+
+export type WrittenVersion = {
+  path: string;
+  version: number;
+  created_at: string;
+  expires_at: string | null;
+};
+
+export type NewVersion = {
+  /** Stored and answered as the text that was received. */
+  data?: Record<string, unknown>;
+  text?: string;
+  /** Base64 with padding. */
+  bytes?: string;
+  content_type?: string;
+  /** The current version; 0: there must be none. */
+  cas?: number;
+  ttl?: string | number;
+  expires_at?: string;
+  metadata?: Record<string, string>;
+  versions_kept?: number;
+};
+
+export type Secret = {
+  path: string;
+  version: number;
+  kind: 'data' | 'text' | 'bytes';
+  /** When kind is data: the object as it was received. */
+  data?: Record<string, unknown>;
+  text?: string;
+  /** Base64. */
+  bytes?: string;
+  content_type?: string;
+  created_at: string;
+  expires_at: string | null;
+  metadata: Record<string, string>;
+};
+
+export type ListedSecret =
+  | {
+      path: string;
+      folder: false;
+      version: number;
+      updated_at: string;
+    }
+  | {
+      path: string;
+      folder: true;
+    };
+
+export type Moved = {
+  path: string;
+  version: number;
+};
+
+export type Fetch = {
+  paths?: string[];
+  prefixes?: string[];
+  format?: 'json' | 'flat' | 'env';
+};
+
+export type History = {
+  path: string;
+  current_version: number;
+  items: VersionInfo[];
+};
+
+export type VersionInfo = {
+  version: number;
+  state: 'readable' | 'deleted' | 'expired' | 'destroyed';
+  kind: 'data' | 'text' | 'bytes';
+  created_at: string;
+  /** The id of the user who wrote it. */
+  created_by: string;
+  expires_at: string | null;
+  deleted_at: string | null;
+  destroyed_at: string | null;
+};
+
+export type Versions = Record<string, unknown>;
+
+export type Metadata = {
+  path: string;
+  current_version: number;
+  versions_kept: number;
+  created_at: string;
+  updated_at: string;
+  metadata: Record<string, string>;
+};
+
+export type DataKey = {
+  version: number;
+  state: 'active' | 'decrypt_only' | 'destroyed';
+  /** Of the key’s commitment. */
+  fingerprint: string;
+  created_at: string;
+  destroyed_at: string | null;
+  /** The root key version that wraps it. */
+  root_version: number | null;
+  /** Stored ciphertexts that it opens. */
+  depends: number;
+};
+
+export type RootKey = {
+  version: number;
+  state: 'active' | 'retiring' | 'destroyed';
+  /** Of the key’s commitment. */
+  fingerprint: string;
+  /** The kind of seal that wraps it; null when it is destroyed. */
+  seal: string | null;
+  created_at: string;
+  destroyed_at: string | null;
+};
+
+export type RootRotation = {
+  version: number;
+  state: 'active' | 'retiring' | 'destroyed';
+  /** Of the key’s commitment. */
+  fingerprint: string;
+  /** The kind of seal that wraps it; null when it is destroyed. */
+  seal: string | null;
+  created_at: string;
+  destroyed_at: string | null;
+  /** Keys that are wrapped by it now. */
+  rewrapped: number;
+  destroyed_version: number;
+};
+
+export type Tenant = {
+  id: string;
+  name: string;
+  state: 'active' | 'suspended' | 'deleting';
+  created_at: string;
+};
+
+export type NewTenant = {
+  id: string;
+  name: string;
+  state: 'active' | 'suspended' | 'deleting';
+  created_at: string;
+  admin: {
+    username: string;
+    /** Shown this once, and to be changed at the first login. */
+    one_time_password: string;
+  };
+};
+
+export type Status = {
+  version: string;
+  deployment_id: string;
+  tenant: string;
+  seal: {
+    kind: string;
+    fingerprint: string;
+  };
+  uptime_seconds: number;
+};
+
+export type Health = {
+  status: 'ok';
+};
+
+export type LoginBody = {
+  tenant: string;
+  username: string;
+  password: string;
+};
+
+export type RenewTokenBody = {
+  ttl?: string | number;
+};
+
+export type ChangePasswordBody = {
+  current_password: string;
+  new_password: string;
+};
+
+export type CreateUserBody = {
+  username: string;
+  password?: string;
+  policies?: string[];
+};
+
+export type UpdateUserBody = {
+  policies?: string[];
+  disabled?: boolean;
+  password?: string;
+  /** Makes a one-time password. */
+  reset_password?: true;
+};
+
+export type PutPolicyBody = {
+  rules: {
+    effect: 'allow' | 'deny';
+    actions: string[];
+    resources: string[];
+    conditions?: {
+      cidrs?: string[];
+    };
+  }[];
+};
+
+export type PatchSecretBody = {
+  /** null removes a member. */
+  data?: Record<string, unknown>;
+  cas?: number;
+};
+
+export type MoveSecretBody = {
+  from: string;
+  to: string;
+};
+
+export type PatchMetadataBody = {
+  /** A merge patch: null removes a member. */
+  metadata?: Record<string, string | null>;
+  versions_kept?: number;
+};
+
+export type RotateKeyBody = {
+  reencrypt?: boolean;
+};
+
+export type CreateTenantBody = {
+  name: string;
+  admin_username?: string;
+};
+
+export type UpdateTenantBody = {
+  state: 'active' | 'suspended';
+};

@@ -1,0 +1,54 @@
+/** The people of a tenant, and their tokens by accessor. A one-time password is in an answer once and never again. */
+import { API, listAll, part, sendForJson } from './answer.ts';
+import type { CallOptions, Connection } from './connection.ts';
+import type { CreateUserBody, Token, UpdateUserBody, User, UserWithPassword } from './types.ts';
+
+export type Users = ReturnType<typeof createUsers>;
+export type Tokens = ReturnType<typeof createTokens>;
+
+export function createUsers(connection: Connection) {
+  return {
+    list: (options: CallOptions = {}): AsyncGenerator<User, void, undefined> =>
+      listAll(connection, `${API}/users`, {}, options),
+
+    /** Without a password the answer has a one-time password, to be changed at the first login. */
+    create: (user: CreateUserBody, options: CallOptions = {}): Promise<UserWithPassword> =>
+      sendForJson(connection, { method: 'POST', path: `${API}/users`, effect: 'same', json: user, ...options }),
+
+    get: (name: string, options: CallOptions = {}): Promise<User> =>
+      sendForJson(connection, { method: 'GET', path: `${API}/users/${part(name)}`, effect: 'none', ...options }),
+
+    patch: (name: string, patch: UpdateUserBody, options: CallOptions = {}): Promise<UserWithPassword> =>
+      sendForJson(connection, {
+        method: 'PATCH',
+        path: `${API}/users/${part(name)}`,
+        effect: patch.reset_password ? 'more' : 'same',
+        json: patch,
+        ...options,
+      }),
+
+    /** The user's tokens end with it. */
+    delete: async (name: string, options: CallOptions = {}): Promise<void> => {
+      await connection.send({ method: 'DELETE', path: `${API}/users/${part(name)}`, effect: 'same', ...options });
+    },
+
+    unlock: (name: string, options: CallOptions = {}): Promise<User> =>
+      sendForJson(connection, {
+        method: 'POST',
+        path: `${API}/users/${part(name)}/unlock`,
+        effect: 'same',
+        ...options,
+      }),
+  };
+}
+
+export function createTokens(connection: Connection) {
+  return {
+    get: (accessor: string, options: CallOptions = {}): Promise<Token> =>
+      sendForJson(connection, { method: 'GET', path: `${API}/tokens/${part(accessor)}`, effect: 'none', ...options }),
+
+    revoke: async (accessor: string, options: CallOptions = {}): Promise<void> => {
+      await connection.send({ method: 'DELETE', path: `${API}/tokens/${part(accessor)}`, effect: 'same', ...options });
+    },
+  };
+}
