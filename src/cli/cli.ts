@@ -1,0 +1,16 @@
+/** What every command works with. */
+import type { Bulla } from '../client/index.ts';
+import type { ClientConfig } from '../config.ts';
+import type { Io } from './io.ts';
+
+export type Cli = {
+  readonly io: Io;
+  readonly config: ClientConfig;
+  /** Whether the result is for a program. */
+  json(): boolean;
+  address(): string;
+  /** A client with the token of the environment, or else the kept one, or else none. */
+  client(): Bulla;
+  /** What the process ends with when the command is done; 0 unless set. */
+  setExitCode(code: number): void;
+};

@@ -1,0 +1,141 @@
+/**
+ * `bulla login`, `logout` and `status`.
+ *
+ * The password is asked for without echo, or is the first line of standard input; where the server wants another
+ * password first, that is asked for too, or is the second line. The token is kept in a file of the user's own.
+ */
+import type { Command } from 'commander';
+import type { Bulla, Login, Status } from '../client/index.ts';
+import { BullaError } from '../client/index.ts';
+import type { Cli } from './cli.ts';
+import { type Asker, createAsker, print } from './io.ts';
+import { printDone, printFields, time } from './print.ts';
+import { keepToken, readToken, tokenFile } from './token-file.ts';
+
+const DEFAULT_TENANT = 'default';
+
+export function addLoginCommands(root: Command, cli: Cli): void {
+  root
+    .command('login')
+    .description('log in and keep the token in a file that only you can read')
+    .argument('[tenant]', 'the tenant (BULLA_TENANT, default)')
+    .argument('[username]', 'asked for when it is not given')
+    .option('--print-token', 'print the token and nothing else, and do not keep it')
+    .addHelpText(
+      'after',
+      `
+Without a terminal the password is the first line of standard input; the second line is the new password for an account
+that has to choose one.
+
+  bulla login acme admin
+  BULLA_TOKEN=$(bulla login acme app --print-token < password-file)`,
+    )
+    .action((tenant: string | undefined, username: string | undefined, options: { printToken?: true }) =>
+      login(cli, tenant, username, options.printToken ?? false),
+    );
+  root
+    .command('logout')
+    .description('end the token on the server and forget it here')
+    .action(() => logout(cli));
+  root
+    .command('status')
+    .description('say whether the server can serve, and who you are to it')
+    .action(() => status(cli));
+}
+
+async function login(
+  cli: Cli,
+  tenant: string | undefined,
+  username: string | undefined,
+  printToken: boolean,
+): Promise<void> {
+  const { io, config } = cli;
+  const asker = createAsker(io);
+  const client = cli.client();
+  try {
+    const who = {
+      tenant: tenant ?? config.tenant ?? DEFAULT_TENANT,
+      username: username ?? (await asker.line('Username')),
+    };
+    const answer = await loginWithChange(client, who, asker, (text) => io.stderr.write(text));
+    if (printToken) {
+      await print(io.stdout, cli.json() ? `${JSON.stringify(answer)}\n` : `${answer.token}\n`);
+      return;
+    }
+    keepToken(config.stateDir, cli.address(), keptOf(answer));
+    const { token: _, ...shown } = answer;
+    await printDone(
+      io,
+      cli.json(),
+      `Logged in to ${answer.tenant} as ${answer.username} until ${time(answer.expires_at)}.`,
+      shown,
+    );
+    if (config.token !== undefined)
+      io.stderr.write('BULLA_TOKEN is set and comes first: unset it to use this login.\n');
+  } finally {
+    asker.close();
+  }
+}
+
+async function loginWithChange(
+  client: Bulla,
+  who: { readonly tenant: string; readonly username: string },
+  asker: Asker,
+  say: (text: string) => void,
+): Promise<Login> {
+  const password = await asker.secret('Password');
+  const answer = await client.auth.login({ ...who, password });
+  if (!answer.password_change_required) return answer;
+  say('This account has to choose its own password first.\n');
+  const next = await asker.newSecret('New password');
+  await client.auth.changePassword(password, next);
+  return client.auth.login({ ...who, password: next });
+}
+
+export function keptOf({ token, tenant, username, expires_at }: Login) {
+  return { token, tenant, username, expires_at };
+}
+
+async function logout(cli: Cli): Promise<void> {
+  const { io, config } = cli;
+  const kept = config.token === undefined;
+  try {
+    await cli.client().auth.logout();
+  } catch (error) {
+    // A token that has ended already is what was asked for.
+    if (!(kept && error instanceof BullaError && error.code === 'unauthenticated')) throw error;
+  } finally {
+    if (kept) keepToken(config.stateDir, cli.address(), undefined);
+  }
+  await printDone(io, cli.json(), kept ? 'Logged out.' : 'The token of BULLA_TOKEN has ended; unset it.');
+}
+
+async function status(cli: Cli): Promise<void> {
+  const { io, config } = cli;
+  const client = cli.client();
+  await client.ready();
+  const known = config.token ?? readToken(config.stateDir, cli.address())?.token;
+  if (known === undefined) {
+    const facts = { address: client.address, ready: true };
+    await printFields(io, cli.json(), facts, [
+      ['address', ({ address }) => address],
+      ['ready', ({ ready }) => ready],
+      ['login', () => `none (${tokenFile(config.stateDir)})`],
+    ]);
+    return;
+  }
+  const [server, self] = await Promise.all([client.status(), client.auth.self()]);
+  await printFields(io, cli.json(), { address: client.address, ready: true, ...server, login: self }, [
+    ['address', ({ address }) => address],
+    ['ready', ({ ready }) => ready],
+    ['version', ({ version }) => version],
+    ['deployment', ({ deployment_id }) => deployment_id],
+    ['seal', (facts: Status) => `${facts.seal.kind}, key ${facts.seal.fingerprint}`],
+    ['running for', ({ uptime_seconds }) => `${uptime_seconds} s`],
+    ['tenant', ({ login }) => login.tenant],
+    ['username', ({ login }) => login.username],
+    ['policies', ({ login }) => login.policies],
+    ['token until', ({ login }) => time(login.expires_at)],
+    ['at most until', ({ login }) => time(login.max_expires_at)],
+  ]);
+}

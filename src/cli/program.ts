@@ -1,0 +1,131 @@
+/**
+ * `bulla`: the tree of commands, and one run of it from arguments to an exit code.
+ *
+ * One file per group of commands; all of them talk to the server through client/ only, but for `server` and for
+ * `audit verify`, which needs none. No option takes a secret (T-229).
+ */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { Bulla } from '../client/index.ts';
+import type { ClientConfig } from '../config.ts';
+import { addAuditCommands } from './audit.ts';
+import type { Cli } from './cli.ts';
+import { addCompletionCommand } from './completion.ts';
+import { describeError, EXIT, exitCodeOf } from './exit.ts';
+import { type Io, print, readFile } from './io.ts';
+import { addKeyCommands } from './key.ts';
+import { addLoginCommands } from './login.ts';
+import { addPolicyCommands } from './policy.ts';
+import { addRunCommand } from './run.ts';
+import { addSecretCommands } from './secret.ts';
+import { addTenantCommands } from './tenant.ts';
+import { readToken } from './token-file.ts';
+import { addUserCommands } from './user.ts';
+
+/** `serve` is what `bulla server` does; it is given, so that no other command loads the server. */
+export type Program = { readonly io: Io; readonly config: ClientConfig; readonly serve: () => Promise<number> };
+
+/** `args` are those after the name of the program. Resolves with the exit code; never rejects. */
+export async function runProgram(args: readonly string[], program: Program): Promise<number> {
+  // By hand, because an option of the root would take `--version` away from `secret get`.
+  if (args.length === 1 && args[0] === '--version') {
+    await print(program.io.stdout, `${version()}\n`);
+    return EXIT.done;
+  }
+  let exitCode: number = EXIT.done;
+  const clients: Bulla[] = [];
+  const root = createRoot(program.io);
+  const cli = createCli(root, program, clients, (code) => {
+    exitCode = code;
+  });
+  addCommands(root, cli, program.serve);
+  try {
+    await root.parseAsync([...args], { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    // Commander has printed its own; help and version are no faults.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+    program.io.stderr.write(`${describeError(error, cli.json())}\n`);
+    return exitCodeOf(error);
+  } finally {
+    for (const client of clients) client.close();
+  }
+}
+
+/** The tree alone, for completions and documentation. */
+export function addCommands(root: Command, cli: Cli, serve: () => Promise<number>): void {
+  root
+    .command('server')
+    .description('start the vault, with its own PostgreSQL unless BULLA_DATABASE_URL is set')
+    .action(async () => cli.setExitCode(await serve()));
+  addLoginCommands(root, cli);
+  addSecretCommands(root, cli);
+  addRunCommand(root, cli);
+  addKeyCommands(root, cli);
+  addTenantCommands(root, cli);
+  addUserCommands(root, cli);
+  addPolicyCommands(root, cli);
+  addAuditCommands(root, cli);
+  addCompletionCommand(root, cli);
+}
+
+type Globals = { readonly json?: true; readonly address?: string; readonly cacert?: string };
+
+function createCli(root: Command, { io, config }: Program, clients: Bulla[], setExitCode: (code: number) => void): Cli {
+  const globals = () => root.opts<Globals>();
+  const address = () => (globals().address ?? config.address).replace(/\/+$/, '');
+  return {
+    io,
+    config,
+    json: () => globals().json ?? false,
+    address,
+    client: () => {
+      const caFile = globals().cacert ?? config.caCertFile;
+      const client = new Bulla({
+        address: address(),
+        token: config.token ?? readToken(config.stateDir, address())?.token,
+        ca: caFile === undefined ? undefined : readFile(caFile).toString('utf8'),
+        sendTokensOverPlainHttp: config.sendTokensOverPlainHttp,
+      });
+      clients.push(client);
+      return client;
+    },
+    setExitCode,
+  };
+}
+
+function createRoot(io: Io): Command {
+  return new Command('bulla')
+    .description('A secrets vault whose every access is provable.')
+    .option('--json', 'print JSON for programs, with the names of the API')
+    .option('--address <url>', 'where the server is (BULLA_ADDR, http://127.0.0.1:8200)')
+    .option('--cacert <file>', 'PEM certificates to trust in place of the system’s (BULLA_CACERT)')
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stderr.write(text),
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+      outputError: (text, write) => write(`bulla: ${withoutValues(text)}`),
+    })
+    .exitOverride()
+    .showHelpAfterError(
+      'See --help. Secrets are never arguments: give them on standard input, in a file or at a prompt.',
+    )
+    .addHelpText('after', AFTER_HELP);
+}
+
+const AFTER_HELP = `
+Environment: BULLA_ADDR, BULLA_TOKEN, BULLA_TENANT, BULLA_CACERT.
+Exit codes: 0 done, 1 failed, 2 wrong use or input, 3 not logged in, 4 not allowed, 5 not found, 6 conflict,
+7 not available now, 8 outcome unknown.`;
+
+/** Commander repeats the argument that it does not know, and somebody may have put a secret behind its "=". */
+function withoutValues(text: string): string {
+  return text.replace(/(--?[\w-]+)=[^\n]*/g, '$1=…').replace(/(unknown command) '[^\n]*'/g, '$1');
+}
+
+function version(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}

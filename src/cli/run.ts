@@ -1,0 +1,186 @@
+/**
+ * `bulla run`: starts a program with secrets in its environment.
+ *
+ * The secrets go from the answer to the child's environment and nowhere else: no file, no argument, no output. The
+ * child does not get the token. It has our standard streams; signals go on to it, and we end as it ended, so whoever
+ * supervises us sees the program.
+ *
+ * A variable that makes programs load code, such as LD_PRELOAD or NODE_OPTIONS, is refused: whoever may write one secret
+ * under the prefix could otherwise run code as this program (secret.write would be more than it says).
+ */
+import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import type { Command } from 'commander';
+import type { Bulla } from '../client/index.ts';
+import { VaultError } from '../errors.ts';
+import { collect } from './argument.ts';
+import type { Cli } from './cli.ts';
+import { EXIT } from './exit.ts';
+import type { Io } from './io.ts';
+import { readToken } from './token-file.ts';
+
+type RunOptions = {
+  readonly prefix?: string[];
+  readonly path?: string[];
+  readonly except?: string[];
+  readonly allowUnsafeEnv?: true;
+  readonly passToken?: true;
+};
+
+export function addRunCommand(root: Command, cli: Cli): void {
+  root
+    .command('run')
+    .usage('[options] -- <program> [arguments...]')
+    .description('start a program with secrets in its environment; nothing is written to disk')
+    .argument('<program>')
+    .argument('[arguments...]')
+    .option('-p, --prefix <prefix>', 'all secrets under this prefix that you may read; repeatable', collect)
+    .option('--path <path>', 'this secret; repeatable', collect)
+    .option('--except <name>', 'leave this variable out; repeatable', collect)
+    .option('--allow-unsafe-env', 'allow variables that make programs load code, such as LD_PRELOAD')
+    .option('--pass-token', 'give the program the token too, as BULLA_TOKEN')
+    .addHelpText('after', RUN_HELP)
+    .action(async (program: string, args: string[], options: RunOptions) => {
+      cli.setExitCode(await run(cli, program, args, options));
+    });
+}
+
+const RUN_HELP = `
+Variables are named by the path below the prefix and the key: with --prefix prod/web the key "url" of prod/web/database
+is DATABASE_URL. They come before variables of the same name that are there already. Bytes are in base64.
+Signals are passed on, and the exit code is the program's.
+
+  bulla run --prefix prod/web -- node app.js`;
+
+async function run(cli: Cli, program: string, args: readonly string[], options: RunOptions): Promise<number> {
+  const { prefix = [], path = [], except = [] } = options;
+  if (prefix.length + path.length === 0) throw usage('Say which secrets: --prefix PREFIX or --path PATH.');
+  const client = cli.client();
+  const variables = await fetchVariables(client, prefix, path);
+  client.close();
+  for (const name of except) delete variables[name];
+  checkVariables(variables, options.allowUnsafeEnv ?? false);
+  const { config } = cli;
+  const token = options.passToken ? (config.token ?? readToken(config.stateDir, cli.address())?.token) : undefined;
+  const env = { ...config.childEnvironment, ...variables, ...(token === undefined ? {} : { BULLA_TOKEN: token }) };
+  return runChild(cli.io, program, args, env);
+}
+
+async function fetchVariables(
+  client: Bulla,
+  prefixes: readonly string[],
+  paths: readonly string[],
+): Promise<Record<string, string>> {
+  const variables: Record<string, string> = Object.create(null);
+  const selections = [
+    ...(prefixes.length === 0 ? [] : [{ prefixes: prefixes.map((prefix) => prefix.replace(/\/$/, '')) }]),
+    ...(paths.length === 0 ? [] : [{ paths }]),
+  ];
+  for (const selection of selections) {
+    for (const [name, value] of Object.entries(await client.secrets.fetchFlat(selection))) {
+      if (name in variables)
+        throw usage(`Two secrets become ${name}; rename one of them, or leave it out with --except.`);
+      variables[name] = value;
+    }
+  }
+  if (Object.keys(variables).length > 0) return variables;
+  throw new VaultError(
+    'not_found',
+    `There is no secret that you may read under ${prefixes.join(', ')}, so the program was not started.`,
+  );
+}
+
+/** What dynamic linkers, shells and interpreters load, run or stop checking because of a variable. */
+const UNSAFE = new RegExp(
+  `^(?:${[
+    'LD_.*|DYLD_.*|GCONV_PATH|GLIBC_TUNABLES|LOCPATH|NLSPATH|HOSTALIASES',
+    'PATH|IFS|BASH_ENV|BASH_FUNC_.*|SHELLOPTS|BASHOPTS|PS4|PROMPT_COMMAND',
+    'NODE_OPTIONS|NODE_PATH|NODE_REPL_EXTERNAL_MODULE|NODE_TLS_REJECT_UNAUTHORIZED|SSLKEYLOGFILE',
+    'NPM_CONFIG_(?:SCRIPT_SHELL|NODE_OPTIONS|PREFIX|GLOBALCONFIG|USERCONFIG)',
+    'PYTHON(?:PATH|HOME|STARTUP|EXECUTABLE|USERBASE|INSPECT|BREAKPOINT|WARNINGS|PLATLIBDIR)',
+    'PERL5?LIB|PERL5OPT|PERL5DB|RUBYLIB|RUBYOPT|GEM_HOME|GEM_PATH|BUNDLE_GEMFILE|BUNDLE_PATH',
+    'LUA_INIT.*|LUA_PATH.*|LUA_CPATH.*|PHPRC|PHP_INI_SCAN_DIR',
+    'JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|JDK_JAVA_OPTIONS|CLASSPATH',
+    'DOTNET_STARTUP_HOOKS|DOTNET_ADDITIONAL_DEPS|CORECLR_.*PROFIL.*|COR_.*PROFIL.*',
+    'GIT_(?:SSH|SSH_COMMAND|EXEC_PATH|EXTERNAL_DIFF|PAGER|EDITOR|ASKPASS|CONFIG.*|PROXY_COMMAND|TEMPLATE_DIR)',
+    'OPENSSL_(?:CONF|MODULES|ENGINES)',
+  ].join('|')})$`,
+  'i',
+);
+
+/** Linux takes a variable of up to 32 pages, its name and its end included. */
+const VARIABLE_BYTES_MAX = 128 * 1024;
+
+function checkVariables(variables: Readonly<Record<string, string>>, unsafeAllowed: boolean): void {
+  for (const [name, value] of Object.entries(variables)) {
+    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) throw usage('The server gave a variable a name that is none.');
+    if (!unsafeAllowed && UNSAFE.test(name)) {
+      throw usage(
+        `A secret would set ${name}, which decides what code programs load: leave it out with --except ${name}, or allow it with --allow-unsafe-env.`,
+      );
+    }
+    if (value.includes('\0'))
+      throw usage(`${name} has a NUL character, which no environment can hold: leave it out with --except ${name}.`);
+    const bytes = Buffer.byteLength(name) + Buffer.byteLength(value) + 2;
+    if (bytes > VARIABLE_BYTES_MAX) {
+      throw usage(
+        `${name} has ${bytes} bytes and an environment variable at most ${VARIABLE_BYTES_MAX}: leave it out with --except ${name}, and read it with bulla secret get --out FILE.`,
+      );
+    }
+  }
+}
+
+const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const;
+/** A terminal sends these to all of the foreground, the program included: it would get them twice. */
+const SENT_BY_TERMINAL: readonly string[] = ['SIGINT', 'SIGQUIT', 'SIGWINCH'];
+/** Dying of these would write a core of ours, with the secrets in it; SIGUSR1 would open Node's debugger. */
+const NOT_REPEATED: readonly string[] = 'QUIT ILL TRAP ABRT BUS FPE SEGV SYS XCPU XFSZ USR1'
+  .split(' ')
+  .map((name) => `SIG${name}`);
+
+type Ended = { readonly code: number | null; readonly signal: NodeJS.Signals | null } | { readonly fault: unknown };
+
+/** Resolves with the exit code. Where the program died of a signal, so do we. */
+async function runChild(
+  io: Io,
+  program: string,
+  args: readonly string[],
+  env: Record<string, string>,
+): Promise<number> {
+  const terminal = io.stdin.isTTY || io.stdout.isTTY || io.stderr.isTTY;
+  const handlers = new Map<NodeJS.Signals, () => void>();
+  const ended = await new Promise<Ended>((resolve) => {
+    try {
+      const child = spawn(program, args, { env, stdio: 'inherit' });
+      for (const name of FORWARDED) {
+        handlers.set(name, terminal && SENT_BY_TERMINAL.includes(name) ? () => {} : () => child.kill(name));
+        process.on(name, handlers.get(name)!);
+      }
+      child.once('error', (fault) => resolve({ fault }));
+      child.once('exit', (code, signal) => resolve({ code, signal }));
+    } catch (fault) {
+      resolve({ fault });
+    }
+  });
+  for (const [name, handler] of handlers) process.off(name, handler);
+  if ('fault' in ended) return notStarted(io, program, ended.fault);
+  if (ended.signal === null) return ended.code ?? EXIT.failed;
+  if (!NOT_REPEATED.includes(ended.signal)) process.kill(process.pid, ended.signal);
+  return 128 + constants.signals[ended.signal];
+}
+
+/** The codes are a shell's. The fault's own text would repeat the arguments. */
+function notStarted(io: Io, program: string, fault: unknown): number {
+  const code = fault instanceof Error && 'code' in fault ? String(fault.code) : 'unknown fault';
+  if (code === 'E2BIG') {
+    throw usage(
+      'The environment with the secrets is too large for a program: fetch fewer, or leave some out with --except.',
+    );
+  }
+  io.stderr.write(`bulla: ${program} cannot be started (${code}).\n`);
+  return code === 'ENOENT' ? EXIT.commandNotFound : EXIT.notExecutable;
+}
+
+function usage(message: string): VaultError {
+  return new VaultError('invalid_request', message);
+}

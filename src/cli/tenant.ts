@@ -1,0 +1,69 @@
+/** `bulla tenant …`, for operators. */
+import type { Command } from 'commander';
+import type { Tenant } from '../client/index.ts';
+import type { Cli } from './cli.ts';
+import { confirm } from './confirm.ts';
+import { printDone, printFields, printList, time } from './print.ts';
+
+export function addTenantCommands(root: Command, cli: Cli): void {
+  const tenant = root.command('tenant').description('the tenants of this vault (operators)');
+  tenant
+    .command('list')
+    .description('list tenants')
+    .action(() =>
+      printList(cli.io, cli.json(), cli.client().tenants.list(), [
+        ['name', ({ name }) => name],
+        ['id', ({ id }) => id],
+        ['state', ({ state }) => state],
+        ['created', ({ created_at }) => time(created_at)],
+      ]),
+    );
+  tenant
+    .command('create')
+    .description('create a tenant and its first admin, whose one-time password is shown once')
+    .argument('<name>')
+    .option('--admin <username>', 'the name of its first admin (admin)')
+    .action(async (name: string, { admin }: { admin?: string }) => {
+      const made = await cli.client().tenants.create(admin === undefined ? { name } : { name, admin_username: admin });
+      await printFields(cli.io, cli.json(), made, [
+        ['tenant', (created) => created.name],
+        ['id', ({ id }) => id],
+        ['admin', (created) => created.admin.username],
+        ['one-time password', (created) => created.admin.one_time_password],
+      ]);
+    });
+  tenant
+    .command('show')
+    .description('show a tenant')
+    .argument('<name>')
+    .action(async (name: string) => printTenant(cli, await cli.client().tenants.get(name)));
+  tenant
+    .command('suspend')
+    .description('refuse everything to everybody in a tenant until it is resumed')
+    .argument('<name>')
+    .action(async (name: string) => printTenant(cli, await cli.client().tenants.suspend(name)));
+  tenant
+    .command('resume')
+    .description('let a suspended tenant go on')
+    .argument('<name>')
+    .action(async (name: string) => printTenant(cli, await cli.client().tenants.resume(name)));
+  tenant
+    .command('delete')
+    .description('delete a tenant with everything it has, its data keys first')
+    .argument('<name>')
+    .option('--yes', 'do not ask')
+    .action(async (name: string, { yes }: { yes?: true }) => {
+      if (!yes) await confirm(cli.io, `Delete the tenant ${name} with all its secrets?`, name);
+      await cli.client().tenants.delete(name);
+      await printDone(cli.io, cli.json(), `Deleted the tenant ${name}.`);
+    });
+}
+
+function printTenant(cli: Cli, tenant: Tenant): Promise<void> {
+  return printFields(cli.io, cli.json(), tenant, [
+    ['name', ({ name }) => name],
+    ['id', ({ id }) => id],
+    ['state', ({ state }) => state],
+    ['created', ({ created_at }) => time(created_at)],
+  ]);
+}

@@ -1,0 +1,37 @@
+#!/usr/bin/env node
+/**
+ * The `bulla` command. It alone reads the arguments of the process, and hands over to cli/.
+ *
+ * It never prints a stack: an error that nobody foresaw is one sentence, because a stack or a message may quote what the
+ * code was working on (T-222).
+ */
+import { runProgram } from './cli/program.ts';
+import { loadClientConfig, loadConfig } from './config.ts';
+
+// Node opens its debugger on SIGUSR1, on a port that any user of the machine can reach (T-127).
+process.on('SIGUSR1', () => {});
+
+for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+  process.on(event, (error: unknown) => {
+    const kind = error instanceof Error ? error.name : typeof error;
+    process.stderr.write(`bulla: ended by an error that nobody foresaw (${kind}).\n`);
+    process.exit(1);
+  });
+}
+
+// A reader that has seen enough, such as `head`, is no fault; what a shell reports for it is.
+const BROKEN_PIPE_EXIT_CODE = 128 + 13;
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? BROKEN_PIPE_EXIT_CODE : 1);
+});
+
+const { stdin, stdout, stderr } = process;
+process.exitCode = await runProgram(process.argv.slice(2), {
+  io: { stdin, stdout, stderr },
+  config: loadClientConfig(),
+  serve: async () => {
+    // Loaded here, so that every other command starts without the server.
+    const { runServer } = await import('./cli/server.ts');
+    return runServer(loadConfig(), { stdout, stderr, isTty: stdout.isTTY });
+  },
+});
