@@ -1,0 +1,20 @@
+# The vault without its embedded PostgreSQL: a database is given by BULLA_DATABASE_URL.
+FROM node:24-bookworm-slim AS build
+WORKDIR /bulla
+COPY package.json package-lock.json tsconfig.json ./
+COPY src src
+COPY sql sql
+RUN npm ci --omit=optional && npm prune --omit=dev --omit=optional --ignore-scripts
+
+FROM node:24-bookworm-slim
+RUN mkdir /var/lib/bulla && chown node:node /var/lib/bulla
+WORKDIR /bulla
+COPY --from=build /bulla/package.json ./
+COPY --from=build /bulla/node_modules node_modules
+COPY --from=build /bulla/dist dist
+COPY --from=build /bulla/sql sql
+USER node
+ENV NODE_ENV=production BULLA_DATA_DIR=/var/lib/bulla
+EXPOSE 8200
+ENTRYPOINT ["node", "dist/main.js"]
+CMD ["server"]
