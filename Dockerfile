@@ -4,7 +4,7 @@ WORKDIR /bulla
 COPY package.json package-lock.json tsconfig.json ./
 COPY src src
 COPY sql sql
-RUN npm ci --omit=optional && npm prune --omit=dev --omit=optional --ignore-scripts
+RUN npm ci --ignore-scripts && npm run build && npm prune --omit=dev --omit=optional --ignore-scripts
 
 FROM node:24-bookworm-slim
 RUN mkdir /var/lib/bulla && chown node:node /var/lib/bulla
