@@ -135,9 +135,9 @@ function announce(io: ServerIo, listener: Listener, dataDir: string, first: Firs
   }
   const where = listener.address === DEFAULT_ADDRESS ? '' : `BULLA_ADDR=${listener.address} `;
   lines.push('Try next, in another terminal:');
-  lines.push(`  ${where}npx bulla login default admin`);
-  lines.push(`  echo 'postgres://app:secret@db/app' | ${where}npx bulla secret put prod/web/db --text`);
-  lines.push(`  ${where}npx bulla secret get prod/web/db`, '');
+  lines.push(`  ${where}./bulla login default admin`);
+  lines.push(`  echo 'postgres://app:secret@db/app' | ${where}./bulla secret put prod/web/db --text`);
+  lines.push(`  ${where}./bulla secret get prod/web/db`, '');
   io.stdout.write(lines.join('\n'));
 }
 
