@@ -8,8 +8,9 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { getRequestListener } from '@hono/node-server';
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { Hono } from 'hono';
-import type { VaultError } from '../errors.ts';
+import { VaultError } from '../errors.ts';
 import { PROTOCOLS } from '../protocols/index.ts';
 import type { Exchange, Host, HttpEnv } from '../protocols/protocol.ts';
 import type { Vault } from '../vault.ts';
@@ -59,7 +60,7 @@ export function createApp(vault: Vault): App {
         return responseOf(vault, error, exchange);
       }
     },
-    { errorHandler: (error) => toResponse(problemOf(asVaultError(error), randomUUID())) },
+    { errorHandler: (error) => toResponse(problemOf(unreadable(vault, error), randomUUID())) },
   );
 
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => {
@@ -81,7 +82,10 @@ export function createApp(vault: Vault): App {
       return;
     }
     exchanges.set(incoming, exchange);
-    void route(incoming, outgoing);
+    route(incoming, outgoing).catch((error) => {
+      vault.log.error({ request: exchange.requestId, error: recordOf(error) }, 'an answer could not be sent');
+      outgoing.destroy();
+    });
   };
   return { router, handle, methodsOf };
 }
@@ -91,6 +95,12 @@ const METHODS = ['GET', 'PUT', 'POST', 'PATCH', 'DELETE'] as const;
 function allowedMethods(router: Hono<HttpEnv>, path: string): string[] {
   const methods: string[] = METHODS.filter((method) => router.router.match(method, path)[0].length > 0);
   return methods.includes('GET') ? ['HEAD', ...methods] : methods;
+}
+
+/** The adapter could not make a request of it, for a reason that our checks let through. */
+function unreadable(vault: Vault, error: unknown): VaultError {
+  vault.log.warn({ error: recordOf(error) }, 'a request could not be read');
+  return new VaultError('invalid_request', 'the target or the Host of the request cannot be read');
 }
 
 /** A path that answers other methods, or none. */
@@ -114,9 +124,10 @@ function conclude(vault: Vault, thrown: unknown, exchange: Exchange): Problem {
 
 function responseOf(vault: Vault, thrown: unknown, exchange: Exchange): Response {
   const problem = conclude(vault, thrown, exchange);
+  if (!exchange.outgoing.headersSent) return toResponse(problem);
   // Something has been sent already: the only honest end is a cut.
-  if (exchange.outgoing.headersSent) exchange.outgoing.destroy();
-  return toResponse(problem);
+  exchange.outgoing.destroy();
+  return RESPONSE_ALREADY_SENT;
 }
 
 function toResponse({ status, headers, body }: Problem): Response {
@@ -137,6 +148,11 @@ function knownMethod(method: string | undefined): string {
   return method !== undefined && KNOWN_METHODS.has(method) ? method : 'other';
 }
 
+/** Whether an answer with this status comes after the token was checked: only then is its tenant more than a claim. */
+function isBelieved(status: number): boolean {
+  return status < 400 || status === 403 || status === 404 || status === 409 || status === 412;
+}
+
 /** Probes would drown the rest. */
 const QUIET_ROUTES = new Set(['/healthz', '/readyz', '/metrics']);
 
@@ -150,7 +166,7 @@ function logRequest(vault: Vault, exchange: Exchange, method: string, ms: number
     status,
     ms: Math.round(ms * 10) / 10,
     source,
-    ...(tenant === undefined || status === 401 ? {} : { tenant }),
+    ...(tenant !== undefined && isBelieved(status) ? { tenant } : {}),
     ...(code === undefined ? {} : { code }),
     ...(outgoing.writableFinished ? {} : { cut: true }),
   };

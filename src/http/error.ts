@@ -86,9 +86,9 @@ export function asVaultError(error: unknown): VaultError {
   );
 }
 
-/** Whether the log must say why: faults of ours or of the outside, not mistakes of the caller. */
+/** Whether the log must say why: a fault of ours, or of the outside with more to tell than its code. */
 export function isFault(error: VaultError): boolean {
-  return STATUS[error.code] >= 500 && error.code !== 'busy';
+  return error.code === 'integrity' || (STATUS[error.code] >= 500 && error.cause !== undefined);
 }
 
 export type ErrorRecord = {

@@ -83,15 +83,16 @@ function refuseAmbiguousHeaders({ rawHeaders }: IncomingMessage): void {
   }
 }
 
-const PLAIN_HOST = /^[a-z0-9][a-z0-9.-]*(?::[0-9]{1,5})?$/;
-const ANY_HOST = /^(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/;
+const HOST = /^(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/;
+/** Those that need no second look. */
+const PLAIN_HOST = /^[a-z0-9][a-z0-9.-]*(?::[0-9]{1,4})?$/;
 
 /** RFC 9112 §3.2: a missing, empty or malformed Host is 400. Nothing is decided by its value. */
 function refuseStrangeHosts({ headers: { host }, httpVersion }: IncomingMessage): void {
   if (host === undefined && httpVersion === '1.0') return;
   const fits = host !== undefined && host.length <= HTTP_LIMITS.hostLengthMax;
   if (fits && PLAIN_HOST.test(host)) return;
-  if (!fits || !ANY_HOST.test(host) || !URL.canParse(`http://${host}/`)) {
+  if (!fits || !HOST.test(host) || !URL.canParse(`http://${host}/`)) {
     throw invalid('the header Host is missing or is not a host name with an optional port');
   }
 }

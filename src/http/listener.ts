@@ -12,7 +12,7 @@ import { type Config, LIMITS } from '../config.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import type { App } from './app.ts';
-import { methodNotAllowed } from './error.ts';
+import { methodNotAllowed, recordOf } from './error.ts';
 import { canonicalAddress, isLoopback } from './exchange.ts';
 import { CONNECTION_LIMITS, type ConnectionLimits } from './limit.ts';
 import { answerRaw, onParserError } from './parser.ts';
@@ -50,18 +50,21 @@ export async function listen(
   server.maxHeadersCount = 0;
   server.timeout = limits.idleTimeoutMs;
 
-  const running = new Set<ServerResponse>();
-  const state = { stopping: false };
-  serve(server, app, running, state);
+  const state: State = { stopping: false, running: new Set(), sockets: new Set() };
+  serve(server, app, state);
   await bind(server, address, host, port);
+  server.on('error', (error) => vault.log.error({ error: recordOf(error) }, 'the listening socket failed'));
   vault.log.info({ address: addressOf(server) }, 'listening');
-  return { address: addressOf(server), close: () => stop(server, running, state, limits.drainDeadlineMs) };
+  return { address: addressOf(server), close: () => stop(server, state, limits.drainDeadlineMs) };
 }
 
-function serve(server: Server, app: App, running: Set<ServerResponse>, state: { stopping: boolean }): void {
+/** `running` are the answers not yet sent, in the order of their requests. */
+type State = { stopping: boolean; readonly running: Set<ServerResponse>; readonly sockets: Set<Socket> };
+
+function serve(server: Server, app: App, state: State): void {
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => {
-    running.add(outgoing);
-    outgoing.once('close', () => running.delete(outgoing));
+    state.running.add(outgoing);
+    outgoing.once('close', () => state.running.delete(outgoing));
     if (state.stopping) outgoing.shouldKeepAlive = false;
     app.handle(incoming, outgoing, state.stopping ? stopping() : refusal);
   };
@@ -77,33 +80,37 @@ function serve(server: Server, app: App, running: Set<ServerResponse>, state: { 
   server.on('connect', (incoming: IncomingMessage, socket: Socket) => {
     answerRaw(socket, methodNotAllowed(app.methodsOf(incoming.url ?? '')));
   });
-  onParserError(server, app, running);
+  server.on('connection', (socket: Socket) => {
+    state.sockets.add(socket);
+    socket.once('close', () => state.sockets.delete(socket));
+  });
+  onParserError(server, app, state.running);
 }
 
 function stopping(): VaultError {
   return new VaultError('unavailable', 'The vault is stopping; try again.', { retryAfterSeconds: 1 });
 }
 
-async function stop(
-  server: Server,
-  running: ReadonlySet<ServerResponse>,
-  state: { stopping: boolean },
-  deadlineMs: number,
-): Promise<void> {
+async function stop(server: Server, state: State, deadlineMs: number): Promise<void> {
   state.stopping = true;
-  for (const outgoing of running) if (!outgoing.headersSent) outgoing.shouldKeepAlive = false;
+  for (const outgoing of state.running) if (!outgoing.headersSent) outgoing.shouldKeepAlive = false;
   const closed = new Promise<void>((resolve) => {
     server.close(() => resolve());
   });
   const deadline = setTimeout(() => server.closeAllConnections(), deadlineMs);
-  // A connection whose last answer had already promised to stay open becomes idle after server.close() looked.
-  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
+  // Node counts a connection that has not sent anything yet as busy, and one may become idle later.
+  const sweep = setInterval(() => closeIdle(state), SWEEP_MS);
   await closed;
   clearTimeout(deadline);
   clearInterval(sweep);
 }
 
 const SWEEP_MS = 50;
+
+function closeIdle({ running, sockets }: State): void {
+  const busy = new Set(Array.from(running, (outgoing) => outgoing.req.socket));
+  for (const socket of sockets) if (!busy.has(socket)) socket.destroySoon();
+}
 
 async function resolve(host: string): Promise<string> {
   try {

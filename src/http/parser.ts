@@ -13,17 +13,25 @@ import { methodNotAllowed, noSuchRoute, problemOf } from './error.ts';
 import { SECURITY_HEADERS } from './exchange.ts';
 import { assertCanonicalTarget } from './target.ts';
 
-type ParserError = Error & { readonly code?: string; readonly rawPacket?: Uint8Array };
+type ParserError = Error & { readonly code?: string; readonly rawPacket?: Uint8Array; readonly bytesParsed?: number };
 
+/** `running` are the answers not yet sent, in the order of their requests. */
 export function onParserError(server: Server, app: App, running: ReadonlySet<ServerResponse>): void {
   server.on('clientError', (error: ParserError, socket: Socket) => {
-    const answered = [...running].some((outgoing) => outgoing.socket === socket && outgoing.headersSent);
-    if (error.code === 'ECONNRESET' || !socket.writable || answered) {
+    const before = [...running].filter((outgoing) => outgoing.req.socket === socket);
+    const last = before.at(-1);
+    if (error.code === 'ECONNRESET' || !socket.writable) {
       socket.destroy();
-      return;
+    } else if (last?.req.complete) {
+      // What follows whole requests is broken: they have their answers, and the connection ends after them.
+      last.shouldKeepAlive = false;
+      if (last.headersSent) last.once('close', () => socket.destroySoon());
+    } else if (before.length > 1 || last?.headersSent) {
+      socket.destroy();
+    } else {
+      const { error: said, status } = explain(error, app);
+      answerRaw(socket, said, status);
     }
-    const { error: said, status } = explain(error, app);
-    answerRaw(socket, said, status);
   });
 }
 
@@ -45,13 +53,14 @@ function explain(error: ParserError, app: App): { error: VaultError; status?: nu
 const malformed = () =>
   new VaultError('invalid_request', 'this is not an HTTP/1.1 request that can be read in one way only');
 
-const REQUEST_LINE = /^[A-Za-z-]{1,20} (\/[^ ]{0,2048}) HTTP\/1\.[01]\r\n/;
+const REQUEST_LINE = /^([A-Za-z-]{1,20}) (\/[^ ]{0,2048}) HTTP\/1\.[01]\r\n/;
 
 /** The parser knows a closed set of methods; what looks like a request with another one deserves its 405. */
-function unknownMethod({ rawPacket }: ParserError, app: App): VaultError | undefined {
+function unknownMethod({ rawPacket, bytesParsed = 0 }: ParserError, app: App): VaultError | undefined {
   const start = rawPacket ? Buffer.from(rawPacket.subarray(0, 4096)).toString('latin1') : '';
-  const target = REQUEST_LINE.exec(start)?.[1];
-  if (target === undefined) return undefined;
+  const [, method = '', target] = REQUEST_LINE.exec(start) ?? [];
+  // Only what the packet starts with: the parser must have stopped within the method.
+  if (target === undefined || bytesParsed > method.length) return undefined;
   try {
     assertCanonicalTarget(target);
   } catch {

@@ -14,7 +14,7 @@ import * as tenant from './tenant.ts';
 import * as user from './user.ts';
 import * as version from './version.ts';
 
-const ENDPOINTS: readonly Endpoint[] = [
+export const ENDPOINTS: readonly Endpoint[] = [
   ...[auth.login, auth.self, auth.renew, auth.logout, auth.password],
   ...[auth.readTokenByAccessor, auth.revokeTokenByAccessor],
   ...[user.list, user.create, user.read, user.update, user.remove, user.unlock],

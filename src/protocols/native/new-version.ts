@@ -25,15 +25,14 @@ const contentType = z
 
 const metadata = z.record(z.string().min(1).max(128), z.string()).openapi({ example: { owner: 'team-web' } });
 
-const isObject = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value);
+/** A JSON object of any content: its text is what counts. */
+export const anyObject = z
+  .custom<object>((value) => typeof value === 'object' && value !== null && !Array.isArray(value), 'expected an object')
+  .openapi({ type: 'object', additionalProperties: true });
 
 export const newVersionSchema = z
   .strictObject({
-    data: z.custom<object>(isObject, 'expected an object').optional().openapi({
-      type: 'object',
-      additionalProperties: true,
-      description: 'Stored and answered as the text that was received.',
-    }),
+    data: anyObject.optional().openapi({ description: 'Stored and answered as the text that was received.' }),
     text: z.string().optional(),
     bytes: z.string().optional().openapi({ description: 'Base64 with padding.', format: 'byte' }),
     content_type: contentType.optional(),
