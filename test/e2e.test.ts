@@ -163,7 +163,7 @@ describe('the main job', () => {
     await ok(operator(['root-key', 'rotate']));
     expect(await appAnswers()).toBe(EXPECTED_ANSWER);
     const keys = JSON.parse((await ok(operator(['root-key', 'list', '--json']))).toString());
-    expect(keys.items.map((key: { state: string }) => key.state)).toEqual(['active', 'destroyed']);
+    expect(keys.map((key: { state: string }) => key.state)).toEqual(['active', 'destroyed']);
   }, 60_000);
 
   it('nobody gets what is not theirs', async () => {
