@@ -77,6 +77,9 @@ const settings = z.object({
   BULLA_KEY_CACHE_TTL: duration('5m'),
   BULLA_SECRET_VERSIONS_KEPT: count(10, 1, 1000),
   BULLA_REQUEST_DEADLINE: duration('4s'),
+  BULLA_CHECKPOINT_INTERVAL: duration('45s'),
+  BULLA_LOG_KEY_OVERLAP: duration('30d'),
+  BULLA_AUDIT_MARK_FILE: z.string().min(1).optional(),
   BULLA_METRICS_TOKEN: z.string().min(16).optional(),
   BULLA_LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
 });
@@ -106,6 +109,12 @@ export type Config = Readonly<{
   keyCacheTtlSeconds: number;
   secretVersionsKept: number;
   requestDeadlineSeconds: number;
+  /** A log with something new is signed at least this often; 60 at most. */
+  checkpointIntervalSeconds: number;
+  /** How long an old log key signs beside its successor. */
+  logKeyOverlapSeconds: number;
+  /** Where the last checkpoints are kept outside the database; audit-mark.jsonl in the data directory when absent. */
+  auditMarkFile: string | undefined;
   metricsToken: string | undefined;
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'silent';
 }>;
@@ -170,6 +179,9 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     keyCacheTtlSeconds: s.BULLA_KEY_CACHE_TTL,
     secretVersionsKept: s.BULLA_SECRET_VERSIONS_KEPT,
     requestDeadlineSeconds: s.BULLA_REQUEST_DEADLINE,
+    checkpointIntervalSeconds: Math.min(60, Math.max(1, s.BULLA_CHECKPOINT_INTERVAL)),
+    logKeyOverlapSeconds: s.BULLA_LOG_KEY_OVERLAP,
+    auditMarkFile: s.BULLA_AUDIT_MARK_FILE,
     metricsToken: s.BULLA_METRICS_TOKEN,
     logLevel: s.BULLA_LOG_LEVEL,
   });

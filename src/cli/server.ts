@@ -1,13 +1,13 @@
 /**
  * `bulla server`: from a configuration to a vault that serves, and back down in the reverse order.
  *
- *     database (embedded or given) → migrations → vault opened under its seal → first start → listener
+ *     database (embedded or given) → migrations → vault opened under its seal → first start → audit log checked and signed → listener
  *
  * Everything that keeps it from serving ends it with one sentence on standard error. What it prints for people goes to
  * standard output, its log to standard error.
  */
 import { mkdirSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type Logger, pino } from 'pino';
 import type { Config } from '../config.ts';
@@ -18,6 +18,7 @@ import { migrate } from '../db/migrate.ts';
 import { VaultError } from '../errors.ts';
 import { createApp } from '../http/app.ts';
 import { type Listener, listen } from '../http/listener.ts';
+import { startAuditKeeper } from '../job/audit-keeper.ts';
 import { type FirstCredentials, initialise } from '../job/initialise.ts';
 import { closeVault, openVault, type Vault } from '../vault.ts';
 import { credentialsFile, forgetWhenChanged, keepCredentials, readCredentials } from './first-credentials.ts';
@@ -69,6 +70,8 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   down.push(() => closeVault(vault));
   // Runs beside the first start's own hashing: a broken binary is a sentence, not a crash at the first login.
   const [first] = await Promise.all([start(vault, config, dataDir), vault.hasher.selfTest()]);
+  const keeper = await startAuditKeeper(vault, config.auditMarkFile ?? join(dataDir, 'audit-mark.jsonl'));
+  down.push(() => keeper.stop());
   const listener = await listen(vault, createApp(vault), config);
   down.push(() => listener.close());
   log.info({ ms: Math.round(performance.now() - started), postgres: migrated.serverVersion }, 'started');

@@ -1,5 +1,5 @@
 /**
- * The first start: root key, pepper, the `system` tenant with one operator, and a first tenant `default` with an
+ * The first start: root key, pepper, log key, the `system` tenant with one operator, and a first tenant `default` with an
  * administrator, all in one commit. No account has a default password; two first starts at once make one vault.
  */
 
@@ -15,6 +15,7 @@ import { parseName } from '../db/name.ts';
 import { VaultError } from '../errors.ts';
 import { withoutToken } from '../policy/permit.ts';
 import { insertBuiltInPolicies } from '../policy/store.ts';
+import { insertLogKey } from '../tenant/log-key.ts';
 import { hasRootKey, insertDataKey, insertRootKey, insertSystemKey } from '../tenant/rotation.ts';
 import { insertTenant } from '../tenant/tenant.ts';
 import type { Vault } from '../vault.ts';
@@ -69,6 +70,7 @@ async function makeVault(
       try {
         await insertSystemKey(tx, 'pepper', 1, pepper, root);
         await insertSystemTenant(tx);
+        await insertLogKey(tx, 1, root);
         await insertDataKey(tx, SYSTEM, 1, root);
         const names = {
           operator: parseName(operator.username, 'username'),

@@ -6,6 +6,7 @@
  * read here is cached but compiled policies, whose (policy_id, revision) never changes its document.
  */
 import type { Actor, Origin } from '../audit/entry.ts';
+import { haltRefusal } from '../audit/halt.ts';
 import { equalHash, type ParsedToken } from '../crypto/token.ts';
 import { SYSTEM, type TenantId, type Tx } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
@@ -114,6 +115,12 @@ export function refusal(access: Access, asks: readonly Ask[], source: string): V
     }
   }
   return undefined;
+}
+
+/** Why nobody may have a secret now: this node has found that the log is not what was signed. */
+export function halted(vault: Vault, asks: readonly Ask[]): VaultError | undefined {
+  const reveals = asks.some(({ action }) => isDecided(action) && ACTIONS[action].reveals);
+  return reveals ? haltRefusal(vault) : undefined;
 }
 
 /** What somebody with a one-time password may do before changing it. */

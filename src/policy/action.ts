@@ -77,6 +77,8 @@ const TABLE = {
   // key:root
   'root-key.list': { noun: 'key', about: 'List the versions of the root key, never their bytes.', system: true },
   'root-key.rotate': { noun: 'key', about: 'Make a new root key and wrap every key under it.', system: true },
+  // key:log
+  'log-key.rotate': { noun: 'key', about: 'Make a new key that signs the checkpoints of every log.', system: true },
   // seal:vault
   'seal.read': { noun: 'seal', about: 'Read the state of the seal.', system: true },
   'seal.seal': { noun: 'seal', about: 'Seal the vault.', system: true },

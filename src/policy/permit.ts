@@ -18,6 +18,7 @@ import {
   type Ask,
   allows,
   type Call,
+  halted,
   proves,
   readAccess,
   refusal,
@@ -133,7 +134,7 @@ async function decideAndAct<T>(
       const [row] = await readAccess(tx, [token]);
       if (!row || !proves(row, token)) throw unauthenticated();
       const access = await resolve(vault, tx, token, row);
-      const refused = refusal(access, asks, call.source);
+      const refused = refusal(access, asks, call.source) ?? halted(vault, asks);
       if (refused) {
         await append(tx, [denial(access, call, asks, refused)]);
         return { refused };

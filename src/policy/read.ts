@@ -23,6 +23,7 @@ import {
   type Access,
   type AccessRow,
   type Call,
+  halted,
   proves,
   readAccess,
   refusal,
@@ -240,7 +241,8 @@ async function draftAll(
 
 async function draft(vault: Vault, tx: Tx, member: Member, access: Access, row: MemberRow | undefined): Promise<Draft> {
   const resource = `secret:${member.path}`;
-  const refused = refusal(access, [{ action: 'secret.read', resource }], member.call.source);
+  const asks = [{ action: 'secret.read', resource }] as const;
+  const refused = refusal(access, asks, member.call.source) ?? halted(vault, asks);
   if (refused) return { access, answer: refused, entry: entryOf(member, access, resource, 'denied', refused.code) };
   try {
     const opened = await openVersion(vault, tx, access.tenant, member.path, row);

@@ -122,6 +122,18 @@ export async function systemKey(
   return { version: row.version, secret: root.unwrapSecret(systemKeyContext(purpose, row.version), row.wrapped) };
 }
 
+/** What is known of the versions of a system key, newest first. The public keys of destroyed ones stay. */
+export async function systemKeyVersions(
+  vault: Vault,
+  purpose: SystemPurpose,
+): Promise<{ version: number; state: string; publicKey: Uint8Array | null }[]> {
+  return transaction(vault.keyDb, [SYSTEM], async (tx) => [
+    ...(await tx<{ version: number; state: string; publicKey: Uint8Array | null }[]>`
+      SELECT version, state, public_key AS "publicKey" FROM system_keys
+      WHERE purpose = ${purpose} ORDER BY version DESC`),
+  ]);
+}
+
 /** Drops what is in memory of a tenant's keys: they are destroyed, or the tenant is. */
 export function forgetDataKeys(vault: Vault, tenant: TenantId, version?: number): void {
   if (version === undefined) vault.keys.dropPrefix(`data/${tenant}/`);

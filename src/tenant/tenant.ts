@@ -90,12 +90,13 @@ export async function findTenant(vault: Vault, name: string): Promise<TenantId |
   return row?.id;
 }
 
-/** Every tenant that has keys: what a root rotation must see. */
-export async function allTenants(vault: Vault): Promise<TenantId[]> {
+/** Every tenant that has keys: what a root rotation must see. The log of a deleted one stays. */
+export async function allTenants(vault: Vault, deleted?: 'deleted too'): Promise<TenantId[]> {
   const rows = await transaction(
     vault.db,
     [SYSTEM],
-    (tx) => tx<{ id: TenantId }[]>`SELECT tenant_id AS id FROM tenants WHERE state <> 'deleted' ORDER BY tenant_id`,
+    (tx) => tx<{ id: TenantId }[]>`
+      SELECT tenant_id AS id FROM tenants ${deleted ? tx`` : tx`WHERE state <> 'deleted'`} ORDER BY tenant_id`,
   );
   return rows.map((row) => row.id);
 }

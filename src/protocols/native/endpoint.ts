@@ -99,9 +99,9 @@ export function endpoint<const S extends Spec>(spec: S, run: (request: Request<S
   return { spec, mount };
 }
 
-/** A secret's path has slashes in it; other parameters do not. */
+/** The paths of secrets and of tiles have slashes in them; other parameters do not. */
 function routerPath(route: string): string {
-  return route.replace('{path}', ':path{.+}').replace(/\{(\w+)\}/g, ':$1');
+  return route.replace(/\{(path|tile)\}/, ':$1{.+}').replace(/\{(\w+)\}/g, ':$1');
 }
 
 function noCondition(): VaultError {

@@ -1,6 +1,7 @@
 /** The native REST interface under /api/v1: every route, in the order of its documentation. */
 import type { Protocol } from '../protocol.ts';
 import * as audit from './audit.ts';
+import * as auditProof from './audit-proof.ts';
 import * as auth from './auth.ts';
 import type { Endpoint } from './endpoint.ts';
 import { fetch } from './fetch.ts';
@@ -24,7 +25,8 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[metadata.read, metadata.patch, metadata.remove],
   ...[key.list, key.rotate, key.listRoots, key.rotateRoot],
   ...[tenant.list, tenant.create, tenant.read, tenant.update, tenant.remove],
-  ...[audit.entries, audit.tree],
+  ...[audit.entries, audit.tree, auditProof.checkpoint, auditProof.sign, auditProof.inclusion, auditProof.consistency],
+  ...[auditProof.tile, auditProof.key, auditProof.rotateKey],
   status,
 ];
 

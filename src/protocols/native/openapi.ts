@@ -163,6 +163,11 @@ const PARAMS: Readonly<Record<string, z.ZodType>> = {
   name: z
     .string()
     .openapi({ param: { name: 'name', in: 'path' }, pattern: '^[a-z0-9][a-z0-9._-]{0,62}$', example: 'app' }),
+  tile: z.string().openapi({
+    param: { name: 'tile', in: 'path', description: 'Its slashes stand as they are.' },
+    pattern: '^[0-6]/(x[0-9]{3}/)*[0-9]{3}([.]p/[1-9][0-9]{0,2})?$',
+    example: '0/x001/067',
+  }),
   accessor: z
     .string()
     .openapi({ param: { name: 'accessor', in: 'path' }, pattern: '^[a-z2-7]{16}$', example: 'k3v2m5qy7dzr4abc' }),

@@ -1,0 +1,92 @@
+/**
+ * What keeps every log proven while the vault runs: tiles are stored as they fill, logs that grew are signed at least
+ * every minute, and each checkpoint is kept in the mark outside the database.
+ *
+ * Every node runs one; a log's row orders them. A round that fails is tried again in the next; one that finds a log
+ * changed halts the node (audit/halt.ts), and the rounds end.
+ */
+import { dueLogs, fillLog, openLogKeys, type SignedCheckpoint, signLog } from '../audit/checkpoint.ts';
+import { haltReason } from '../audit/halt.ts';
+import { checkMark, keepInMark, type Mark, markOf } from '../audit/mark.ts';
+import type { TenantId } from '../db/database.ts';
+import { VaultError } from '../errors.ts';
+import { destroyRetiredLogKeys, ensureLogKey } from '../tenant/log-key.ts';
+import { allTenants } from '../tenant/tenant.ts';
+import type { Vault } from '../vault.ts';
+
+export type AuditKeeper = {
+  /** Signs everything that is new and stops. */
+  readonly stop: () => Promise<void>;
+};
+
+const ROUND_MS = 5_000;
+const TENANTS_AT_ONCE = 500;
+const ROUNDS_BETWEEN_KEY_CHECKS = 100;
+
+/**
+ * Compares the database with the mark, signs what is new, and goes on doing so. Throws `integrity` when the database is
+ * not the one that was marked.
+ */
+export async function startAuditKeeper(vault: Vault, markFile: string): Promise<AuditKeeper> {
+  await ensureLogKey(vault);
+  const keys = await openLogKeys(vault);
+  let mark: Mark;
+  try {
+    mark = await checkMark(vault, keys, markFile);
+  } finally {
+    keys.wipe();
+  }
+  await runRound(vault, mark, 0);
+  let rounds = 0;
+  let running: Promise<void> = Promise.resolve();
+  const timer = setInterval(() => {
+    rounds += 1;
+    const count = rounds;
+    running = running.then(() => attempt(vault, mark, count));
+  }, ROUND_MS);
+  timer.unref();
+  return {
+    stop: async () => {
+      clearInterval(timer);
+      await running;
+      if (!haltReason(vault)) await runRound(vault, mark, 0);
+    },
+  };
+}
+
+async function attempt(vault: Vault, mark: Mark, round: number): Promise<void> {
+  if (haltReason(vault)) return;
+  try {
+    if (round % ROUNDS_BETWEEN_KEY_CHECKS === 0) await destroyRetiredLogKeys(vault);
+    await runRound(vault, mark, vault.config.checkpointIntervalSeconds);
+  } catch (error) {
+    const reason = error instanceof VaultError ? error.message : error;
+    vault.log.error({ reason }, 'a log could not be signed; the next round tries again');
+  }
+}
+
+/** One round over all logs. `intervalSeconds` 0 signs everything that is new. */
+async function runRound(vault: Vault, mark: Mark, intervalSeconds: number): Promise<void> {
+  const tenants = await allTenants(vault, 'deleted too');
+  for (let at = 0; at < tenants.length; at += TENANTS_AT_ONCE) {
+    const due = await dueLogs(vault, tenants.slice(at, at + TENANTS_AT_ONCE), intervalSeconds);
+    if (due.length > 0) await serve(vault, mark, due);
+  }
+}
+
+async function serve(vault: Vault, mark: Mark, due: readonly { tenant: TenantId; sign: boolean }[]): Promise<void> {
+  const keys = await openLogKeys(vault);
+  const signed: SignedCheckpoint[] = [];
+  try {
+    for (const { tenant, sign } of due) {
+      if (!sign) await fillLog(vault, tenant);
+      else signed.push(...[await signLog(vault, tenant, keys)].flatMap((checkpoint) => checkpoint ?? []));
+    }
+  } finally {
+    keys.wipe();
+    keepInMark(
+      mark,
+      signed.map((checkpoint) => markOf(vault, checkpoint)),
+    );
+  }
+}
