@@ -13,6 +13,7 @@ COPY --from=build /bulla/package.json ./
 COPY --from=build /bulla/node_modules node_modules
 COPY --from=build /bulla/dist dist
 COPY --from=build /bulla/sql sql
+COPY openapi.yaml ./
 USER node
 ENV NODE_ENV=production BULLA_DATA_DIR=/var/lib/bulla
 EXPOSE 8200
