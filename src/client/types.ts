@@ -266,6 +266,40 @@ export type NewTenant = {
   };
 };
 
+export type InclusionProof = {
+  origin: string;
+  index: number;
+  size: number;
+  /** 32 bytes in base64. */
+  leaf_hash: string;
+  proof: string[];
+  /** 32 bytes in base64. */
+  root: string;
+  /** The checkpoint of this size, if one was signed. */
+  checkpoint: string | null;
+};
+
+export type ConsistencyProof = {
+  origin: string;
+  from: number;
+  to: number;
+  proof: string[];
+  /** 32 bytes in base64. */
+  from_root: string;
+  /** 32 bytes in base64. */
+  to_root: string;
+  /** The checkpoint of this size, if one was signed. */
+  checkpoint: string | null;
+};
+
+export type LogKey = {
+  version: number;
+  state: string;
+  /** 32 bytes in base64. */
+  public_key: string;
+  created_at: string;
+};
+
 export type Status = {
   version: string;
   deployment_id: string;
@@ -323,7 +357,7 @@ export type PutPolicyBody = {
 
 export type PatchSecretBody = {
   /** null removes a member. */
-  data?: Record<string, unknown>;
+  data: Record<string, unknown>;
   cas?: number;
 };
 
