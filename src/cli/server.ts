@@ -20,6 +20,7 @@ import { createApp } from '../http/app.ts';
 import { type Listener, listen } from '../http/listener.ts';
 import { startAuditKeeper } from '../job/audit-keeper.ts';
 import { type FirstCredentials, initialise } from '../job/initialise.ts';
+import { startJobs } from '../job/kinds.ts';
 import { closeVault, openVault, type Vault } from '../vault.ts';
 import { credentialsFile, forgetWhenChanged, keepCredentials, readCredentials } from './first-credentials.ts';
 
@@ -72,6 +73,8 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   const [first] = await Promise.all([start(vault, config, dataDir), vault.hasher.selfTest()]);
   const keeper = await startAuditKeeper(vault, config.auditMarkFile ?? join(dataDir, 'audit-mark.jsonl'));
   down.push(() => keeper.stop());
+  const jobs = startJobs(vault);
+  down.push(() => jobs.stop());
   const listener = await listen(vault, createApp(vault), config);
   down.push(() => listener.close());
   log.info({ ms: Math.round(performance.now() - started), postgres: migrated.serverVersion }, 'started');

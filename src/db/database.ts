@@ -188,6 +188,14 @@ export function sendLast(tx: Tx, statement: postgres.PendingQuery<postgres.Row[]
 
 const laneOf = new WeakMap<object, Lane>();
 
+/**
+ * Opens the running transaction for other tenants from here on, for work that goes through all of them a few at a time.
+ * Only the vault's own rotation may: what a caller's request may see is fixed when its transaction begins.
+ */
+export async function showTenants(tx: Tx, tenants: readonly TenantId[]): Promise<void> {
+  await tx.unsafe(`SET LOCAL bulla.tenants = '${tenants.map(asTenantId).join(',')}'`);
+}
+
 async function rollBack(lane: Lane): Promise<void> {
   const timer = setTimeout(() => drop(lane), 1_000);
   lane.last.length = 0;

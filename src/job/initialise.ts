@@ -11,6 +11,7 @@ import { SecretBytes } from '../crypto/keys.ts';
 import { normalisePassword } from '../crypto/password.ts';
 import { randomId } from '../crypto/token.ts';
 import { asTenantId, SYSTEM, type Tx, transaction } from '../db/database.ts';
+import { killpoint } from '../db/killpoint.ts';
 import { parseName } from '../db/name.ts';
 import { VaultError } from '../errors.ts';
 import { withoutToken } from '../policy/permit.ts';
@@ -46,7 +47,9 @@ export async function initialise(
     });
     const hashes = { operator: await hashOf(operator.password), admin: await hashOf(admin.password) };
     keep({ system: operator, default: admin });
+    killpoint('initialise.kept');
     const made = await makeVault(vault, pepper, operator, admin, hashes);
+    killpoint('initialise.committed');
     return made ? { system: operator, default: admin } : undefined;
   } finally {
     pepper.wipe();
@@ -66,7 +69,8 @@ async function makeVault(
   const origin = { requestId: `start-${randomId()}`, source: '', protocol: 'vault' };
   try {
     await withoutToken(vault, origin, [SYSTEM, first], async (tx) => {
-      const { key: root } = await insertRootKey(vault, tx, 1);
+      const root = await insertRootKey(vault, tx, 1);
+      killpoint('initialise.root-key');
       try {
         await insertSystemKey(tx, 'pepper', 1, pepper, root);
         await insertSystemTenant(tx);
@@ -91,6 +95,7 @@ async function makeVault(
       } finally {
         root.wipe();
       }
+      killpoint('initialise.accounts');
       const said = { actor: VAULT, outcome: 'ok' } as const;
       const created = { action: 'tenant.create', resource: `tenant:${admin.tenant}`, details: { tenant_id: first } };
       return {

@@ -55,6 +55,7 @@ const TABLE = {
   'job.list': { noun: 'job', about: 'List background jobs.' },
   'job.read': { noun: 'job', about: 'Read the progress of a background job.' },
   'job.cancel': { noun: 'job', about: 'Cancel a background job.' },
+  'job.resume': { noun: 'job', about: 'Go on with a background job that was cancelled or failed.' },
   // lease:<path>
   'lease.create': { noun: 'lease', about: 'Take a lease: a credential or access to one secret.', reveals: true },
   'lease.list': { noun: 'lease', about: 'List leases.' },

@@ -10,18 +10,21 @@ import {
   isForeignKeyViolation,
   isUniqueViolation,
   SYSTEM,
+  showTenants,
   type TenantId,
   type Timestamp,
   type Tx,
 } from '../db/database.ts';
+import { killpoint } from '../db/killpoint.ts';
 import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
-import { permit } from '../policy/permit.ts';
+import { permit, precheck } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import {
   activeRootKey,
   dataKeyContext,
+  forgetDataKeys,
   forgetRootKey,
   rootKey,
   rootKeyContext,
@@ -67,17 +70,62 @@ export async function listDataKeys(vault: Vault, call: Call, ask: PageAsk): Prom
   });
 }
 
-/** New writes use the new version; everything stored still opens. */
-export async function rotateDataKey(vault: Vault, call: Call): Promise<DataKeyInfo> {
-  const root = await activeRootVersion(vault);
-  return permit(vault, call, { action: 'key.rotate', resource: 'key:data' }, async (tx, { tenant }) => {
-    const wrapper = await rootKey(vault, root);
-    const [current] = await tx<{ version: number }[]>`
-      UPDATE data_keys SET state = 'decrypt_only' WHERE tenant_id = ${tenant} AND state = 'active' RETURNING version`;
-    if (!current) throw new VaultError('conflict', 'Another rotation of this data key is running: look at GET /keys.');
-    const key = await insertDataKey(tx, tenant, current.version + 1, wrapper);
-    return { value: key, notes: [{ version: key.version, details: { fingerprint: key.fingerprint } }] };
+/** New writes use the new version from the commit on; everything stored still opens. `root` names the wrapper. */
+export async function rotateDataKey(vault: Vault, tx: Tx, tenant: TenantId, root: number): Promise<DataKeyInfo> {
+  const [current] = await tx<{ version: number }[]>`
+    UPDATE data_keys SET state = 'decrypt_only' WHERE tenant_id = ${tenant} AND state = 'active' RETURNING version`;
+  if (!current) throw new VaultError('conflict', 'Another rotation of this data key is running: look at GET /keys.');
+  killpoint('data-key.demoted');
+  const key = await insertDataKey(tx, tenant, current.version + 1, await rootKey(vault, root));
+  killpoint('data-key.inserted');
+  return key;
+}
+
+/** Destroys a version that nothing depends on any more: its bytes are gone in the commit that says so. */
+export async function destroyDataKey(vault: Vault, call: Call, version: number): Promise<void> {
+  const tenant = await permit(vault, call, { action: 'key.destroy', resource: 'key:data' }, async (tx, granted) => {
+    const [key] = await tx<{ state: string; fingerprint: string }[]>`
+      SELECT state, fingerprint FROM data_keys WHERE tenant_id = ${granted.tenant} AND version = ${version} FOR UPDATE`;
+    if (!key) throw new VaultError('not_found', `There is no data key version ${version}.`);
+    if (key.state === 'active') {
+      throw new VaultError('conflict', 'The active data key cannot be destroyed: rotate it first.');
+    }
+    const { fingerprint } = key;
+    if (key.state === 'decrypt_only') await destroyVersions(tx, granted.tenant, [version]);
+    return { value: granted.tenant, notes: [{ version, details: { fingerprint } }] };
   });
+  forgetDataKeys(vault, tenant, version);
+}
+
+/**
+ * Deletes the bytes of versions. The foreign keys of everything encrypted refuse that while a row is left under one:
+ * `conflict`, and the transaction is lost. A writer that comes later is refused the same way and runs again.
+ */
+export async function destroyVersions(tx: Tx, tenant: TenantId, versions: readonly number[]): Promise<void> {
+  try {
+    await tx`DELETE FROM data_key_material WHERE tenant_id = ${tenant} AND version = ANY (${[...versions]}::int[])`;
+  } catch (error) {
+    if (!isForeignKeyViolation(error)) throw error;
+    throw new VaultError(
+      'conflict',
+      'Stored ciphertexts still depend on this data key: re-encrypt them first with POST /keys/rotate {"reencrypt": true}.',
+    );
+  }
+  killpoint('reencrypt.material-deleted');
+  await tx`
+    UPDATE data_keys SET state = 'destroyed', destroyed_at = bulla.now()
+    WHERE tenant_id = ${tenant} AND version = ANY (${[...versions]}::int[]) AND state = 'decrypt_only'`;
+}
+
+/** The versions below one that are not destroyed: what a re-encryption ends. */
+export async function oldVersions(
+  tx: Tx,
+  tenant: TenantId,
+  below: number,
+): Promise<{ version: number; fingerprint: string }[]> {
+  return tx<{ version: number; fingerprint: string }[]>`
+    SELECT version, fingerprint FROM data_keys
+    WHERE tenant_id = ${tenant} AND version < ${below} AND state = 'decrypt_only' ORDER BY version`;
 }
 
 /** Makes a tenant's data key version; the caller has demoted the one before. */
@@ -122,22 +170,28 @@ export async function insertSystemKey(
     VALUES (${purpose}, ${version}, ${wrapper.version}, ${wrapper.wrapSecret(systemKeyContext(purpose, version), secret)})`;
 }
 
-/** Makes a root key version and gives the key, which the caller wipes or uses to wrap. */
-export async function insertRootKey(
-  vault: Vault,
-  tx: Tx,
-  version: number,
-): Promise<{ key: Key; createdAt: Timestamp }> {
-  const key = Key.generate(version);
-  const wrapped = await vault.seal.wrap(rootKeyContext(vault, version), key);
+/** Makes the first root key and gives it; the caller wipes it after wrapping with it. */
+export async function insertRootKey(vault: Vault, tx: Tx, version: number): Promise<Key> {
+  const next = await prepareRootKey(vault, version);
+  try {
+    await storeRootKey(vault, tx, next);
+    return next.key;
+  } catch (error) {
+    next.key.wipe();
+    throw error;
+  }
+}
+
+/** Throws `conflict` when another rotation, or another first start, was first. */
+async function storeRootKey(vault: Vault, tx: Tx, { key, wrapped }: NewRootKey): Promise<Timestamp> {
   try {
     const [row] = await tx<{ createdAt: Timestamp }[]>`
       INSERT INTO root_keys (version, state, fingerprint, created_at)
-      VALUES (${version}, 'active', ${key.fingerprint}, bulla.now()) RETURNING created_at AS "createdAt"`;
-    await tx`INSERT INTO root_key_material (version, seal, wrapped) VALUES (${version}, ${vault.seal.kind}, ${wrapped})`;
-    return { key, createdAt: row!.createdAt };
+      VALUES (${key.version}, 'active', ${key.fingerprint}, bulla.now()) RETURNING created_at AS "createdAt"`;
+    await tx`
+      INSERT INTO root_key_material (version, seal, wrapped) VALUES (${key.version}, ${vault.seal.kind}, ${wrapped})`;
+    return row!.createdAt;
   } catch (error) {
-    key.wipe();
     throw isUniqueViolation(error) ? rootRotating() : error;
   }
 }
@@ -163,55 +217,113 @@ export async function listRootKeys(vault: Vault, call: Call, ask: PageAsk): Prom
 
 export type RootRotation = RootKeyInfo & { readonly rewrapped: number; readonly destroyedVersion: number };
 
-const ROOT_ROTATION_DEADLINE_MS = 60_000;
+const ROOT_ROTATION_DEADLINE_MS = 120_000;
+/** Tenants whose keys are re-wrapped together; row security is opened for these only. */
+const TENANTS_AT_ONCE = 500;
+/** About two milliseconds of encryption between two looks at the event loop. */
+const KEYS_PER_TURN = 64;
 
 /**
  * Makes a root key version, re-wraps every data key and system key under it, and destroys the old one: one commit, so
- * that a crash leaves the old state or the new. A second rotation at the same time gets `conflict`.
+ * that a crash leaves the old state or the new. Readers and writers go on meanwhile; a second rotation at the same time
+ * gets `conflict`. `also` runs in the same transaction and may add to its record.
  */
-export async function rotateRootKey(vault: Vault, call: Call): Promise<RootRotation> {
-  const tenants = await allTenants(vault);
+export async function rotateRootKey(
+  vault: Vault,
+  call: Call,
+  also: (tx: Tx, rotation: RootRotation, startedBy: string) => Promise<void> = async () => undefined,
+): Promise<RootRotation> {
   const ask = { action: 'root-key.rotate', resource: 'key:root' } as const;
-  const rotation = await permit(
-    vault,
-    call,
-    ask,
-    async (tx) => {
-      const [old] = await tx<{ version: number }[]>`
-        UPDATE root_keys SET state = 'retiring' WHERE state = 'active' RETURNING version`;
-      if (!old) throw rootRotating();
-      const { key, createdAt } = await insertRootKey(vault, tx, old.version + 1);
-      try {
-        const from = await rootKey(vault, old.version);
-        const rewrapped = (await rewrapDataKeys(tx, from, key)) + (await rewrapSystemKeys(tx, from, key));
-        await destroyRootKey(tx, old.version);
-        const { version, fingerprint } = key;
-        const details = { fingerprint, rewrapped, destroyed_version: old.version };
-        const value: RootRotation = {
-          ...{ version, state: 'active', fingerprint, seal: vault.seal.kind, createdAt, destroyedAt: null },
-          ...{ rewrapped, destroyedVersion: old.version },
-        };
-        return { value, notes: [{ version, details }] };
-      } finally {
-        key.wipe();
-      }
-    },
-    { tenants, deadlineMs: ROOT_ROTATION_DEADLINE_MS },
-  );
-  forgetRootKey(vault, rotation.destroyedVersion);
-  return rotation;
+  await precheck(vault, call, ask);
+  const old = await activeRootVersion(vault);
+  const tenants = await allTenants(vault);
+  const next = await prepareRootKey(vault, old + 1);
+  try {
+    const act = async (tx: Tx, { userId }: { userId: string }) => {
+      const rotation = await replaceRootKey(vault, tx, old, next, tenants);
+      const { version, fingerprint, rewrapped } = rotation;
+      await also(tx, rotation, userId);
+      return { value: rotation, notes: [{ version, details: { fingerprint, rewrapped, destroyed_version: old } }] };
+    };
+    const rotation = await permit(vault, call, ask, act, { deadlineMs: ROOT_ROTATION_DEADLINE_MS });
+    killpoint('root-key.committed');
+    return rotation;
+  } finally {
+    next.key.wipe();
+    forgetRootKey(vault, old);
+  }
 }
 
-async function rewrapDataKeys(tx: Tx, from: Key, to: Key): Promise<number> {
-  const rows = await tx<{ tenant: TenantId; version: number; wrapped: Uint8Array }[]>`
-    SELECT tenant_id AS tenant, version, wrapped FROM data_key_material
-    WHERE root_version = ${from.version} AND wrapped IS NOT NULL ORDER BY tenant_id, version FOR UPDATE`;
-  for (const { tenant, version, wrapped } of rows) {
-    const moved = rewrap(from, to, dataKeyContext(tenant, version), wrapped);
-    await tx`
-      UPDATE data_key_material SET wrapped = ${moved}, root_version = ${to.version}
-      WHERE tenant_id = ${tenant} AND version = ${version}`;
+export type NewRootKey = { readonly key: Key; readonly wrapped: Uint8Array };
+
+/** A new root key, wrapped by the seal: before the transaction, because a seal may have to ask the outside. */
+export async function prepareRootKey(vault: Vault, version: number): Promise<NewRootKey> {
+  const key = Key.generate(version);
+  const wrapped = await vault.seal.wrap(rootKeyContext(vault, version), key);
+  killpoint('root-key.wrapped');
+  return { key, wrapped };
+}
+
+/** The rotation itself, for a transaction of the system tenant. `next` stays the caller's to wipe. */
+export async function replaceRootKey(
+  vault: Vault,
+  tx: Tx,
+  old: number,
+  next: NewRootKey,
+  tenants: readonly TenantId[],
+): Promise<RootRotation> {
+  const [retired] = await tx`
+    UPDATE root_keys SET state = 'retiring' WHERE state = 'active' AND version = ${old} RETURNING version`;
+  if (!retired) throw rootRotating();
+  killpoint('root-key.retired');
+  const createdAt = await storeRootKey(vault, tx, next);
+  killpoint('root-key.inserted');
+  let rewrapped = 0;
+  for (let at = 0; at < tenants.length; at += TENANTS_AT_ONCE) {
+    rewrapped += await rewrapDataKeys(vault, tx, old, next.key, tenants.slice(at, at + TENANTS_AT_ONCE));
+    killpoint('root-key.rewrapping');
   }
+  rewrapped += await rewrapSystemKeys(tx, await rootKey(vault, old), next.key);
+  killpoint('root-key.rewrapped');
+  await destroyRootKey(tx, old);
+  killpoint('root-key.destroyed');
+  const { version, fingerprint } = next.key;
+  return {
+    ...{ version, state: 'active', fingerprint, seal: vault.seal.kind, createdAt, destroyedAt: null },
+    ...{ rewrapped, destroyedVersion: old },
+  };
+}
+
+type WrappedDataKey = { readonly tenant: TenantId; readonly version: number; readonly wrapped: Uint8Array };
+
+async function rewrapDataKeys(
+  vault: Vault,
+  tx: Tx,
+  old: number,
+  to: Key,
+  tenants: readonly TenantId[],
+): Promise<number> {
+  await showTenants(tx, [SYSTEM, ...tenants]);
+  // Not FOR UPDATE: whoever writes a ciphertext refers to these rows and shall not wait for the end of the rotation.
+  const rows = await tx<WrappedDataKey[]>`
+    SELECT tenant_id AS tenant, version, wrapped FROM data_key_material
+    WHERE tenant_id = ANY (${[...tenants]}) AND root_version = ${old} AND wrapped IS NOT NULL
+    ORDER BY tenant_id, version FOR NO KEY UPDATE`;
+  const moved: string[] = [];
+  for (let at = 0; at < rows.length; at += KEYS_PER_TURN) {
+    if (at > 0) await new Promise(setImmediate);
+    const from = await rootKey(vault, old);
+    for (const { tenant, version, wrapped } of rows.slice(at, at + KEYS_PER_TURN)) {
+      const envelope = rewrap(from, to, dataKeyContext(tenant, version), wrapped);
+      moved.push(Buffer.from(envelope.buffer, envelope.byteOffset, envelope.length).toString('base64'));
+    }
+  }
+  await tx`
+    UPDATE data_key_material m SET wrapped = decode(u.wrapped, 'base64'), root_version = ${to.version}
+    FROM unnest(${rows.map((row) => row.tenant)}::text[], ${rows.map((row) => row.version)}::int[], ${moved}::text[])
+         AS u (tenant_id, version, wrapped)
+    WHERE m.tenant_id = u.tenant_id AND m.version = u.version`;
+  await showTenants(tx, [SYSTEM]);
   return rows.length;
 }
 

@@ -1,16 +1,16 @@
 /** Versions of the tenant's data key and of the root key: what there is, and rotating. Never bytes of a key. */
 import { z } from '@hono/zod-openapi';
-import { VaultError } from '../../errors.ts';
+import { rotateKey, rotateRoot as rotateRootKey } from '../../job/reencrypt.ts';
 import {
   type DataKeyInfo,
+  destroyDataKey,
   listDataKeys,
   listRootKeys,
   type RootKeyInfo,
-  rotateDataKey,
-  rotateRootKey,
 } from '../../tenant/rotation.ts';
-import { endpoint, json, page } from './endpoint.ts';
-import { listOf, pageQuery, time } from './schema.ts';
+import { BASE, endpoint, json, noContent, page } from './endpoint.ts';
+import { JOB, job, shapeJob } from './job.ts';
+import { checked, listOf, pageQuery, time, version } from './schema.ts';
 
 const fingerprint = z.string().openapi({ description: 'Of the key’s commitment.', example: '9f2c4d1e0b3a5c67' });
 const NOW = '2026-01-02T03:04:05.678901Z';
@@ -70,17 +70,52 @@ export const rotate = endpoint(
     id: 'rotateKey',
     tag: 'keys',
     summary: 'Make a new version of the tenant’s data key',
-    description: 'New writes use it; everything stored still opens under the version that it was written with.',
+    description:
+      'New writes use it; everything stored still opens under the version that it was written with. With `reencrypt`, a job moves everything stored to the new version while reads and writes go on, and then destroys the older versions.',
     body: z.strictObject({ reencrypt: z.boolean().optional() }),
     bodyExample: { reencrypt: false },
     bodyOptional: true,
-    answers: { 200: { about: 'The new version.', schema: dataKey, example: { ...DATA_KEY, depends: 0 } } },
+    answers: {
+      200: { about: 'The new version.', schema: dataKey, example: { ...DATA_KEY, depends: 0 } },
+      202: {
+        about: 'The new version, and the job that moves everything stored to it.',
+        schema: dataKey.extend({ job }).openapi('DataKeyRotation'),
+        example: { ...DATA_KEY, depends: 0, job: JOB },
+        headers: { Location: 'The job.' },
+      },
+    },
     errors: ['conflict', 'integrity'],
   },
   async ({ vault, call, body }) => {
-    if (body.reencrypt)
-      throw new VaultError('invalid_request', 'reencrypt: this version of the vault cannot do it yet; leave it out');
-    return json(200, shapeDataKey(await rotateDataKey(vault, call)));
+    const rotation = await rotateKey(vault, call, { reencrypt: body.reencrypt ?? false });
+    const key = shapeDataKey(rotation.key);
+    if (!rotation.job) return json(200, key);
+    return json(
+      202,
+      { ...key, job: shapeJob(rotation.job) },
+      {
+        'Content-Type': 'application/json',
+        Location: `${BASE}/jobs/${rotation.job.id}`,
+      },
+    );
+  },
+);
+
+export const destroy = endpoint(
+  {
+    method: 'delete',
+    path: '/keys/{version}',
+    id: 'destroyKey',
+    tag: 'keys',
+    summary: 'Destroy a version of the data key that nothing depends on',
+    description:
+      'Its wrapped bytes are deleted. Refused while a stored ciphertext needs it, and for the active version.',
+    answers: { 204: { about: 'It is destroyed, or was before.' } },
+    errors: ['not_found', 'conflict'],
+  },
+  async ({ vault, call, param }) => {
+    await destroyDataKey(vault, call, checked(version, param));
+    return noContent();
   },
 );
 
@@ -98,6 +133,7 @@ const rotation = z
     ...rootFields,
     rewrapped: z.int().openapi({ description: 'Keys that are wrapped by it now.' }),
     destroyed_version: z.int(),
+    job: z.string().openapi({ description: 'The job that keeps the report.' }),
   })
   .openapi('RootRotation');
 
@@ -151,13 +187,14 @@ export const rotateRoot = endpoint(
       200: {
         about: 'The new version.',
         schema: rotation,
-        example: { ...ROOT_KEY, rewrapped: 4, destroyed_version: 1 },
+        example: { ...ROOT_KEY, rewrapped: 4, destroyed_version: 1, job: JOB.id },
       },
     },
     errors: ['conflict', 'integrity'],
   },
   async ({ vault, call }) => {
     const done = await rotateRootKey(vault, call);
-    return json(200, { ...shapeRootKey(done), rewrapped: done.rewrapped, destroyed_version: done.destroyedVersion });
+    const { rewrapped, destroyedVersion, job } = done;
+    return json(200, { ...shapeRootKey(done), rewrapped, destroyed_version: destroyedVersion, job });
   },
 );

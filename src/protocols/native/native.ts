@@ -5,6 +5,7 @@ import * as auditProof from './audit-proof.ts';
 import * as auth from './auth.ts';
 import type { Endpoint } from './endpoint.ts';
 import { fetch } from './fetch.ts';
+import * as job from './job.ts';
 import * as key from './key.ts';
 import * as metadata from './metadata.ts';
 import { describeEndpoint, describeErrors } from './openapi.ts';
@@ -23,7 +24,8 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[secret.put, secret.read, secret.patch, secret.remove, secret.list, secret.move, fetch],
   ...[version.list, version.undelete, version.destroy],
   ...[metadata.read, metadata.patch, metadata.remove],
-  ...[key.list, key.rotate, key.listRoots, key.rotateRoot],
+  ...[key.list, key.rotate, key.destroy, key.listRoots, key.rotateRoot],
+  ...[job.list, job.read, job.cancel, job.resume],
   ...[tenant.list, tenant.create, tenant.read, tenant.update, tenant.remove],
   ...[audit.entries, audit.tree, auditProof.checkpoint, auditProof.sign, auditProof.inclusion, auditProof.consistency],
   ...[auditProof.tile, auditProof.key, auditProof.rotateKey],

@@ -1,0 +1,12 @@
+/** Every kind of job and what does it; the runner of a node with all of them. */
+import type { Vault } from '../vault.ts';
+import type { JobKind } from './job.ts';
+import { reencrypt } from './reencrypt.ts';
+import { type Doing, type Runner, startRunner } from './runner.ts';
+
+/** `root-key-rotate` is recorded when it is done, in one commit: nobody ever takes it. */
+export const JOB_KINDS: Readonly<Partial<Record<JobKind, Doing>>> = { reencrypt };
+
+export function startJobs(vault: Vault): Runner {
+  return startRunner(vault, JOB_KINDS);
+}

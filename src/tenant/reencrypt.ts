@@ -1,0 +1,260 @@
+/**
+ * Re-encryption: moves the ciphertexts of one table of one tenant from older data key versions to the active one.
+ *
+ * A batch is one transaction: its rows are locked, opened, sealed and written, so no writer's change is overwritten and
+ * a crash leaves each row under the old version or the new. Readers are never held up. Rows that another transaction
+ * holds are passed over and taken in the next pass. Two batches overlap: one is in the database while the other is
+ * being encrypted; the event loop is given back every few rows. Memory is bounded by the batch, not by the table.
+ *
+ * Owners of tables describe them (EnvelopeTable); job/reencrypt.ts knows them all. A row that does not open is left as
+ * it is and reported by name.
+ */
+import type { Context } from '../crypto/context.ts';
+import { open, seal } from '../crypto/envelope.ts';
+import type { Key } from '../crypto/keys.ts';
+import { isForeignKeyViolation, RetryTransaction, type TenantId, type Tx, transaction } from '../db/database.ts';
+import { killpoint } from '../db/killpoint.ts';
+import { VaultError } from '../errors.ts';
+import type { Vault } from '../vault.ts';
+import { activeDataKey, cachedDataKey, dataKey } from './keyring.ts';
+
+/** The values of a row's primary key behind tenant_id. */
+export type RowKey = readonly (string | number)[];
+
+/** A table with the columns tenant_id, key_version and envelope; the key is (tenant_id, …key). */
+export type EnvelopeTable = {
+  readonly table: string;
+  readonly key: readonly { readonly column: string; readonly type: 'text' | 'int' }[];
+  readonly context: (tenant: TenantId, key: RowKey) => Context;
+  /** What people call the row. */
+  readonly nameOf: (tx: Tx, tenant: TenantId, key: RowKey) => Promise<string>;
+};
+
+export type Pass = {
+  readonly tenant: TenantId;
+  /** Versions below it are moved to the active one. */
+  readonly below: number;
+  /** Where to begin: after this key. */
+  readonly after: RowKey | undefined;
+  /** What to do with rows that another transaction holds. */
+  readonly busy: 'skip' | 'wait';
+};
+
+/** One batch, reported in the order of the table once everything up to it is durable. */
+export type Batch = {
+  readonly moved: number;
+  readonly after: RowKey;
+  readonly unopened: readonly RowKey[];
+};
+
+const ROWS_PER_BATCH = 256;
+/** Larger envelopes are moved one by one, which bounds what a batch holds in memory. */
+const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
+const BATCHES_AT_ONCE = 2;
+/** About a third of a millisecond of encryption between two looks at the event loop. */
+const ROWS_PER_TURN = 8;
+const BATCH_DEADLINE_MS = 60_000;
+
+/** Goes once through the table. `report` may throw to stop; batches already under way are then waited for. */
+export async function reencryptPass(
+  vault: Vault,
+  table: EnvelopeTable,
+  pass: Pass,
+  report: (batch: Batch) => Promise<void>,
+): Promise<void> {
+  let after = pass.after;
+  let ended = false;
+  let turn: Promise<void> = Promise.resolve();
+  let reported: Promise<void> = Promise.resolve();
+  const worker = async () => {
+    while (!ended) {
+      const before = turn;
+      let release = () => {};
+      turn = new Promise((resolve) => {
+        release = resolve;
+      });
+      try {
+        await before;
+        if (ended) return;
+        const from = after;
+        let handedOn = false;
+        const batch = await moveBatch(vault, table, pass, from, (rows) => {
+          // A transaction that is run again must not turn the other worker back.
+          if (handedOn) return;
+          handedOn = true;
+          if (rows.length < ROWS_PER_BATCH) ended = true;
+          after = rows.at(-1)?.key ?? from;
+          release();
+        });
+        if (batch) {
+          const earlier = reported;
+          reported = earlier.then(() => report(batch));
+          await reported;
+        }
+      } catch (error) {
+        ended = true;
+        throw error;
+      } finally {
+        release();
+      }
+    }
+  };
+  const workers = await Promise.allSettled(Array.from({ length: BATCHES_AT_ONCE }, worker));
+  for (const result of workers) if (result.status === 'rejected') throw result.reason;
+}
+
+/** How many rows of the table are under a version of `from` up to and without `below`. */
+export async function countBelow(tx: Tx, { table }: EnvelopeTable, tenant: TenantId, below: number): Promise<number> {
+  const [row] = await tx<{ count: number }[]>`
+    SELECT count(*) FROM ${tx(table)} WHERE tenant_id = ${tenant} AND key_version < ${below}`;
+  return row!.count;
+}
+
+type Row = { readonly key: RowKey; readonly keyVersion: number; readonly envelope: Uint8Array | null };
+type Moved = { readonly key: RowKey; readonly envelope: Uint8Array };
+
+async function moveBatch(
+  vault: Vault,
+  table: EnvelopeTable,
+  pass: Pass,
+  from: RowKey | undefined,
+  onRead: (rows: readonly Row[]) => void,
+): Promise<Batch | undefined> {
+  const { tenant } = pass;
+  const work = async (tx: Tx) => {
+    await tx.unsafe(`SET LOCAL statement_timeout = ${BATCH_DEADLINE_MS}`);
+    const rows = await readRows(tx, table, pass, from);
+    onRead(rows);
+    const last = rows.at(-1);
+    if (last === undefined) return undefined;
+    killpoint('reencrypt.read');
+    const to = (await activeDataKey(vault, tx, tenant)).version;
+    const unopened: RowKey[] = [];
+    const move = async (some: readonly Row[]) => {
+      const moved = await sealAgain(vault, tx, table, tenant, some, to, unopened);
+      if (moved.length > 0) await writeRows(tx, table, tenant, moved, to);
+      return moved.length;
+    };
+    let moved = await move(rows);
+    for (const { key } of rows.filter((row) => row.envelope === null)) {
+      moved += await move(await readWhole(tx, table, tenant, key));
+    }
+    killpoint('reencrypt.updated');
+    return { moved, after: last.key, unopened };
+  };
+  try {
+    const batch = await transaction(vault.db, [tenant], work, { deadlineMs: BATCH_DEADLINE_MS });
+    killpoint('reencrypt.committed');
+    return batch;
+  } catch (error) {
+    // A writer never waits for a batch, so a batch gives way.
+    if (!isForeignKeyViolation(error)) throw error;
+    throw new VaultError('unavailable', 'The data key was destroyed while a batch was being moved to it.');
+  }
+}
+
+const columnsOf = ({ key }: EnvelopeTable) => key.map(({ column }) => column).join(', ');
+
+/** Large envelopes are null: see readWhole. */
+async function readRows(tx: Tx, table: EnvelopeTable, { tenant, below, busy }: Pass, from: RowKey | undefined) {
+  const columns = columnsOf(table);
+  const behind = table.key.map(({ type }, i) => `$${i + 3}::${type}`).join(', ');
+  return asRows(
+    table,
+    await tx.unsafe(
+      `SELECT ${columns}, key_version, CASE WHEN octet_length(envelope) <= ${SHARED_ENVELOPE_BYTES_MAX} THEN envelope END AS envelope
+       FROM ${table.table} WHERE tenant_id = $1 AND key_version < $2 ${from ? `AND (${columns}) > (${behind})` : ''}
+       ORDER BY ${columns} LIMIT ${ROWS_PER_BATCH} FOR UPDATE ${busy === 'skip' ? 'SKIP LOCKED' : ''}`,
+      [tenant, below, ...(from ?? [])],
+      { prepare: true },
+    ),
+  );
+}
+
+/** One row of the batch, which is locked. */
+async function readWhole(tx: Tx, table: EnvelopeTable, tenant: TenantId, key: RowKey): Promise<Row[]> {
+  const is = table.key.map(({ column, type }, i) => `AND ${column} = $${i + 2}::${type}`).join(' ');
+  return asRows(
+    table,
+    await tx.unsafe(
+      `SELECT ${columnsOf(table)}, key_version, envelope FROM ${table.table} WHERE tenant_id = $1 ${is}`,
+      [tenant, ...key],
+      { prepare: true },
+    ),
+  );
+}
+
+function asRows({ key }: EnvelopeTable, rows: Iterable<Record<string, unknown>>): Row[] {
+  return Array.from(rows, (row) => ({
+    key: key.map(({ column }) => row[column] as string | number),
+    keyVersion: row.key_version as number,
+    envelope: row.envelope as Uint8Array | null,
+  }));
+}
+
+async function sealAgain(
+  vault: Vault,
+  tx: Tx,
+  { context }: EnvelopeTable,
+  tenant: TenantId,
+  rows: readonly Row[],
+  to: number,
+  unopened: RowKey[],
+): Promise<Moved[]> {
+  const versions = [...new Set(rows.map((row) => row.keyVersion)), to];
+  const moved: Moved[] = [];
+  for (let at = 0; at < rows.length; at += ROWS_PER_TURN) {
+    if (at > 0) await new Promise(setImmediate);
+    // A key may leave the cache while we wait, so it is asked for again at every turn.
+    for (const version of versions) await dataKey(vault, tx, tenant, version);
+    for (const { key, keyVersion, envelope } of rows.slice(at, at + ROWS_PER_TURN)) {
+      if (envelope === null) continue;
+      const bound = context(tenant, key);
+      const plaintext = tryOpen(cachedKey(vault, tenant, keyVersion), bound, envelope);
+      if (plaintext === undefined) {
+        unopened.push(key);
+        continue;
+      }
+      moved.push({ key, envelope: seal(cachedKey(vault, tenant, to), bound, plaintext) });
+      plaintext.fill(0);
+    }
+  }
+  return moved;
+}
+
+function cachedKey(vault: Vault, tenant: TenantId, version: number): Key {
+  const key = cachedDataKey(vault, tenant, version);
+  if (!key) throw new RetryTransaction();
+  return key;
+}
+
+function tryOpen(key: Key, context: Context, envelope: Uint8Array): Uint8Array | undefined {
+  try {
+    return open(key, context, envelope);
+  } catch (error) {
+    if (error instanceof VaultError && error.code === 'integrity') return undefined;
+    throw error;
+  }
+}
+
+/** The envelopes go as base64 text: a bytea parameter would be sent in hex, half as long again. */
+async function writeRows(
+  tx: Tx,
+  { table, key }: EnvelopeTable,
+  tenant: TenantId,
+  rows: readonly Moved[],
+  to: number,
+): Promise<void> {
+  const arrays = key.map(({ type }, i) => `$${i + 4}::${type}[]`).join(', ');
+  const names = key.map((_, i) => `k${i}`).join(', ');
+  const same = key.map(({ column }, i) => `AND t.${column} = u.k${i}`).join(' ');
+  const envelopes = rows.map(({ envelope }) =>
+    Buffer.from(envelope.buffer, envelope.byteOffset, envelope.length).toString('base64'),
+  );
+  await tx.unsafe(
+    `UPDATE ${table} t SET key_version = $2, envelope = decode(u.envelope, 'base64')
+     FROM unnest(string_to_array($3, ','), ${arrays}) AS u (envelope, ${names}) WHERE t.tenant_id = $1 ${same}`,
+    [tenant, to, envelopes.join(','), ...key.map((_, i) => rows.map((row) => row.key[i]!))] as never[],
+    { prepare: true },
+  );
+}
