@@ -428,7 +428,16 @@ describe('users, policies, keys, tenants', () => {
       [2, 'active'],
       [1, 'decrypt_only'],
     ]);
-    expect((await t.request('POST', api('/keys/rotate'), as(t.admin, { reencrypt: true }))).status).toBe(400);
+    const moving = await t.request('POST', api('/keys/rotate'), as(t.admin, { reencrypt: true }));
+    expect([moving.status, moving.json.version, moving.json.job.state]).toEqual([202, 3, 'queued']);
+    expect(moving.headers.get('location')).toBe(api(`/jobs/${moving.json.job.id}`));
+    expect((await t.request('DELETE', api('/keys/3'), as(t.admin))).json.code).toBe('conflict');
+    expect((await t.request('POST', `${moving.headers.get('location')}/cancel`, as(t.admin))).json.state).toBe(
+      'cancelled',
+    );
+    expect((await t.request('GET', api('/jobs'), as(t.admin))).json.items).toMatchObject([
+      { kind: 'reencrypt', done: 0 },
+    ]);
     expect((await t.request('POST', api('/root-keys/rotate'), as(t.admin))).status).toBe(403);
     const rotated = (await t.request('POST', api('/root-keys/rotate'), as(t.operator))).json;
     expect(rotated).toMatchObject({ version: 2, state: 'active', destroyed_version: 1 });

@@ -201,7 +201,8 @@ describe('the root key', () => {
   test('T-013 rotates: every key is under the new version, the old bytes are gone, a fresh node reads everything', async () => {
     const token = await t.tenant('rooted');
     await put(t.vault, token, 'a', '1');
-    const [before] = await t.owner`SELECT (SELECT count(*) FROM data_key_material WHERE wrapped IS NOT NULL)::int + (SELECT count(*) FROM system_key_material)::int AS n`;
+    const [before] =
+      await t.owner`SELECT (SELECT count(*) FROM data_key_material WHERE wrapped IS NOT NULL)::int + (SELECT count(*) FROM system_key_material)::int AS n`;
     const [old] = (await listRootKeys(t.vault, callOf(t.operator), {})).items;
     const done = await rotateRoot(t.vault, callOf(t.operator));
     expect(done).toMatchObject({ version: old!.version + 1, destroyedVersion: old!.version, rewrapped: before!.n });

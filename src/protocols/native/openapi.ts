@@ -8,7 +8,7 @@ import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
 import type { ErrorCode } from '../../errors.ts';
 import type { Host } from '../protocol.ts';
 import { type Answer, BASE, type Endpoint, type Spec } from './endpoint.ts';
-import { secretPath } from './schema.ts';
+import { secretPath, version } from './schema.ts';
 
 const ANY: readonly ErrorCode[] = ['invalid_request', 'invalid_path', 'internal', 'unavailable', 'busy', 'sealed'];
 const WITH_TOKEN: readonly ErrorCode[] = [
@@ -168,6 +168,8 @@ const PARAMS: Readonly<Record<string, z.ZodType>> = {
     pattern: '^[0-6]/(x[0-9]{3}/)*[0-9]{3}([.]p/[1-9][0-9]{0,2})?$',
     example: '0/x001/067',
   }),
+  id: z.string().openapi({ param: { name: 'id', in: 'path' }, pattern: '^[a-z2-7]{16}$', example: 'p7q2xk4mz3nb5cde' }),
+  version: version.openapi({ param: { name: 'version', in: 'path' } }),
   accessor: z
     .string()
     .openapi({ param: { name: 'accessor', in: 'path' }, pattern: '^[a-z2-7]{16}$', example: 'k3v2m5qy7dzr4abc' }),
