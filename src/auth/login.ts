@@ -8,6 +8,7 @@
 import type { Actor } from '../audit/entry.ts';
 import { mintToken } from '../crypto/token.ts';
 import { SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { isName } from '../db/name.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Record, withoutToken } from '../policy/permit.ts';
@@ -55,6 +56,7 @@ export async function login(vault: Vault, call: Call, { tenant, username, passwo
 }
 
 async function tenantOf(vault: Vault, name: string): Promise<TenantId | undefined> {
+  if (!isName(name)) return undefined;
   const [row] = await transaction(
     vault.db,
     [SYSTEM],
@@ -64,12 +66,13 @@ async function tenantOf(vault: Vault, name: string): Promise<TenantId | undefine
   return row?.id;
 }
 
-async function readUser(tx: Tx, name: string): Promise<UserRow | undefined> {
+async function readUser(tx: Tx, name: string, lock?: 'lock'): Promise<UserRow | undefined> {
+  if (!isName(name)) return undefined;
   const [row] = await tx<UserRow[]>`
     SELECT u.user_id AS "userId", u.name, u.password_hash AS phc, u.pepper_version AS "pepperVersion", u.policies,
            u.must_change_password AS "mustChange", u.disabled, t.state AS "tenantState",
            coalesce(u.locked_until > bulla.now(), false) AS locked
-    FROM users u JOIN tenants t USING (tenant_id) WHERE u.name = ${name} FOR UPDATE OF u`;
+    FROM users u JOIN tenants t USING (tenant_id) WHERE u.name = ${name} ${lock ? tx`FOR UPDATE OF u` : tx``}`;
   return row;
 }
 
@@ -86,7 +89,7 @@ async function conclude(
   fits: boolean,
   fresh: PasswordHash | undefined,
 ): Promise<Conclusion> {
-  const user = await readUser(tx, checked.name);
+  const user = await readUser(tx, checked.name, 'lock');
   const stale = user?.phc !== checked.phc;
   if (!user || stale) return { value: loginFailed(), records: [failure(id, checked, 'changed_meanwhile')] };
   const reason = user.disabled ? 'disabled' : user.locked ? 'locked' : fits ? undefined : 'wrong_password';

@@ -6,9 +6,13 @@ export type Name = string & { readonly [nameBrand]: true };
 
 const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 
+export function isName(text: string): text is Name {
+  return NAME.test(text);
+}
+
 /** Throws `invalid_request`; `field` says which name. */
 export function parseName(text: string, field: string): Name {
-  if (NAME.test(text)) return text as Name;
+  if (isName(text)) return text;
   throw new VaultError(
     'invalid_request',
     `${field}: expected 1 to 63 of a–z, 0–9, dot, underscore and hyphen, starting with a letter or digit.`,
