@@ -153,12 +153,12 @@ function isBelieved(status: number): boolean {
   return status < 400 || status === 403 || status === 404 || status === 409 || status === 412;
 }
 
-/** Probes would drown the rest. */
-const QUIET_ROUTES = new Set(['/healthz', '/readyz', '/metrics']);
-
 function logRequest(vault: Vault, exchange: Exchange, method: string, ms: number): void {
   const { outgoing, requestId, route, source, tenant, code } = exchange;
   const status = outgoing.statusCode;
+  // Who read what is the audit log's to say; this line is for whoever looks for a fault.
+  const level = status >= 500 ? 'info' : 'debug';
+  if (!vault.log.isLevelEnabled(level)) return;
   const line = {
     request: requestId,
     method,
@@ -170,6 +170,5 @@ function logRequest(vault: Vault, exchange: Exchange, method: string, ms: number
     ...(code === undefined ? {} : { code }),
     ...(outgoing.writableFinished ? {} : { cut: true }),
   };
-  if (QUIET_ROUTES.has(route)) vault.log.debug(line, 'request');
-  else vault.log.info(line, 'request');
+  vault.log[level](line, 'request');
 }
