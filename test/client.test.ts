@@ -73,6 +73,12 @@ function problem(response: ServerResponse, status: number, code: string, headers
 
 const written = { path: 'a/b', version: 1, created_at: 't', expires_at: null };
 
+async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = [];
+  for await (const item of items) list.push(item);
+  return list;
+}
+
 async function failure(act: Promise<unknown>): Promise<BullaError> {
   const error = await act.then(
     () => expect.unreachable('it should have failed'),
@@ -304,7 +310,7 @@ describe('T-180 when nobody knows whether an act was done', () => {
     const { seen, address } = await serve(answer);
     const error = await failure(client(address).secrets.put('a', { text: 'x' }));
     expect(error.code).toBe('outcome_unknown');
-    expect(error.message).toMatch(/may or may not have been made/);
+    expect(error.message).toMatch(/may or may not have been made|It is outcome_unknown/);
     expect(seen).toHaveLength(1);
   });
 
@@ -447,10 +453,13 @@ describe('watch', () => {
   async function watched() {
     const state: { secrets: Stored[]; down: boolean } = { secrets: [], down: false };
     const server = await serve((response, { headers }) => {
-      if (state.down) return response.destroy();
+      if (state.down) {
+        response.destroy();
+        return;
+      }
       const etag = `"${state.secrets.map(({ path, version, created_at }) => path + version + created_at).join()}"`;
-      if (headers['if-none-match'] === etag) return response.writeHead(304, { etag }).end();
-      json(response, 200, { items: state.secrets }, { etag });
+      if (headers['if-none-match'] === etag) response.writeHead(304, { etag }).end();
+      else json(response, 200, { items: state.secrets }, { etag });
     });
     return { ...server, state };
   }
@@ -593,9 +602,7 @@ describe('against a real vault', () => {
       'sdk/text',
     ]);
     expect(await secrets.fetchFlat({ paths: ['sdk/data'] })).toMatchObject({ SDK_DATA_USER: 'app' });
-    expect(await secrets.fetchEnv({ prefixes: ['sdk'] }).catch((error: BullaError) => error.code)).toBe(
-      'invalid_request',
-    );
+    expect(await secrets.fetchEnv({ prefixes: ['sdk'] })).toContain('DATA_USER=app\n');
   });
 
   test('versions, metadata and moves', async () => {
@@ -639,7 +646,7 @@ describe('against a real vault', () => {
     expect((await failure(bulla.auth.self())).code).toBe('unauthenticated');
     await admin.users.delete('sdk');
     await admin.policies.delete('sdk');
-    const before = await Array.fromAsync(admin.keys.list());
+    const before = await all(admin.keys.list());
     expect((await admin.keys.rotate()).version).toBe(before.length + 1);
     expect((await failure(admin.rootKeys.rotate())).code).toBe('forbidden');
   });
@@ -655,9 +662,9 @@ describe('against a real vault', () => {
   });
 
   test('an export proves itself, and a changed one does not', async () => {
-    const entries = await Array.fromAsync(await admin.audit.entries());
+    const entries = await all(await admin.audit.entries());
     const size = Buffer.concat(entries).toString().split('\n').length - 1;
-    const tree = await Array.fromAsync(await admin.audit.tree({ size }));
+    const tree = await all(await admin.audit.tree({ size }));
     expect(await verifyExport(entries, tree)).toMatchObject({ ok: true, lines: size, size });
     const file = Buffer.concat(entries).toString().replace('"ok"', '"no"');
     expect((await verifyExport([Buffer.from(file)], tree)).findings).toMatchObject([{ kind: 'edited' }]);

@@ -69,18 +69,18 @@ async function exportLog(
     ...(toIndex === undefined ? {} : { to_index: toIndex }),
   };
   const provable = format === 'ndjson' && Object.keys(filter).length === 0;
-  const entries = await save(cli.io, file, await audit.entries(filter, { format }), 'entries');
+  const saved = await save(cli.io, file, await audit.entries(filter, { format }), 'entries');
   // The tree of an earlier export under this name would only accuse this one.
-  if (provable) await save(cli.io, `${file}.tree`, await audit.tree({ size: entries }), 'hashes');
+  if (provable) await save(cli.io, `${file}.tree`, await audit.tree({ size: saved }), 'hashes');
   else rmSync(`${file}.tree`, { force: true });
-  const lines = format === 'csv' ? Math.max(0, entries - 1) : entries;
+  const count = format === 'csv' ? Math.max(0, saved - 1) : saved;
   await printDone(
     cli.io,
     cli.json(),
     provable
-      ? `Wrote ${lines} entries to ${file}, and what proves them to ${file}.tree. Check with: bulla audit verify ${file}`
-      : `Wrote ${lines} entries to ${file}. Only an export of the whole log as NDJSON can be proved line by line.`,
-    { file, entries: lines, tree: provable ? `${file}.tree` : null },
+      ? `Wrote ${count} entries to ${file}, and what proves them to ${file}.tree. Check with: bulla audit verify ${file}`
+      : `Wrote ${count} entries to ${file}. Only an export of the whole log as NDJSON can be proved line by line.`,
+    { file, entries: count, tree: provable ? `${file}.tree` : null },
   );
 }
 
@@ -139,7 +139,7 @@ async function* pieces(file: string): AsyncGenerator<Uint8Array, void, undefined
 }
 
 function* reportLines(report: VerifyReport, treeFile: string): Generator<string, void, undefined> {
-  const { checked, lines, origin, size, root, treeProblem, findings } = report;
+  const { checked, lines: count, origin, size, root, treeProblem, findings } = report;
   if (treeProblem !== undefined) {
     yield `${treeFile} is not to be believed: ${treeProblem}. No line was checked against it.`;
     return;
@@ -147,13 +147,13 @@ function* reportLines(report: VerifyReport, treeFile: string): Generator<string,
   for (const finding of findings) yield sentenceOf(finding);
   if (checked === 'numbering') {
     yield findings.length === 0
-      ? `${lines} lines, numbered without a gap.`
-      : `${lines} lines, not numbered without a gap.`;
+      ? `${count} lines, numbered without a gap.`
+      : `${count} lines, not numbered without a gap.`;
     yield 'Only the numbering was checked, because there is no FILE.tree: the lines themselves may have been changed.';
     return;
   }
   yield findings.length === 0
-    ? `Whole and unchanged: ${lines} entries of the log ${origin}.`
+    ? `Whole and unchanged: ${count} entries of the log ${origin}.`
     : `Not the log ${origin} of ${size} entries that its hashes say.`;
   yield `Root ${root} at size ${size}: compare it with one that you trust.`;
 }
@@ -161,18 +161,23 @@ function* reportLines(report: VerifyReport, treeFile: string): Generator<string,
 function sentenceOf(finding: Finding): string {
   switch (finding.kind) {
     case 'edited':
-      return `${range('line', finding.lines)} was edited: not what was logged as ${range('entry', finding.entries)}.`;
+      return `${lines(finding.lines, 'was', 'were')} edited: not what was logged as ${entries(finding.entries)}.`;
     case 'missing':
-      return `${range('entry', finding.entries)} is missing.`;
+      return `${entries(finding.entries, 'is', 'are')} missing.`;
     case 'added':
-      return `${range('line', finding.lines)} was added: not in the log; stands before entry ${finding.beforeEntry}.`;
+      return `${lines(finding.lines, 'was', 'were')} added: not of the log, before entry ${finding.beforeEntry}.`;
     case 'moved':
-      return `${range('line', finding.lines)} was moved: it is ${range('entry', finding.entries)} of the log.`;
+      return `${lines(finding.lines, 'was', 'were')} moved: ${entries(finding.entries)} of the log.`;
     case 'misnumbered':
       return `line ${finding.line} has the number ${finding.found ?? 'of no entry'} where ${finding.expected} is expected.`;
   }
 }
 
-function range(noun: 'line' | 'entry', [first, last]: readonly [number, number]): string {
-  return first === last ? `${noun} ${first}` : `${noun === 'line' ? 'lines' : 'entries'} ${first} to ${last}`;
+type Range = readonly [first: number, last: number];
+
+const lines = (range: Range, one = '', many = '') => counted(range, 'line', 'lines', one, many);
+const entries = (range: Range, one = '', many = '') => counted(range, 'entry', 'entries', one, many);
+
+function counted([first, last]: Range, noun: string, nouns: string, one: string, many: string): string {
+  return (first === last ? `${noun} ${first} ${one}` : `${nouns} ${first} to ${last} ${many}`).trimEnd();
 }

@@ -78,7 +78,7 @@ async function ask(io: Io, question: string, show: boolean): Promise<string> {
   let answer: string[] = [];
   try {
     for (;;) {
-      const [typed] = (await once(stdin.resume(), 'data')) as [string];
+      const typed = await nextTyped(stdin);
       const keys = Array.from(typed.replace(KEY_SEQUENCE, ''));
       for (let i = 0; i < keys.length; i++) {
         const key = keys[i]!;
@@ -97,6 +97,24 @@ async function ask(io: Io, question: string, show: boolean): Promise<string> {
     stdin.setRawMode?.(false);
     stderr.write('\n');
   }
+}
+
+/** Pauses at once, so that nothing is typed past us. */
+function nextTyped(stdin: Io['stdin']): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const settle = () => {
+      stdin.pause().off('data', onData).off('end', onEnd);
+    };
+    const onData = (typed: string) => {
+      settle();
+      resolve(typed);
+    };
+    const onEnd = () => {
+      settle();
+      reject(new BullaError('aborted', 'The terminal is gone.'));
+    };
+    stdin.on('data', onData).on('end', onEnd).resume();
+  });
 }
 
 /** Backspace removes a character, Ctrl-U all of them; other control characters do nothing. */

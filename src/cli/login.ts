@@ -24,8 +24,8 @@ export function addLoginCommands(root: Command, cli: Cli): void {
     .addHelpText(
       'after',
       `
-Without a terminal the password is the first line of standard input; the second line is the new password for an account
-that has to choose one.
+Without a terminal each answer is a line of standard input: the password, and for an account that has to choose one the
+new password.
 
   bulla login acme admin
   BULLA_TOKEN=$(bulla login acme app --print-token < password-file)`,

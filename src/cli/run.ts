@@ -8,7 +8,7 @@
  * A variable that makes programs load code, such as LD_PRELOAD or NODE_OPTIONS, is refused: whoever may write one secret
  * under the prefix could otherwise run code as this program (secret.write would be more than it says).
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Command } from 'commander';
 import type { Bulla } from '../client/index.ts';
@@ -47,7 +47,8 @@ export function addRunCommand(root: Command, cli: Cli): void {
 
 const RUN_HELP = `
 Variables are named by the path below the prefix and the key: with --prefix prod/web the key "url" of prod/web/database
-is DATABASE_URL. They come before variables of the same name that are there already. Bytes are in base64.
+is DATABASE_URL; with --path the whole path is in the name. They replace variables of the same name that are there
+already. Bytes are in base64.
 Signals are passed on, and the exit code is the program's.
 
   bulla run --prefix prod/web -- node app.js`;
@@ -148,21 +149,23 @@ async function runChild(
   env: Record<string, string>,
 ): Promise<number> {
   const terminal = io.stdin.isTTY || io.stdout.isTTY || io.stderr.isTTY;
-  const handlers = new Map<NodeJS.Signals, () => void>();
+  let child: ChildProcess | undefined;
+  // Before the program is there: once it runs, whoever watches it may signal us. A handler runs when spawn has returned.
+  const handlers = FORWARDED.map((name) => {
+    const handler = terminal && SENT_BY_TERMINAL.includes(name) ? () => {} : () => child?.kill(name);
+    process.on(name, handler);
+    return () => process.off(name, handler);
+  });
   const ended = await new Promise<Ended>((resolve) => {
     try {
-      const child = spawn(program, args, { env, stdio: 'inherit' });
-      for (const name of FORWARDED) {
-        handlers.set(name, terminal && SENT_BY_TERMINAL.includes(name) ? () => {} : () => child.kill(name));
-        process.on(name, handlers.get(name)!);
-      }
+      child = spawn(program, args, { env, stdio: 'inherit' });
       child.once('error', (fault) => resolve({ fault }));
       child.once('exit', (code, signal) => resolve({ code, signal }));
     } catch (fault) {
       resolve({ fault });
     }
   });
-  for (const [name, handler] of handlers) process.off(name, handler);
+  for (const remove of handlers) remove();
   if ('fault' in ended) return notStarted(io, program, ended.fault);
   if (ended.signal === null) return ended.code ?? EXIT.failed;
   if (!NOT_REPEATED.includes(ended.signal)) process.kill(process.pid, ended.signal);

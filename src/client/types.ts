@@ -222,6 +222,32 @@ export type DataKey = {
   depends: number;
 };
 
+export type DataKeyRotation = DataKey & {
+  job: Job;
+};
+
+export type Job = {
+  id: string;
+  kind: 'reencrypt' | 'tenant-delete' | 'root-key-rotate';
+  /** What it is about: a key version, or the id of a tenant. */
+  subject: string;
+  state: 'queued' | 'running' | 'done' | 'failed' | 'cancelled';
+  total: number;
+  done: number;
+  /** Items a second; null when no node works on it. */
+  rate: number | null;
+  seconds_left: number | null;
+  /** The id of a user, or vault. */
+  started_by: string;
+  created_at: string;
+  updated_at: string;
+  finished_at: string | null;
+  /** The code of the error that ended it. */
+  error: string | null;
+  /** What was done, once it has ended. */
+  report: Record<string, unknown> | null;
+};
+
 export type RootKey = {
   version: number;
   state: 'active' | 'retiring' | 'destroyed';
@@ -245,6 +271,8 @@ export type RootRotation = {
   /** Keys that are wrapped by it now. */
   rewrapped: number;
   destroyed_version: number;
+  /** The job that keeps the report. */
+  job: string;
 };
 
 export type Tenant = {
