@@ -12,6 +12,7 @@ import { pino } from 'pino';
 import postgres from 'postgres';
 import { inject } from 'vitest';
 import { login } from '../src/auth/login.ts';
+import { changePassword } from '../src/auth/password.ts';
 import { createUser } from '../src/auth/user.ts';
 import { type Config, loadConfig } from '../src/config.ts';
 import { open } from '../src/crypto/envelope.ts';
@@ -20,7 +21,6 @@ import { asTenantId, type Endpoint, type TenantId, transaction } from '../src/db
 import { createApp } from '../src/http/app.ts';
 import { type Listener, listen } from '../src/http/listener.ts';
 import { createTenant } from '../src/job/tenant.ts';
-import { changePassword } from '../src/auth/password.ts';
 import type { Call } from '../src/policy/access.ts';
 import { putPolicy } from '../src/policy/store.ts';
 import { dataKey } from '../src/tenant/keyring.ts';
@@ -55,8 +55,18 @@ export type TestVault = {
   readonly close: () => Promise<void>;
 };
 
-export type RequestOptions = { token?: string; body?: unknown; headers?: Record<string, string>; raw?: string | Uint8Array<ArrayBuffer> };
-export type NodeOptions = { env?: Record<string, string>; clockOffsetSeconds?: number };
+export type RequestOptions = {
+  token?: string;
+  body?: unknown;
+  headers?: Record<string, string>;
+  raw?: string | Uint8Array<ArrayBuffer>;
+};
+export type NodeOptions = {
+  env?: Record<string, string>;
+  clockOffsetSeconds?: number;
+  /** Where the node finds the database: a proxy, say. */
+  target?: Endpoint;
+};
 
 export async function testVault(options: NodeOptions = {}): Promise<TestVault> {
   const server = inject('server');
@@ -67,15 +77,21 @@ export async function testVault(options: NodeOptions = {}): Promise<TestVault> {
   cpSync(server.sealFile, join(dataDir, 'seal.key'));
   const app: Endpoint = { ...server.app, database };
   const nodes: Vault[] = [];
-  const node = async ({ env = {}, clockOffsetSeconds = 0 }: NodeOptions = {}) => {
+  const node = async ({ env = {}, clockOffsetSeconds = 0, target = app }: NodeOptions = {}) => {
     const config = loadConfig({ ...CHEAP_ARGON2, BULLA_LISTEN: '127.0.0.1:0', ...env });
     const log = pino({ level: 'silent' });
-    const vault = await openVault({ config, target: app, setRole: false, dataDir, log, clockOffsetSeconds });
+    const vault = await openVault({ config, target, setRole: false, dataDir, log, clockOffsetSeconds });
     nodes.push(vault);
     return vault;
   };
   const vault = await node(options);
-  const owner = postgres({ ...server.owner, database, max: 2, onnotice: () => undefined, connection: { search_path: 'bulla' } });
+  const owner = postgres({
+    ...server.owner,
+    database,
+    max: 2,
+    onnotice: () => undefined,
+    connection: { search_path: 'bulla' },
+  });
   const call = callOf;
   const loginTo = async (tenant: string, username: string, password = PASSWORD) =>
     (await login(vault, call(), { tenant, username, password })).token;
@@ -132,8 +148,14 @@ async function send(address: string, method: string, path: string, asked: Reques
   const body = asked.raw ?? (asked.body === undefined ? undefined : JSON.stringify(asked.body));
   const answer = await fetch(`${address}${path}`, { method, headers, ...(body === undefined ? {} : { body }) });
   const text = await answer.text();
-  const isJson = /json/.test(answer.headers.get('content-type') ?? '') && !/ndjson/.test(answer.headers.get('content-type') ?? '');
-  return { status: answer.status, headers: answer.headers, text, json: isJson && text !== '' ? JSON.parse(text) : undefined };
+  const isJson =
+    /json/.test(answer.headers.get('content-type') ?? '') && !/ndjson/.test(answer.headers.get('content-type') ?? '');
+  return {
+    status: answer.status,
+    headers: answer.headers,
+    text,
+    json: isJson && text !== '' ? JSON.parse(text) : undefined,
+  };
 }
 
 // ---- databases ----------------------------------------------------------------------------------------------------
@@ -181,14 +203,16 @@ export async function checkInvariants(vault: Vault, owner: postgres.Sql, secrets
 }
 
 async function checkLog(owner: postgres.Sql, tenant: string, size: number, frontier: Buffer): Promise<void> {
-  const segments = await owner`SELECT first_seq, lines FROM audit_segments WHERE tenant_id = ${tenant} ORDER BY first_seq`;
+  const segments =
+    await owner`SELECT first_seq, lines FROM audit_segments WHERE tenant_id = ${tenant} ORDER BY first_seq`;
   const leaves = await owner`SELECT hashes FROM audit_leaves WHERE tenant_id = ${tenant} ORDER BY first_seq`;
   const lines = segments.flatMap((row) => row.lines.toString('utf8').split('\n').slice(0, -1)) as string[];
   const hashes = lines.map((line) => sha256(Buffer.of(0), Buffer.from(line)));
   const stored = Buffer.concat(leaves.map((row) => row.hashes as Buffer));
   if (lines.length !== size) throw new Error(`the log of ${tenant} has ${lines.length} lines, its head says ${size}`);
   if (!Buffer.concat(hashes).equals(stored)) throw new Error(`a line of ${tenant} does not hash to its leaf`);
-  if (!naiveRoot(hashes).equals(rootOfFrontier(frontier))) throw new Error(`the leaves of ${tenant} are not its root's`);
+  if (!naiveRoot(hashes).equals(rootOfFrontier(frontier)))
+    throw new Error(`the leaves of ${tenant} are not its root's`);
   let before = '';
   lines.forEach((line, seq) => {
     const entry = JSON.parse(line) as { seq: number; time: string };
