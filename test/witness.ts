@@ -48,10 +48,17 @@ export async function tenantId(owner: postgres.Sql, name: string): Promise<Tenan
   return asTenantId(row!.tenant_id);
 }
 
-export async function entriesOf(owner: postgres.Sql, tenant: string): Promise<LogEntry[]> {
-  const rows = await owner`SELECT lines FROM audit_segments WHERE tenant_id = ${tenant} ORDER BY first_seq`;
+/** From an index on, or whole. */
+export async function entriesOf(owner: postgres.Sql, tenant: string, from = 0): Promise<LogEntry[]> {
+  const rows = await owner`
+    SELECT lines FROM audit_segments WHERE tenant_id = ${tenant} AND first_seq >= ${from} ORDER BY first_seq`;
   const lines = rows.flatMap(({ lines }) => (lines as Buffer).toString('utf8').split('\n').slice(0, -1));
   return lines.map((line) => JSON.parse(line) as LogEntry);
+}
+
+export async function sizeOf(owner: postgres.Sql, tenant: string): Promise<number> {
+  const [head] = await owner`SELECT size FROM audit_heads WHERE tenant_id = ${tenant}`;
+  return Number(head!.size);
 }
 
 /** The entries that an act adds to a tenant's log. */
@@ -60,9 +67,9 @@ export async function added<T>(
   tenant: string,
   act: () => Promise<T>,
 ): Promise<{ value: T; entries: LogEntry[] }> {
-  const before = await entriesOf(owner, tenant);
+  const before = await sizeOf(owner, tenant);
   const value = await act();
-  return { value, entries: (await entriesOf(owner, tenant)).slice(before.length) };
+  return { value, entries: await entriesOf(owner, tenant, before) };
 }
 
 /** A transaction of the owner's that has run `statement` and holds its locks until it is let go. */
@@ -83,8 +90,8 @@ export const holdHead = (owner: postgres.Sql, tenant: string) =>
 export async function waiting(owner: postgres.Sql, count: number): Promise<void> {
   await until(async () => {
     const [row] = await owner`
-      SELECT count(*)::int AS waiting FROM pg_stat_activity
-      WHERE datname = current_database() AND usename = 'bulla_app' AND wait_event_type = 'Lock'`;
+      SELECT count(DISTINCT pid)::int AS waiting FROM pg_locks JOIN pg_stat_activity a USING (pid)
+      WHERE NOT granted AND a.datname = current_database()`;
     return row!.waiting >= count;
   }, `${count} statements wait for a lock`);
 }

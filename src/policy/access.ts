@@ -26,6 +26,7 @@ export type Ask = { readonly action: Action | AuthAction; readonly resource: str
 
 /** What the joined read says of a token that was issued. */
 export type AccessRow = {
+  readonly tenantId: string;
   readonly tokenId: string;
   readonly secretHash: Uint8Array;
   readonly live: boolean;
@@ -57,7 +58,7 @@ export type Access = {
  */
 export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<AccessRow[]> {
   return tx<AccessRow[]>`
-    SELECT k.token_id AS "tokenId", k.secret_hash AS "secretHash", k.live, k.method,
+    SELECT r.tenant_id AS "tenantId", k.token_id AS "tokenId", k.secret_hash AS "secretHash", k.live, k.method,
            u.user_id AS "userId", u.name AS "userName", u.disabled, u.must_change_password AS "mustChange",
            t.state AS "tenantState", h.acl_revision AS "aclRevision",
            ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p

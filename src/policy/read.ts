@@ -16,7 +16,7 @@ import { LIMITS } from '../config.ts';
 import { open } from '../crypto/envelope.ts';
 import type { ParsedToken } from '../crypto/token.ts';
 import { type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
-import { assert, VaultError } from '../errors.ts';
+import { VaultError } from '../errors.ts';
 import { dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import {
@@ -60,7 +60,7 @@ export type VersionRow = {
   readonly keyVersion: number;
   readonly kind: 'data' | 'text' | 'bytes';
   readonly contentType: string | null;
-  /** Null where it is too large for a round of many, which then does not open it. */
+  /** Null where it is too large for a round of many, or larger than any that we make. */
   readonly envelope: Uint8Array | null;
   readonly createdAt: Timestamp;
   readonly expiresAt: Timestamp | null;
@@ -78,6 +78,10 @@ type Lane = {
   rounds: number;
   /** When the heads are free for the next round of ours. */
   turn: Promise<void>;
+  /** What shared rounds left out, by tenant, and the tenants among them that no round is running for, in turn. */
+  readonly apart: Map<string, Member[]>;
+  readonly apartTurns: string[];
+  apartPumps: number;
 };
 const lanes = new WeakMap<Vault, Lane>();
 
@@ -88,6 +92,10 @@ const WORTH_SHARING = 16;
 /** Larger envelopes are read one by one, which bounds what a round holds in memory. */
 const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
 const ENVELOPE_BYTES_MAX = LIMITS.secretBytesMax + 1024;
+/** A tenant whose log stays busy may fill this much and no more. */
+const APART_MEMBERS_MAX = 1000;
+/** A single read is decided again this often when access rights change under it. */
+const DECISIONS_MAX = 5;
 
 /**
  * Reads a secret as the caller, durably audited. Throws `unauthenticated`, `forbidden`, `tenant_suspended`,
@@ -98,7 +106,7 @@ export function readSecret(vault: Vault, call: Call, path: string, version: numb
   if (!token) return Promise.reject(unauthenticated());
   const lane = lanes.get(vault) ?? newLane(vault);
   if (lane.queue.length >= LIMITS.readQueueMax) {
-    return Promise.reject(new VaultError('busy', 'Too many reads are waiting; try again.', { retryAfterSeconds: 1 }));
+    return Promise.reject(tooMany());
   }
   const { queue } = lane;
   const answer = new Promise<OpenedVersion>((resolve, reject) => {
@@ -109,10 +117,15 @@ export function readSecret(vault: Vault, call: Call, path: string, version: numb
 }
 
 function newLane(vault: Vault): Lane {
-  const lane: Lane = { queue: [], pumps: 0, rounds: 0, turn: Promise.resolve() };
+  const lane: Lane = {
+    ...{ queue: [], pumps: 0, rounds: 0, turn: Promise.resolve() },
+    ...{ apart: new Map(), apartTurns: [], apartPumps: 0 },
+  };
   lanes.set(vault, lane);
   return lane;
 }
+
+const tooMany = () => new VaultError('busy', 'Too many reads are waiting; try again.', { retryAfterSeconds: 1 });
 
 async function pump(vault: Vault, lane: Lane): Promise<void> {
   lane.pumps += 1;
@@ -121,7 +134,7 @@ async function pump(vault: Vault, lane: Lane): Promise<void> {
   while (lane.queue.length > 0) {
     const members = lane.queue.splice(0, shareOf(lane));
     lane.rounds += 1;
-    await runRound(vault, lane, members, 'shared');
+    setApart(vault, lane, await settle(vault, lane, members, 'shared'));
     lane.rounds -= 1;
   }
   lane.pumps -= 1;
@@ -134,46 +147,68 @@ function shareOf({ queue, rounds }: Lane): number {
   return Math.min(share, LIMITS.readBatchMembersMax);
 }
 
+/**
+ * What a shared round left out goes on in rounds of its own tenant, which wait for the log's head. Few of them run at
+ * once, one for a tenant, so that whoever waits for busy tenants never takes the connections of the others.
+ */
+function setApart(vault: Vault, lane: Lane, members: readonly Member[]): void {
+  for (const member of members) {
+    const tenant = member.token.tenantId;
+    const group = lane.apart.get(tenant);
+    if (!group) {
+      lane.apart.set(tenant, [member]);
+      lane.apartTurns.push(tenant);
+    } else if (group.length < APART_MEMBERS_MAX) group.push(member);
+    else member.reject(tooMany());
+  }
+  const most = Math.max(1, Math.floor(vault.config.databaseConnections / 2));
+  while (lane.apartPumps < most && lane.apartTurns.length > 0) void pumpApart(vault, lane);
+}
+
+async function pumpApart(vault: Vault, lane: Lane): Promise<void> {
+  lane.apartPumps += 1;
+  for (let tenant = lane.apartTurns.shift(); tenant !== undefined; tenant = lane.apartTurns.shift()) {
+    const group = lane.apart.get(tenant)!;
+    const members = group.splice(0, LIMITS.readBatchMembersMax);
+    for (const member of await settle(vault, lane, members, 'alone')) await settleOne(vault, lane, member);
+    if (group.length > 0) lane.apartTurns.push(tenant);
+    else lane.apart.delete(tenant);
+  }
+  lane.apartPumps -= 1;
+}
+
+async function settleOne(vault: Vault, lane: Lane, member: Member): Promise<void> {
+  for (let decision = 1; decision <= DECISIONS_MAX; decision += 1) {
+    if ((await settle(vault, lane, [member], 'alone')).length === 0) return;
+  }
+  member.reject(
+    new VaultError('unavailable', 'Access rights change faster than this could be decided; try again.', {
+      retryAfterSeconds: 1,
+    }),
+  );
+}
+
 /** `shared`: many tenants, none waited for. `alone`: one tenant, waited for. */
 type Mode = 'shared' | 'alone';
 
-async function runRound(vault: Vault, lane: Lane, members: readonly Member[], mode: Mode): Promise<void> {
+/**
+ * Runs a round, answers who it settled, and gives back who must go again, in smaller rounds: all of them when the round
+ * failed as a whole. An outage is told to everybody at once: repeating would only prolong it.
+ */
+async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode: Mode): Promise<readonly Member[]> {
   try {
     const settled = await round(vault, lane, members, mode);
-    const again: Member[] = [];
-    members.forEach((member, i) => {
+    return members.filter((member, i) => {
       const answer = settled[i];
-      if (answer === undefined) again.push(member);
-      else if (answer instanceof Error) member.reject(answer);
-      else member.resolve(answer);
+      if (answer instanceof Error) member.reject(answer);
+      else if (answer !== undefined) member.resolve(answer);
+      return answer === undefined;
     });
-    // What was left out goes on by itself, without holding up the next round.
-    if (again.length > 0) void apart(vault, lane, again, members.length);
   } catch (error) {
-    void recover(vault, lane, members, error);
-  }
-}
-
-/** What a round left out, in smaller rounds: by tenant, and where that was the round already, one by one. */
-async function apart(vault: Vault, lane: Lane, members: readonly Member[], outOf: number): Promise<void> {
-  const groups = new Map<string, Member[]>();
-  for (const member of members) {
-    const group = groups.get(member.token.tenantId);
-    if (group) group.push(member);
-    else groups.set(member.token.tenantId, [member]);
-  }
-  const parts =
-    groups.size === 1 && members.length === outOf ? members.map((member) => [member]) : [...groups.values()];
-  for (const part of parts) await runRound(vault, lane, part, 'alone');
-}
-
-/** A failed round again in smaller parts. An outage is told to everybody at once: repeating would only prolong it. */
-async function recover(vault: Vault, lane: Lane, members: readonly Member[], error: unknown): Promise<void> {
-  if (error instanceof VaultError || members.length === 1) {
+    if (!(error instanceof VaultError) && members.length > 1) return members;
     for (const member of members) member.reject(error);
-    return;
+    return [];
   }
-  await apart(vault, lane, members, members.length);
 }
 
 /** What each member hears; undefined where it must go again. Everything said here is durable. */
@@ -216,28 +251,34 @@ async function draftAll(
   members: readonly Member[],
   settled: Settled[],
 ): Promise<(Draft | undefined)[]> {
-  const tokens = new Map(members.map(({ token }) => [`${token.tenantId}.${token.tokenId}`, token]));
+  const tokens = new Map(members.map(({ token }) => [nameOf(token), token]));
   const [accessRows, versionRows] = await Promise.all([
     readAccess(tx, [...tokens.values()]),
     readVersions(tx, members),
   ]);
-  const rowOfToken = new Map(accessRows.map((row) => [row.tokenId, row]));
+  const rowOfToken = new Map(accessRows.map((row) => [nameOf(row), row]));
   const rowOfMember: (MemberRow | undefined)[] = new Array(members.length).fill(undefined);
   for (const row of versionRows) rowOfMember[row.member] = row;
   const accesses = new Map<AccessRow, Access>();
   const drafts: (Draft | undefined)[] = new Array(members.length).fill(undefined);
   for (const [i, member] of members.entries()) {
-    const row = rowOfToken.get(member.token.tokenId);
+    const row = rowOfToken.get(nameOf(member.token));
     if (!row || !proves(row, member.token)) {
       settled[i] = unauthenticated();
       continue;
     }
     const access = accesses.get(row) ?? (await resolve(vault, tx, member.token, row));
     accesses.set(row, access);
-    if (rowOfMember[i]?.envelope !== null) drafts[i] = await draft(vault, tx, member, access, rowOfMember[i]);
+    // What is too large for many goes again alone; what is too large even then is damaged.
+    if (rowOfMember[i]?.envelope !== null || members.length === 1)
+      drafts[i] = await draft(vault, tx, member, access, rowOfMember[i]);
   }
   return drafts;
 }
+
+/** A token id names a token in its tenant only: one that claims another tenant is another token. */
+const nameOf = ({ tenantId, tokenId }: { readonly tenantId: string; readonly tokenId: string }) =>
+  `${tenantId}.${tokenId}`;
 
 async function draft(vault: Vault, tx: Tx, member: Member, access: Access, row: MemberRow | undefined): Promise<Draft> {
   const resource = `secret:${member.path}`;
@@ -303,7 +344,9 @@ export async function openVersion(
     );
   }
   const { secretId, version, envelope } = row;
-  assert(envelope, 'a version is opened where its envelope was read');
+  if (!envelope) {
+    throw new VaultError('integrity', `What is stored of ${path} is larger than any secret: its row was damaged.`);
+  }
   const key = await dataKey(vault, tx, tenant, row.keyVersion);
   const body = open(key, { label: 'secret', tenant, secret: secretId, version }, envelope);
   let metadata: Uint8Array | undefined;
