@@ -8,7 +8,6 @@ import {
   openDatabase,
   RetryTransaction,
   SYSTEM,
-  savepoint,
   type TenantId,
   type Tx,
   transaction,
@@ -286,23 +285,6 @@ describe('conflicts', () => {
     expect(await lastLogin()).toBe(before);
   });
 
-  it('a savepoint undoes its own part only', async () => {
-    const db = database();
-    const before = await lastLogin();
-    await transaction(db, [tenant], async (tx) => {
-      await tx`UPDATE users SET failed_logins = 7 WHERE name = 'admin'`;
-      const part = savepoint(tx, async () => {
-        await touch(tx);
-        await tx`SELECT 1 / 0`;
-      });
-      await expect(part).rejects.toThrow();
-    });
-    expect(await lastLogin()).toBe(before);
-    const [row] = await t.owner`SELECT failed_logins FROM users WHERE tenant_id = ${tenant} AND name = 'admin'`;
-    expect(row!.failed_logins).toBe(7);
-    await t.owner`UPDATE users SET failed_logins = 0`;
-  });
-
   it('a statement that failed and was ignored never counts as committed, and is not called unknown', async () => {
     const db = database();
     const before = await lastLogin();
@@ -487,7 +469,7 @@ describe('row security', () => {
           AND confrelid = 'bulla.data_key_material'::regclass AND pg_get_constraintdef(oid) LIKE 'FOREIGN KEY (tenant_id, key_version)%'`;
       expect(keys, name).toHaveLength(1);
       const indexes = await t.owner`
-        SELECT 1 FROM pg_indexes WHERE schemaname = 'bulla' AND tablename = ${name} AND indexdef LIKE '%(tenant_id, key_version%'`;
+        SELECT 1 FROM pg_indexes WHERE schemaname = 'bulla' AND tablename = ${name} AND indexdef ~ '[(](tenant_id, key_version|key_version, tenant_id)'`;
       expect(indexes.length, name).toBeGreaterThan(0);
     }
   });
