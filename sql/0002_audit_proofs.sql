@@ -41,7 +41,7 @@ BEGIN
   FOREACH name IN ARRAY ARRAY['audit_checkpoints', 'audit_tiles', 'audit_signing'] LOOP
     EXECUTE format('ALTER TABLE bulla.%I ENABLE ROW LEVEL SECURITY', name);
     EXECUTE format($p$CREATE POLICY tenants_of_the_transaction ON bulla.%I TO bulla_app
-      USING (tenant_id = ANY ((SELECT string_to_array(current_setting('bulla.tenants', true), ','))::text[]))$p$, name);
+      USING (bulla.visible(tenant_id))$p$, name);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE ON bulla.%I TO bulla_app', name);
   END LOOP;
 END $$;

@@ -363,11 +363,11 @@ describe('row security', () => {
   it('T-069 without a tenant set every table is empty; after a transaction and after an error too', async () => {
     await asApp(async (sql) => {
       expect(await seen(sql)).toEqual({});
-      await sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = '${tenant}'`);
+      await sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = ',${tenant},'`);
       expect(Object.keys(await seen(sql))).toContain('users');
       await sql.unsafe('COMMIT');
       expect(await seen(sql)).toEqual({});
-      await sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = '${tenant}'`);
+      await sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = ',${tenant},'`);
       await sql.unsafe('SELECT 1 / 0').catch(() => undefined);
       await sql.unsafe('ROLLBACK');
       expect(await seen(sql)).toEqual({});
@@ -427,7 +427,7 @@ describe('row security', () => {
 
   it('T-097 the log refuses UPDATE, DELETE and TRUNCATE to the serving role', async () => {
     await asApp(async (sql) => {
-      await sql.unsafe(`SET bulla.tenants = '${tenant}'`);
+      await sql.unsafe(`SET bulla.tenants = ',${tenant},'`);
       for (const table of ['audit_segments', 'audit_leaves']) {
         for (const statement of [`UPDATE ${table} SET count = 1`, `DELETE FROM ${table}`, `TRUNCATE ${table}`]) {
           await expect(sql.unsafe(statement)).rejects.toMatchObject({ code: '42501' });

@@ -41,7 +41,7 @@ type UserRow = PasswordHash & {
 /** Throws `login_failed`, `tenant_suspended` (right password only), `invalid_request`, `busy`, `unavailable`. */
 export async function login(vault: Vault, call: Call, { tenant, username, password }: Credentials): Promise<Login> {
   const id = await tenantOf(vault, tenant);
-  const user = id && (await transaction(vault.db, [id], (tx) => readUser(tx, username)));
+  const user = id && (await transaction(vault.db, [id], (tx) => readUser(tx, id, username)));
   const { fits, fresh } = await checkPassword(vault, user, password);
   const outcome = await withoutToken(vault, call, [id ?? SYSTEM], async (tx) => {
     if (!id || !user)
@@ -66,13 +66,13 @@ async function tenantOf(vault: Vault, name: string): Promise<TenantId | undefine
   return row?.id;
 }
 
-async function readUser(tx: Tx, name: string, lock?: 'lock'): Promise<UserRow | undefined> {
+async function readUser(tx: Tx, tenant: TenantId, name: string, lock?: 'lock'): Promise<UserRow | undefined> {
   if (!isName(name)) return undefined;
   const [row] = await tx<UserRow[]>`
     SELECT u.user_id AS "userId", u.name, u.password_hash AS phc, u.pepper_version AS "pepperVersion", u.policies,
            u.must_change_password AS "mustChange", u.disabled, t.state AS "tenantState",
            coalesce(u.locked_until > bulla.now(), false) AS locked
-    FROM users u JOIN tenants t USING (tenant_id) WHERE u.name = ${name} ${lock ? tx`FOR UPDATE OF u` : tx``}`;
+    FROM users u JOIN tenants t USING (tenant_id) WHERE u.tenant_id = ${tenant} AND u.name = ${name} ${lock ? tx`FOR UPDATE OF u` : tx``}`;
   return row;
 }
 
@@ -89,12 +89,12 @@ async function conclude(
   fits: boolean,
   fresh: PasswordHash | undefined,
 ): Promise<Conclusion> {
-  const user = await readUser(tx, checked.name, 'lock');
+  const user = await readUser(tx, id, checked.name, 'lock');
   const stale = user?.phc !== checked.phc;
   if (!user || stale) return { value: loginFailed(), records: [failure(id, checked, 'changed_meanwhile')] };
   const reason = user.disabled ? 'disabled' : user.locked ? 'locked' : fits ? undefined : 'wrong_password';
   if (reason) {
-    if (reason === 'wrong_password') await countFailure(vault, tx, user.userId);
+    if (reason === 'wrong_password') await countFailure(vault, tx, id, user.userId);
     return { value: loginFailed(), records: [failure(id, user, reason)] };
   }
   if (user.tenantState !== 'active') {
@@ -104,7 +104,7 @@ async function conclude(
     );
     return { value, records: [{ ...failure(id, user, 'tenant_suspended'), code: 'tenant_suspended' }] };
   }
-  await recordSuccess(tx, user.userId, fresh);
+  await recordSuccess(tx, id, user.userId, fresh);
   const issued = await issueToken(vault, tx, id, user.userId, 'password', call.source);
   const actor: Actor = {
     kind: 'user',
@@ -139,21 +139,23 @@ function loginFailed(): VaultError {
   return new VaultError('login_failed', 'Tenant, user name or password is not right, or the user cannot log in now.');
 }
 
-async function countFailure(vault: Vault, tx: Tx, userId: string): Promise<void> {
+async function countFailure(vault: Vault, tx: Tx, tenant: TenantId, userId: string): Promise<void> {
   const { loginFailuresMax, loginLockSeconds } = vault.config;
   await tx`
     UPDATE users SET failed_logins = CASE WHEN locked_until IS NULL THEN failed_logins + 1 ELSE 1 END,
            locked_until = CASE WHEN locked_until IS NULL AND failed_logins + 1 >= ${loginFailuresMax}
                                THEN bulla.now() + make_interval(secs => ${loginLockSeconds}) END
-    WHERE user_id = ${userId}`;
+    WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
 }
 
-async function recordSuccess(tx: Tx, userId: string, fresh: PasswordHash | undefined): Promise<void> {
+async function recordSuccess(tx: Tx, tenant: TenantId, userId: string, fresh: PasswordHash | undefined): Promise<void> {
   await tx`
-    UPDATE users SET failed_logins = 0, locked_until = NULL, last_login_at = bulla.now() WHERE user_id = ${userId}`;
+    UPDATE users SET failed_logins = 0, locked_until = NULL, last_login_at = bulla.now()
+    WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
   if (fresh) {
     await tx`
-      UPDATE users SET password_hash = ${fresh.phc}, pepper_version = ${fresh.pepperVersion} WHERE user_id = ${userId}`;
+      UPDATE users SET password_hash = ${fresh.phc}, pepper_version = ${fresh.pepperVersion}
+      WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { normalisePassword } from '../crypto/password.ts';
-import { SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, precheck } from '../policy/permit.ts';
@@ -78,35 +78,41 @@ export async function changePassword(
 ): Promise<void> {
   const ask = { action: 'auth.password', resource: 'user:self' } as const;
   const { tenant, userId } = await precheck(vault, call, ask);
-  const stored = await transaction(vault.db, [tenant], (tx) => readHash(tx, userId));
+  const stored = await transaction(vault.db, [tenant], (tx) => readHash(tx, tenant, userId));
   const { fits } = await checkPassword(vault, stored, currentPassword);
   const fresh = fits && currentPassword !== newPassword ? await hashPassword(vault, newPassword) : undefined;
   await permit(vault, call, ask, async (tx) => {
     if (!fits) throw new VaultError('login_failed', 'The current password is not right.');
     if (!fresh)
       throw new VaultError('invalid_request', 'new_password: expected another password than the current one.');
-    const now = await readHash(tx, userId);
+    const now = await readHash(tx, tenant, userId);
     if (now.phc !== stored.phc) throw new VaultError('conflict', 'The password was changed meanwhile: log in again.');
-    await storeHash(tx, userId, fresh, false);
+    await storeHash(tx, tenant, userId, fresh, false);
     return { value: undefined, revokes: true };
   });
 }
 
-async function readHash(tx: Tx, userId: string): Promise<PasswordHash> {
+async function readHash(tx: Tx, tenant: TenantId, userId: string): Promise<PasswordHash> {
   const [row] = await tx<PasswordHash[]>`
-    SELECT password_hash AS phc, pepper_version AS "pepperVersion" FROM users WHERE user_id = ${userId} FOR UPDATE`;
+    SELECT password_hash AS phc, pepper_version AS "pepperVersion" FROM users
+    WHERE tenant_id = ${tenant} AND user_id = ${userId} FOR UPDATE`;
   if (!row) throw new VaultError('not_found', 'The user is gone.');
   return row;
 }
 
 /** Stores a new password and ends every token of the user. */
-export async function storeHash(tx: Tx, userId: string, hash: PasswordHash, mustChange: boolean): Promise<Timestamp> {
-  await tx`DELETE FROM tokens WHERE user_id = ${userId}`;
-  const [row] = await tx<{ now: Timestamp }[]>`
+export async function storeHash(
+  tx: Tx,
+  tenant: TenantId,
+  userId: string,
+  hash: PasswordHash,
+  mustChange: boolean,
+): Promise<void> {
+  await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
+  await tx`
     UPDATE users SET password_hash = ${hash.phc}, pepper_version = ${hash.pepperVersion},
            must_change_password = ${mustChange}, failed_logins = 0, locked_until = NULL
-    WHERE user_id = ${userId} RETURNING bulla.now() AS now`;
-  return row!.now;
+    WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
 }
 
 /** Whether none of these accounts still has the password that it was made with. */
@@ -124,7 +130,7 @@ export async function firstPasswordsChanged(
     const rows = await transaction(
       vault.db,
       [found.id],
-      (tx) => tx`SELECT 1 FROM users WHERE name = ${username} AND must_change_password`,
+      (tx) => tx`SELECT 1 FROM users WHERE tenant_id = ${found.id} AND name = ${username} AND must_change_password`,
     );
     if (rows.length > 0) return false;
   }

@@ -42,13 +42,13 @@ export async function renewToken(
   ttlSeconds: number = vault.config.tokenTtlSeconds,
 ): Promise<Pick<TokenInfo, 'accessor' | 'expiresAt' | 'maxExpiresAt'>> {
   const most = vault.config.tokenMaxTtlSeconds;
-  return permit(vault, call, selfAsk('auth.renew'), async (tx, { tokenId }) => {
+  return permit(vault, call, selfAsk('auth.renew'), async (tx, { tenant, tokenId }) => {
     if (ttlSeconds < 1 || ttlSeconds > most) {
       throw new VaultError('invalid_request', `ttl: expected from 1 second to ${most} seconds.`);
     }
     const [row] = await tx<{ expiresAt: Timestamp; maxExpiresAt: Timestamp }[]>`
       UPDATE tokens SET expires_at = least(bulla.now() + make_interval(secs => ${ttlSeconds}), max_expires_at)
-      WHERE token_id = ${tokenId} RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt"`;
+      WHERE tenant_id = ${tenant} AND token_id = ${tokenId} RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt"`;
     if (!row) throw new VaultError('unauthenticated', 'The token has ended: log in again.');
     return { value: { accessor: tokenId, ...row }, notes: [{ details: { expires_at: row.expiresAt } }] };
   });
@@ -56,8 +56,8 @@ export async function renewToken(
 
 /** Ends the caller's own token on every node, before the answer. */
 export async function logout(vault: Vault, call: Call): Promise<void> {
-  await permit(vault, call, selfAsk('auth.logout'), async (tx, { tokenId }) => {
-    await tx`DELETE FROM tokens WHERE token_id = ${tokenId}`;
+  await permit(vault, call, selfAsk('auth.logout'), async (tx, { tenant, tokenId }) => {
+    await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId}`;
     return { value: undefined, revokes: true };
   });
 }
@@ -72,7 +72,7 @@ export async function revokeToken(vault: Vault, call: Call, accessor: string): P
   const ask = { action: 'token.revoke', resource: `token:${parseAccessor(accessor)}` } as const;
   await permit(vault, call, ask, async (tx, { tenant }) => {
     const { username } = await tokenOf(tx, tenant, accessor);
-    await tx`DELETE FROM tokens WHERE token_id = ${accessor}`;
+    await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${accessor}`;
     return { value: undefined, notes: [{ details: { username } }], revokes: true };
   });
 }

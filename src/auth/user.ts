@@ -108,7 +108,7 @@ export async function updateUser(
       await tx`UPDATE users SET policies = ${[...policies]} WHERE tenant_id = ${tenant} AND user_id = ${user.id}`;
     }
     if (change.disabled !== undefined) await setDisabled(tx, tenant, user.id, change.disabled);
-    if (hash) await storeHash(tx, user.id, hash, once !== undefined);
+    if (hash) await storeHash(tx, tenant, user.id, hash, once !== undefined);
     const details = {
       ...(policies ? { policies: policies.join(' ') } : {}),
       ...(change.disabled === undefined ? {} : { disabled: change.disabled }),

@@ -140,7 +140,7 @@ async function once<T>(
 async function begin<T>(lane: Lane, tenants: readonly TenantId[], fn: (tx: Tx) => Promise<T>): Promise<T> {
   try {
     // Tenant ids are checked against their alphabet, so the list needs no quoting. Sent together with the first statement of fn.
-    const opened = lane.sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = '${tenants.map(asTenantId).join(',')}'`);
+    const opened = lane.sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = ',${tenants.map(asTenantId).join(',')},'`);
     opened.catch(() => drop(lane));
     const [, result] = await Promise.all([opened, fn(lane.sql as Tx)]);
     return result;
@@ -196,7 +196,7 @@ const laneOf = new WeakMap<object, Lane>();
  * Only the vault's own rotation may: what a caller's request may see is fixed when its transaction begins.
  */
 export async function showTenants(tx: Tx, tenants: readonly TenantId[]): Promise<void> {
-  await tx.unsafe(`SET LOCAL bulla.tenants = '${tenants.map(asTenantId).join(',')}'`);
+  await tx.unsafe(`SET LOCAL bulla.tenants = ',${tenants.map(asTenantId).join(',')},'`);
 }
 
 async function rollBack(lane: Lane): Promise<void> {
