@@ -605,6 +605,15 @@ describe('against a real vault', () => {
     expect(await secrets.fetchEnv({ prefixes: ['sdk'] })).toContain('DATA_USER=app\n');
   });
 
+  test('what is too large is refused in the server’s words, not by a broken connection', async () => {
+    for (const mebibytes of [1.5, 3, 20]) {
+      const put = admin.secrets.put('sdk/large', { bytes: Buffer.alloc(mebibytes * 1024 * 1024) });
+      expect(await failure(put)).toMatchObject({ code: 'too_large', status: 413 });
+    }
+    await admin.secrets.put('sdk/large', { bytes: Buffer.alloc(1024 * 1024, 1) });
+    expect((await admin.secrets.get('sdk/large')).bytes).toHaveLength(1024 * 1024);
+  });
+
   test('versions, metadata and moves', async () => {
     const { secrets } = admin;
     await secrets.put('sdk/v', { data: { a: 1 } });

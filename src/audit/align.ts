@@ -73,7 +73,7 @@ function explain(
 ): Finding[] {
   const anchors = longestIncreasing(positions);
   const { accounted, movedPlaces } = movedLines(settled, size, positions, anchors);
-  const findings = new Findings();
+  const findings = collectFindings();
   for (const place of movedPlaces) findings.moved(positions[place]!, settled + place + 1);
   let low = settled;
   let unknown: number[] = [];
@@ -161,53 +161,45 @@ function longestIncreasing(positions: readonly number[]): Uint8Array {
   return anchors;
 }
 
+/** A range that still grows. */
+type Span = [first: number, last: number];
+
 /** Collects findings one by one and joins neighbours of a kind. */
-class Findings {
-  readonly #edited: { kind: 'edited'; entries: [number, number]; lines: [number, number] }[] = [];
-  readonly #missing: { kind: 'missing'; entries: [number, number] }[] = [];
-  readonly #added: { kind: 'added'; lines: [number, number]; beforeEntry: number }[] = [];
-  readonly #moved: { kind: 'moved'; entries: [number, number]; lines: [number, number] }[] = [];
-
-  edited(entry: number, line: number): void {
-    if (joinBoth(this.#edited, entry, line)) return;
-    this.#edited.push({ kind: 'edited', entries: [entry, entry], lines: [line, line] });
-  }
-
-  moved(entry: number, line: number): void {
-    if (joinBoth(this.#moved, entry, line)) return;
-    this.#moved.push({ kind: 'moved', entries: [entry, entry], lines: [line, line] });
-  }
-
-  missing(entry: number): void {
-    const last = this.#missing.at(-1);
-    if (last !== undefined && last.entries[1] === entry - 1) last.entries[1] = entry;
-    else this.#missing.push({ kind: 'missing', entries: [entry, entry] });
-  }
-
-  added(line: number, beforeEntry: number): void {
-    const last = this.#added.at(-1);
-    if (last !== undefined && last.lines[1] === line - 1 && last.beforeEntry === beforeEntry) last.lines[1] = line;
-    else this.#added.push({ kind: 'added', lines: [line, line], beforeEntry });
-  }
-
-  inOrder(): Finding[] {
-    const entryOf = (finding: Finding) =>
-      finding.kind === 'added'
-        ? finding.beforeEntry
-        : finding.kind === 'misnumbered'
-          ? finding.expected
-          : finding.entries[0];
-    const all: Finding[] = [...this.#edited, ...this.#missing, ...this.#added, ...this.#moved];
-    return all.sort((a, b) => entryOf(a) - entryOf(b));
-  }
+function collectFindings() {
+  const edits: { kind: 'edited'; entries: Span; lines: Span }[] = [];
+  const gaps: { kind: 'missing'; entries: Span }[] = [];
+  const additions: { kind: 'added'; lines: Span; beforeEntry: number }[] = [];
+  const moves: { kind: 'moved'; entries: Span; lines: Span }[] = [];
+  return {
+    edited: (entry: number, line: number): void => {
+      if (!joinBoth(edits, entry, line)) edits.push({ kind: 'edited', entries: [entry, entry], lines: [line, line] });
+    },
+    moved: (entry: number, line: number): void => {
+      if (!joinBoth(moves, entry, line)) moves.push({ kind: 'moved', entries: [entry, entry], lines: [line, line] });
+    },
+    missing: (entry: number): void => {
+      const last = gaps.at(-1);
+      if (last !== undefined && last.entries[1] === entry - 1) last.entries[1] = entry;
+      else gaps.push({ kind: 'missing', entries: [entry, entry] });
+    },
+    added: (line: number, beforeEntry: number): void => {
+      const last = additions.at(-1);
+      if (last !== undefined && last.lines[1] === line - 1 && last.beforeEntry === beforeEntry) last.lines[1] = line;
+      else additions.push({ kind: 'added', lines: [line, line], beforeEntry });
+    },
+    inOrder: (): Finding[] => {
+      const all = [...edits, ...gaps, ...additions, ...moves];
+      const entryOf = (finding: (typeof all)[number]) =>
+        finding.kind === 'added' ? finding.beforeEntry : finding.entries[0];
+      return all.sort((a, b) => entryOf(a) - entryOf(b));
+    },
+  };
 }
 
+type Findings = ReturnType<typeof collectFindings>;
+
 /** Both the entry and the line follow the last finding's. */
-function joinBoth(
-  list: { entries: [number, number]; lines: [number, number] }[],
-  entry: number,
-  line: number,
-): boolean {
+function joinBoth(list: { entries: Span; lines: Span }[], entry: number, line: number): boolean {
   const last = list.at(-1);
   if (last === undefined || last.entries[1] !== entry - 1 || last.lines[1] !== line - 1) return false;
   last.entries[1] = entry;
