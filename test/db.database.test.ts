@@ -213,7 +213,7 @@ describe('many at once', () => {
   });
 
   it('under load a transaction keeps its connection and its tenants, and never more connections are made', async () => {
-    const db = database({ connections: 3 });
+    const db = database({ connections: 3, deadlineMs: 30_000 });
     const pids = new Set<number>();
     const other = SYSTEM;
     await Promise.all(
