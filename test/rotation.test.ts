@@ -2,7 +2,6 @@
  * Rotation of keys, and the jobs that do its long part: re-encryption under load, interrupted and resumed; what is
  * proven at its end; the root key; two nodes at once.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { cancelJob, listJobs, readJob, resumeJob } from '../src/job/job.ts';
 import { startJobs } from '../src/job/kinds.ts';
@@ -13,6 +12,7 @@ import { deleteVersions, putSecret } from '../src/secret/secret.ts';
 import { destroyDataKey, listDataKeys, listRootKeys } from '../src/tenant/rotation.ts';
 import type { Vault } from '../src/vault.ts';
 import { callOf, type TestVault, testVault } from './harness.ts';
+import { until } from './until.ts';
 
 let t: TestVault;
 beforeAll(async () => {
@@ -28,14 +28,6 @@ const put = (vault: Vault, token: string, path: string, text: string, metadata?:
   });
 const read = async (vault: Vault, token: string, path: string, version = 0) =>
   Buffer.from((await readSecret(vault, callOf(token), path, version)).body).toString();
-
-async function until<T>(what: string, look: () => Promise<T | undefined | false>, ms = 20_000): Promise<T> {
-  for (const deadline = Date.now() + ms; ; await sleep(10)) {
-    const found = await look();
-    if (found) return found;
-    if (Date.now() > deadline) throw new Error(`waited ${ms} ms for: ${what}`);
-  }
-}
 
 const ended = (vault: Vault, token: string, id: string) =>
   until('the job to end', async () => {

@@ -11,6 +11,7 @@
 import { randomFillSync } from 'node:crypto';
 import { appendLeaves, leafHash } from '../crypto/merkle.ts';
 import { sendLast, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { killpoint } from '../db/killpoint.ts';
 import { assert } from '../errors.ts';
 import { type Entry, entryLine } from './entry.ts';
 
@@ -49,7 +50,9 @@ export async function append(tx: Tx, appendices: readonly Appendix[]): Promise<v
     assert(head, 'every tenant has a log head');
     if (decidedAt !== undefined && head.aclRevision !== decidedAt) throw new AccessMoved();
   }
+  killpoint('audit.locked');
   for (const appendix of appendices) write(tx, heads.get(appendix.tenant)!, appendix);
+  killpoint('audit.written');
 }
 
 /** Locks the heads in order. `skip` leaves out those that another transaction holds. */
@@ -85,6 +88,14 @@ export function write(tx: Tx, head: Head, { tenant, entries, revokes }: Appendix
            acl_revision = acl_revision + ${revokes ? 1 : 0}
     WHERE tenant_id = ${tenant}`;
   sendLast(tx, statement);
+}
+
+/** How far a log has come, without locking it. */
+export async function readHead(tx: Tx, tenant: TenantId): Promise<Pick<Head, 'size' | 'frontier'>> {
+  const [head] = await tx<Pick<Head, 'size' | 'frontier'>[]>`
+    SELECT size, frontier FROM audit_heads WHERE tenant_id = ${tenant}`;
+  assert(head, 'every tenant has a log head');
+  return head;
 }
 
 /** The log of a new tenant: empty, its first entry is still to come. */

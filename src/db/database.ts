@@ -13,6 +13,7 @@ import { connect as connectSocket, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import postgres from 'postgres';
 import { VaultError } from '../errors.ts';
+import { killpoint } from './killpoint.ts';
 
 declare const tenantIdBrand: unique symbol;
 /** `system`, or 16 characters of lower-case base32. Never a name, never reused. */
@@ -130,6 +131,7 @@ async function once<T>(
   try {
     const result = await begin(lane, tenants, fn);
     await commit(lane);
+    killpoint('transaction.committed');
     return result;
   } finally {
     clearTimeout(timer);

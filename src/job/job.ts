@@ -162,6 +162,19 @@ export async function insertJob(tx: Tx, { tenant, kind, subject, startedBy }: Ne
   return jobOf(tx, tenant, id);
 }
 
+/** The id of a job that is queued or running already. */
+export async function openJob(tx: Tx, { tenant, kind, subject }: NewJob): Promise<string | undefined> {
+  const [row] = await tx<{ id: string }[]>`
+    SELECT job_id AS id FROM jobs
+    WHERE tenant_id = ${tenant} AND kind = ${kind} AND subject = ${subject} AND state IN ('queued', 'running')`;
+  return row?.id;
+}
+
+/** Removes the jobs of a tenant that is being deleted. */
+export async function removeJobs(tx: Tx, tenant: TenantId): Promise<void> {
+  await tx`DELETE FROM jobs WHERE tenant_id = ${tenant}`;
+}
+
 /** Records work that was done in one transaction as a job that is finished. */
 export async function insertDoneJob(tx: Tx, job: NewJob, total: number, report: Report): Promise<JobInfo> {
   const { id } = await insertJob(tx, job);

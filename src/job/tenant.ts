@@ -2,23 +2,27 @@
  * A tenant's life where it touches what every folder owns: made whole in one commit, deleted in an order that a crash
  * cannot harm. This file says only the order; each owner does its own part.
  */
-import { createLog } from '../audit/append.ts';
+import { createLog, readHead } from '../audit/append.ts';
 import { hashPassword, oneTimePassword, type PasswordHash } from '../auth/password.ts';
 import { removeTokens } from '../auth/token.ts';
 import { insertUser, removeUsers } from '../auth/user.ts';
 import type { Key } from '../crypto/keys.ts';
+import { rootOf } from '../crypto/merkle.ts';
 import { randomId } from '../crypto/token.ts';
 import { asTenantId, SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
+import { killpoint } from '../db/killpoint.ts';
 import { type Name, parseName } from '../db/name.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
-import { permit, precheck } from '../policy/permit.ts';
+import { type Act, permit, precheck } from '../policy/permit.ts';
 import { insertBuiltInPolicies, removePolicies } from '../policy/store.ts';
-import { removeSecrets } from '../secret/secret.ts';
+import { countSecrets, removeSecrets } from '../secret/secret.ts';
 import { activeRootKey, forgetDataKeys, rootKey } from '../tenant/keyring.ts';
 import { destroyDataKeys, insertDataKey, removeDataKeyMaterial } from '../tenant/rotation.ts';
 import { findTenant, insertTenant, markDeleted, markDeleting, type TenantInfo, tenantNamed } from '../tenant/tenant.ts';
 import type { Vault } from '../vault.ts';
+import { insertJob, openJob, removeJobs } from './job.ts';
+import { runJob, VAULT_ACTOR, type Work } from './runner.ts';
 
 export type NewTenant = TenantInfo & {
   readonly admin: { readonly username: string; readonly oneTimePassword: string };
@@ -70,42 +74,70 @@ export async function insertWholeTenant(
 }
 
 const REMOVED_AT_ONCE = 500;
+/** A small tenant is gone before the answer; a large one goes on as a job. */
+const REMOVAL_AWAITED_MS = 2_000;
 
 /**
- * Deletes a tenant. The first commit destroys its data keys and ends its tokens, so that nothing of it can be read or
- * done from there on; its rows follow in batches. Stopped half-way, the same call goes on. Its audit log stays.
+ * Deletes a tenant. The first commit destroys its data keys, ends its tokens and queues the job that removes its rows:
+ * nothing of it can be read or done from there on, and whatever stops the removal, any node goes on with it. Called
+ * again, it changes nothing. The audit log stays, with its size and root in the log of the system tenant.
  */
 export async function deleteTenant(vault: Vault, call: Call, name: string): Promise<void> {
   const ask = { action: 'tenant.delete', resource: `tenant:${parseName(name, 'name')}` } as const;
   const found = await findTenant(vault, name);
-  const id = await permit(
-    vault,
-    call,
-    ask,
-    async (tx) => {
-      const tenant = await tenantNamed(tx, name);
-      if (tenant.id === SYSTEM) throw new VaultError('conflict', 'The system tenant cannot be deleted.');
-      await markDeleting(tx, tenant.id);
-      const keys = await destroyDataKeys(tx, tenant.id);
-      const tokens = await removeTokens(tx, tenant.id);
-      const note = { details: { tenant_id: tenant.id, data_keys_destroyed: keys, tokens_ended: tokens } };
-      return { value: tenant.id, notes: [note], elsewhere: [{ tenant: tenant.id, note, revokes: true }] };
-    },
-    { tenants: found ? [found] : [] },
-  );
+  const { id, job } = await permit(vault, call, ask, (tx, { userId }) => condemn(tx, name, userId), {
+    tenants: found ? [found] : [],
+  });
+  killpoint('tenant-delete.committed');
   forgetDataKeys(vault, id);
-  await removeRows(vault, id);
+  const removed = runJob(vault, { tenant: SYSTEM, id: job }, { 'tenant-delete': removeTenant });
+  let timer: NodeJS.Timeout | undefined;
+  const enough = new Promise((resolve) => {
+    timer = setTimeout(resolve, REMOVAL_AWAITED_MS);
+  });
+  await Promise.race([removed, enough]);
+  clearTimeout(timer);
 }
 
-async function removeRows(vault: Vault, id: TenantId): Promise<void> {
-  let removed: number;
-  do {
-    removed = await transaction(vault.db, [id], (tx) => removeSecrets(tx, id, REMOVED_AT_ONCE));
-  } while (removed > 0);
+async function condemn(tx: Tx, name: string, userId: string): Promise<Act<{ id: TenantId; job: string }>> {
+  const { id } = await tenantNamed(tx, name);
+  if (id === SYSTEM) throw new VaultError('conflict', 'The system tenant cannot be deleted.');
+  await markDeleting(tx, id);
+  killpoint('tenant-delete.marked');
+  const keys = await destroyDataKeys(tx, id);
+  killpoint('tenant-delete.keys-destroyed');
+  const tokens = await removeTokens(tx, id);
+  const wanted = { tenant: SYSTEM, kind: 'tenant-delete', subject: id, startedBy: userId } as const;
+  const job = (await openJob(tx, wanted)) ?? (await insertJob(tx, wanted)).id;
+  const note = { details: { tenant_id: id, data_keys_destroyed: keys, tokens_ended: tokens } };
+  return { value: { id, job }, notes: [note], elsewhere: [{ tenant: id, note, revokes: true }] };
+}
+
+/** The job: every step may be repeated, and the order never leaves a row whose parent is gone. */
+export async function removeTenant(work: Work): Promise<void> {
+  const { vault } = work;
+  const id = asTenantId(work.subject);
+  let { done } = work;
+  const total = Math.max(work.total, done + (await transaction(vault.db, [id], (tx) => countSecrets(tx, id))));
+  for (;;) {
+    await work.progress(done, total, null);
+    const removed = await transaction(vault.db, [id], (tx) => removeSecrets(tx, id, REMOVED_AT_ONCE));
+    if (removed === 0) break;
+    done += removed;
+    killpoint('tenant-delete.removing');
+  }
   await transaction(vault.db, [id], async (tx) => {
     await removeUsers(tx, id);
     await removePolicies(tx, id);
+    await removeJobs(tx, id);
     await removeDataKeyMaterial(tx, id);
+  });
+  killpoint('tenant-delete.removed');
+  await work.finish([id], async (tx) => {
     await markDeleted(tx, id);
+    const { size, frontier } = await readHead(tx, id);
+    const log = { log_size: size, log_root: Buffer.from(rootOf(size, frontier)).toString('base64') };
+    const said = { tenant: SYSTEM, actor: VAULT_ACTOR, action: 'tenant.deleted', outcome: 'ok' } as const;
+    return { report: { secrets_removed: done, ...log }, records: [{ ...said, details: { tenant_id: id, ...log } }] };
   });
 }

@@ -279,3 +279,8 @@ export async function removeSecrets(tx: Tx, tenant: TenantId, limit: number): Pr
       SELECT secret_id FROM secrets WHERE tenant_id = ${tenant} LIMIT ${limit}) RETURNING secret_id`;
   return rows.length;
 }
+
+export async function countSecrets(tx: Tx, tenant: TenantId): Promise<number> {
+  const [row] = await tx<{ count: number }[]>`SELECT count(*) FROM secrets WHERE tenant_id = ${tenant}`;
+  return row!.count;
+}

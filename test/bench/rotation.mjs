@@ -1,0 +1,222 @@
+/**
+ * How fast keys rotate: re-encryption of many secrets with readers beside it, and the root key of many tenants.
+ *
+ * Run as a program it prints one JSON line per measurement: `node test/bench/rotation.mjs [secrets] [tenants]`. Figures
+ * are of one run on one machine; the ratios between them travel better than the figures.
+ */
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { pino } from 'pino';
+import postgres from 'postgres';
+import { login } from '../../dist/auth/login.js';
+import { changePassword } from '../../dist/auth/password.js';
+import { loadConfig } from '../../dist/config.js';
+import { seal } from '../../dist/crypto/envelope.js';
+import { Key } from '../../dist/crypto/keys.js';
+import { parseToken, randomId } from '../../dist/crypto/token.js';
+import { transaction } from '../../dist/db/database.js';
+import { startEmbedded } from '../../dist/db/embedded.js';
+import { migrate } from '../../dist/db/migrate.js';
+import { initialise } from '../../dist/job/initialise.js';
+import { readJob } from '../../dist/job/job.js';
+import { startJobs } from '../../dist/job/kinds.js';
+import { rotateKey, rotateRoot } from '../../dist/job/reencrypt.js';
+import { readSecret } from '../../dist/policy/read.js';
+import { activeDataKey, activeRootKey, dataKeyContext } from '../../dist/tenant/keyring.js';
+import { closeVault, openVault } from '../../dist/vault.js';
+
+const PASSWORD = 'correct horse battery staple';
+const SECRET_BYTES = 1024;
+const ROWS_PER_INSERT = 500;
+
+/** A vault of its own; `use` gets it with a connection of the owner and a call for each of the first two accounts. */
+async function withVault(use) {
+  const directory = mkdtempSync(join(tmpdir(), 'bulla-bench-'));
+  chmodSync(directory, 0o711);
+  const embedded = await startEmbedded({ dataDir: join(directory, 'data') });
+  try {
+    await migrate(embedded.owner);
+    const config = loadConfig({
+      ...{ BULLA_ARGON2_MEMORY_KIB: '19456', BULLA_ARGON2_PASSES: '2', BULLA_ARGON2_LANES: '1' },
+    });
+    const log = pino({ level: 'silent' });
+    const vault = await openVault({ config, target: embedded.app, setRole: false, dataDir: embedded.dataDir, log });
+    const owner = postgres({ ...embedded.owner, max: 1, onnotice() {}, connection: { search_path: 'bulla' } });
+    try {
+      const first = await initialise(vault, () => undefined);
+      const operator = await callOf(vault, first.system);
+      const admin = await callOf(vault, first.default);
+      return await use({ vault, owner, operator, admin });
+    } finally {
+      await owner.end();
+      await closeVault(vault);
+    }
+  } finally {
+    await embedded.stop();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function callOf(vault, account) {
+  const origin = { requestId: 'bench', source: '127.0.0.1', protocol: 'native' };
+  const once = await login(vault, { ...origin, token: undefined }, account);
+  const change = { currentPassword: account.password, newPassword: PASSWORD };
+  await changePassword(vault, { ...origin, token: parseToken(once.token) }, change);
+  const { token } = await login(vault, { ...origin, token: undefined }, { ...account, password: PASSWORD });
+  return { ...origin, token: parseToken(token) };
+}
+
+/** Stores secrets `bench/<n>` by the owner, sealed as the vault would. */
+async function fill(vault, owner, tenant, count) {
+  const body = Buffer.alloc(SECRET_BYTES, 'x');
+  for (let from = 0; from < count; from += ROWS_PER_INSERT) {
+    const key = await transaction(vault.db, [tenant], (tx) => activeDataKey(vault, tx, tenant));
+    const rows = Array.from({ length: Math.min(ROWS_PER_INSERT, count - from) }, (_, i) => {
+      const id = randomId();
+      const envelope = Buffer.from(seal(key, { label: 'secret', tenant, secret: id, version: 1 }, body));
+      return { id, path: `bench/${from + i}`, envelope: envelope.toString('base64') };
+    });
+    const ids = rows.map((row) => row.id);
+    await owner.begin((sql) => [
+      sql`INSERT INTO secrets SELECT ${tenant}, id, path, 1, NULL, now(), now()
+          FROM unnest(${ids}::text[], ${rows.map((row) => row.path)}::text[]) u (id, path)`,
+      sql`INSERT INTO secret_versions SELECT ${tenant}, id, 1, ${key.version}, 'text', NULL, decode(e, 'base64'), now(), 'bench'
+          FROM unnest(${ids}::text[], ${rows.map((row) => row.envelope)}::text[]) u (id, e)`,
+    ]);
+  }
+  await owner.unsafe('VACUUM ANALYZE secrets, secret_versions');
+  await owner.unsafe('CHECKPOINT').catch(() => undefined);
+}
+
+/** Reads at a steady pace, as many clients would, until `stop`; gives the durations in milliseconds. */
+function startReaders(vault, call, count, perSecond) {
+  const durations = [];
+  let stopped = false;
+  const under = new Set();
+  const pace = (async () => {
+    const started = performance.now();
+    for (let n = 0; !stopped; ) {
+      const due = ((performance.now() - started) / 1000) * perSecond;
+      for (; n < due; n += 1) {
+        const at = performance.now();
+        const path = `bench/${Math.floor(Math.random() * count)}`;
+        const read = readSecret(vault, call, path, 0).then(() => durations.push(performance.now() - at));
+        under.add(read);
+        read.finally(() => under.delete(read));
+      }
+      await sleep(2);
+    }
+    await Promise.all(under);
+  })();
+  return {
+    stop: async () => {
+      stopped = true;
+      await pace;
+      return durations;
+    },
+  };
+}
+
+function quantile(values, q) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return Math.round((sorted[Math.floor((sorted.length - 1) * q)] ?? 0) * 100) / 100;
+}
+
+const shown = (durations) => ({
+  p50_ms: quantile(durations, 0.5),
+  p99_ms: quantile(durations, 0.99),
+  n: durations.length,
+});
+
+async function rotateAndWait(vault, call) {
+  const started = performance.now();
+  const cpu = process.cpuUsage();
+  let rssPeak = 0;
+  const { job } = await rotateKey(vault, call, { reencrypt: true });
+  for (;;) {
+    rssPeak = Math.max(rssPeak, process.memoryUsage.rss());
+    const now = await readJob(vault, call, job.id);
+    if (now.state === 'failed') throw new Error(`the job failed: ${now.error}`);
+    if (now.state === 'done') break;
+    await sleep(20);
+  }
+  const seconds = (performance.now() - started) / 1000;
+  const { user, system } = process.cpuUsage(cpu);
+  return { seconds, rssPeak, nodeCpu: (user + system) / 1e6 / seconds };
+}
+
+/**
+ * Re-encryption of `secrets` secrets of 1 KiB: alone, and with readers beside it, whose p99 is compared with the p99 of
+ * the same readers before. Memory is the peak of this process, which is the vault, over what it was before.
+ */
+export async function benchReencryption({ secrets = 100_000, readsPerSecond = 200, beforeMs = 5_000 } = {}) {
+  return withVault(async ({ vault, owner, admin }) => {
+    const tenant = admin.token.tenantId;
+    await fill(vault, owner, tenant, secrets);
+    const runner = startJobs(vault);
+    try {
+      const rssBefore = process.memoryUsage.rss();
+      const alone = await rotateAndWait(vault, admin);
+      await owner.unsafe('VACUUM secret_versions');
+      const before = startReaders(vault, admin, secrets, readsPerSecond);
+      await sleep(beforeMs);
+      const calm = await before.stop();
+      const beside = startReaders(vault, admin, secrets, readsPerSecond);
+      const loaded = await rotateAndWait(vault, admin);
+      const busy = await beside.stop();
+      return {
+        bench: 'reencryption',
+        cores: availableParallelism(),
+        secrets,
+        alone_per_second: Math.round(secrets / alone.seconds),
+        alone_node_cpu: Math.round(alone.nodeCpu * 100) / 100,
+        rss_growth_mib: Math.round((Math.max(alone.rssPeak, loaded.rssPeak) - rssBefore) / 2 ** 20),
+        with_reads_per_second: Math.round(secrets / loaded.seconds),
+        reads_before: shown(calm),
+        reads_during: shown(busy),
+        p99_ratio: Math.round((quantile(busy, 0.99) / quantile(calm, 0.99)) * 100) / 100,
+      };
+    } finally {
+      await runner.stop();
+    }
+  });
+}
+
+/** One root rotation with the data keys of `tenants` tenants to re-wrap. */
+export async function benchRootRotation({ tenants = 10_000 } = {}) {
+  return withVault(async ({ vault, owner, operator }) => {
+    const root = await activeRootKey(vault);
+    const rows = Array.from({ length: tenants }, () => {
+      const id = randomId();
+      const wrapped = Buffer.from(root.wrap(dataKeyContext(id, 1), Key.generate(1)));
+      return { id, wrapped: wrapped.toString('base64') };
+    });
+    const ids = rows.map((row) => row.id);
+    await owner.begin((sql) => [
+      sql`INSERT INTO tenants SELECT id, 'bench-' || id, 'active', now() FROM unnest(${ids}::text[]) u (id)`,
+      sql`INSERT INTO audit_heads SELECT id, 0, '', now(), 0 FROM unnest(${ids}::text[]) u (id)`,
+      sql`INSERT INTO data_keys SELECT id, 1, 'active', 'bench', now() FROM unnest(${ids}::text[]) u (id)`,
+      sql`INSERT INTO data_key_material SELECT id, 1, 'system', ${root.version}, decode(w, 'base64')
+          FROM unnest(${ids}::text[], ${rows.map((row) => row.wrapped)}::text[]) u (id, w)`,
+    ]);
+    const started = performance.now();
+    const { rewrapped } = await rotateRoot(vault, operator);
+    const seconds = (performance.now() - started) / 1000;
+    return {
+      bench: 'root-rotation',
+      cores: availableParallelism(),
+      tenants,
+      rewrapped,
+      seconds: Math.round(seconds * 100) / 100,
+    };
+  });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [secrets = 100_000, tenants = 10_000] = process.argv.slice(2).map(Number);
+  console.log(JSON.stringify(await benchReencryption({ secrets })));
+  console.log(JSON.stringify(await benchRootRotation({ tenants })));
+}
