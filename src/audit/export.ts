@@ -4,7 +4,6 @@
  *
  * An export shows the log as it was when it was permitted: `size` entries, not the one that records the export itself.
  */
-import { appendLeaves, rootOf } from '../crypto/merkle.ts';
 import { type TenantId, type Timestamp, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
@@ -12,6 +11,7 @@ import { compileGlob, covers, resourceOf } from '../policy/glob.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { Outcome } from './entry.ts';
+import { readExtent, rootAt } from './tree.ts';
 
 export type ExportFilter = {
   readonly from?: Timestamp | undefined;
@@ -32,32 +32,36 @@ export type ExportFilter = {
 /** `lines` yields text of whole lines, each ended by a line feed, in order. */
 export type Export = { readonly size: number; readonly origin: string; readonly lines: AsyncIterable<string> };
 
-const CHUNK_ENTRIES = 10_000;
+export const CHUNK_ENTRIES = 10_000;
 const ask = { action: 'audit.read', resource: 'audit:log' } as const;
 
 /** The lines of the caller's log. Filters are recorded; what they name is not a secret. */
 export async function exportEntries(vault: Vault, call: Call, filter: ExportFilter): Promise<Export> {
   const matches = matcherOf(filter);
-  const details = Object.fromEntries(
-    Object.entries(filter).filter((member): member is [string, string | number] => member[1] !== undefined),
-  );
-  const { tenant, size } = await permitExport(vault, call, { export: 'entries', ...details });
+  const { tenant, size } = await permitExport(vault, call, { export: 'entries', ...detailsOf(filter) });
   return { size, origin: `${vault.deploymentId}/${tenant}`, lines: readLines(vault, tenant, size, filter, matches) };
 }
 
-async function permitExport(
+/** What the entry of an export says of its filter. */
+export function detailsOf(filter: ExportFilter): Record<string, string | number> {
+  return Object.fromEntries(
+    Object.entries(filter).filter((member): member is [string, string | number] => member[1] !== undefined),
+  );
+}
+
+export async function permitExport(
   vault: Vault,
   call: Call,
   details: Record<string, string | number>,
-): Promise<{ tenant: TenantId; size: number; frontier: Uint8Array }> {
+): Promise<{ tenant: TenantId; size: number }> {
   return permit(vault, call, ask, async (tx, { tenant }) => {
-    const [head] = await tx<{ size: number; frontier: Uint8Array }[]>`
-      SELECT size, frontier FROM audit_heads WHERE tenant_id = ${tenant}`;
+    const [head] = await tx<{ size: number }[]>`
+      SELECT size FROM audit_heads WHERE tenant_id = ${tenant}`;
     return { value: { tenant, ...head! }, notes: [{ details }] };
   });
 }
 
-type Matcher = ((line: string) => boolean) | undefined;
+export type Matcher = ((line: string) => boolean) | undefined;
 
 async function* readLines(
   vault: Vault,
@@ -101,7 +105,7 @@ function countLines(text: string): number {
 }
 
 /** Where the segment that holds an index starts. */
-async function firstSegment(vault: Vault, tenant: TenantId, index: number): Promise<number> {
+export async function firstSegment(vault: Vault, tenant: TenantId, index: number): Promise<number> {
   const [row] = await transaction(
     vault.db,
     [tenant],
@@ -114,7 +118,13 @@ async function firstSegment(vault: Vault, tenant: TenantId, index: number): Prom
 
 type Segment = { firstSeq: number; count: number; lines: Buffer };
 
-function segments(vault: Vault, tenant: TenantId, from: number, end: number, filter: ExportFilter): Promise<Segment[]> {
+export function segments(
+  vault: Vault,
+  tenant: TenantId,
+  from: number,
+  end: number,
+  filter: ExportFilter,
+): Promise<Segment[]> {
   return transaction(vault.db, [tenant], async (tx) => [
     ...(await tx<Segment[]>`
       SELECT first_seq AS "firstSeq", count, lines FROM audit_segments
@@ -135,7 +145,7 @@ type Parsed = {
 };
 
 /** Undefined when every line of the index range is wanted. Throws `invalid_request` for a glob that is none. */
-function matcherOf({ from, to, actor, action, resource, outcome, request }: ExportFilter): Matcher {
+export function matcherOf({ from, to, actor, action, resource, outcome, request }: ExportFilter): Matcher {
   if ([from, to, actor, action, resource, outcome, request].every((field) => field === undefined)) return undefined;
   const glob = resource === undefined ? undefined : compileGlob(resource);
   if (typeof glob === 'string') throw new VaultError('invalid_request', `resource: the pattern ${glob}.`);
@@ -165,7 +175,9 @@ export async function exportTree(vault: Vault, call: Call, size?: number): Promi
     throw new VaultError('invalid_request', `size: the log has ${log.size} entries, not ${wanted}.`);
   }
   const { tenant } = log;
-  const root = wanted === log.size ? rootOf(log.size, log.frontier) : await rootAt(vault, tenant, wanted);
+  const root = await transaction(vault.db, [tenant], async (tx) =>
+    rootAt(tx, tenant, await readExtent(tx, tenant), wanted),
+  );
   return treeText(vault, tenant, wanted, root);
 }
 
@@ -176,12 +188,6 @@ async function* treeText(vault: Vault, tenant: TenantId, size: number, root: Uin
     for (let at = 0; at < hashes.length; at += 32) text += `${hashes.toString('base64', at, at + 32)}\n`;
     yield text;
   }
-}
-
-async function rootAt(vault: Vault, tenant: TenantId, size: number): Promise<Uint8Array> {
-  let tree: { size: number; frontier: Uint8Array } = { size: 0, frontier: new Uint8Array() };
-  for await (const hashes of leafHashes(vault, tenant, size)) tree = appendLeaves(tree.size, tree.frontier, hashes);
-  return rootOf(tree.size, tree.frontier);
 }
 
 /** The leaf hashes before `size`, in order, a chunk at a time. */

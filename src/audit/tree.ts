@@ -104,6 +104,7 @@ function rootsOf(tiles: Buffer): Buffer {
 
 /** Of a power of two of hashes. */
 function subtreeRoot(hashes: Uint8Array): Uint8Array {
+  if (hashes.length === HASH_BYTES) return hashes;
   const { frontier } = appendLeaves(EMPTY_TREE.size, EMPTY_TREE.frontier, hashes);
   assert(frontier.length === HASH_BYTES, 'a subtree has a power of two of leaves');
   return frontier;

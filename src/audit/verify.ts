@@ -72,7 +72,7 @@ const LINE_BYTES_MAX = 1024 * 1024;
 const LF = 0x0a;
 
 /** Calls back with each line without its line feed, or undefined when it is too long to be one. Returns their number. */
-async function forEachLine(source: ByteSource, take: (line: Buffer | undefined) => void): Promise<number> {
+export async function forEachLine(source: ByteSource, take: (line: Buffer | undefined) => void): Promise<number> {
   let lines = 0;
   let kept: Buffer = Buffer.alloc(0);
   let tooLong = false;
@@ -103,7 +103,7 @@ async function forEachLine(source: ByteSource, take: (line: Buffer | undefined) 
  * The entry's own number. The last `"seq":` of a line is the entry's: within a string its quotes would be escaped, and
  * what follows it in the canonical order has no members of its own.
  */
-function seqOf(line: Buffer): number | undefined {
+export function seqOf(line: Buffer): number | undefined {
   const at = line.lastIndexOf('"seq":');
   if (at < 0) return undefined;
   const digits = /^(0|[1-9]\d{0,15})[,}]/.exec(line.toString('latin1', at + 6, at + 6 + 17));

@@ -2,6 +2,8 @@
 import { z } from '@hono/zod-openapi';
 import { csvHeader, csvRow } from '../../audit/csv.ts';
 import { exportEntries, exportTree } from '../../audit/export.ts';
+import { exportProven } from '../../audit/export-proof.ts';
+import { VaultError } from '../../errors.ts';
 import { endpoint } from './endpoint.ts';
 import { instant, wholeNumber } from './schema.ts';
 
@@ -36,6 +38,12 @@ export const entries = endpoint(
       request: filterText.optional(),
       format: z.enum(['ndjson', 'csv']).optional(),
       limit: wholeNumber(1, Number.MAX_SAFE_INTEGER).optional(),
+      proof: z.enum(['true', 'false']).optional().openapi({
+        description: 'With the hashes that prove each entry, up to the newest checkpoint; ndjson only.',
+      }),
+      extending: index
+        .optional()
+        .openapi({ description: 'With proof: the size of an older checkpoint to connect to.' }),
     }),
     answers: {
       200: {
@@ -46,10 +54,19 @@ export const entries = endpoint(
         also: { 'text/csv': csvHeader() + csvRow(LINE) },
       },
     },
-    errors: [],
+    errors: ['not_found'],
   },
-  async ({ vault, call, exchange, host, query: { format, from_index: fromIndex, to_index: toIndex, ...filter } }) => {
-    const { lines } = await exportEntries(vault, call, { ...filter, fromIndex, toIndex });
+  async ({ vault, call, exchange, host, query }) => {
+    const { format, proof, extending, from_index: fromIndex, to_index: toIndex, ...rest } = query;
+    const filter = { ...rest, fromIndex, toIndex };
+    if (proof === 'true') {
+      if (format !== undefined && format !== 'ndjson') {
+        throw new VaultError('invalid_request', 'proof: only ndjson can be proven; leave format out.');
+      }
+      const { lines } = await exportProven(vault, call, filter, extending);
+      return host.stream(exchange, 'application/x-ndjson', lines);
+    }
+    const { lines } = await exportEntries(vault, call, filter);
     if (format === 'csv') return host.stream(exchange, 'text/csv; charset=utf-8; header=present', csv(lines));
     return host.stream(exchange, 'application/x-ndjson', lines);
   },
