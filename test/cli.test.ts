@@ -28,6 +28,7 @@ import { Bulla } from '../src/client/index.ts';
 import { loadClientConfig } from '../src/config.ts';
 import { createApp } from '../src/http/app.ts';
 import { type Listener, listen } from '../src/http/listener.ts';
+import { startJobs } from '../src/job/kinds.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
 
 const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url));
@@ -607,6 +608,16 @@ describe('administration', () => {
       `New writes use version 2 (${JSON.parse((await here(words('key list --json'))).stdout)[0].fingerprint}).\n`,
     );
     expect((await here(words('key list'))).stdout).toMatch(/^1\s+decrypt_only/m);
+    expect((await here(words('key destroy 2 --yes'))).code).toBe(6);
+    const jobs = startJobs(vault.vault);
+    const moved = await here(words('key rotate --reencrypt'));
+    await jobs.stop();
+    expect([moved.code, moved.stdout]).toEqual([0, expect.stringMatching(/New writes use version 3[^]*state:\s+done/)]);
+    const [job] = JSON.parse((await here(words('job list --json'))).stdout);
+    expect((await here(words(`job show ${job.id}`))).stdout).toMatch(/"destroyed":\[\{/);
+    expect((await here(words(`job cancel ${job.id}`))).code).toBe(6);
+    expect((await here(words(`job resume ${job.id}`))).code).toBe(6);
+    expect((await here(words('key list'))).stdout).toMatch(/^3\s+active[^]*^2\s+destroyed[^]*^1\s+destroyed/m);
     expect((await here(words('root-key rotate'), operator)).stdout).toMatch(/version 1 is destroyed/);
     expect((await here(words('root-key list'), operator)).stdout).toMatch(/^2\s+active/m);
   });

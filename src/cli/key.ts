@@ -1,6 +1,9 @@
 /** `bulla key …` and `bulla root-key …`: versions, and rotation while everything goes on. */
 import type { Command } from 'commander';
+import { wholeNumber } from './argument.ts';
 import type { Cli } from './cli.ts';
+import { confirm } from './confirm.ts';
+import { followJob } from './job.ts';
 import { printDone, printList, time } from './print.ts';
 
 export function addKeyCommands(root: Command, cli: Cli): void {
@@ -22,9 +25,29 @@ export function addKeyCommands(root: Command, cli: Cli): void {
   key
     .command('rotate')
     .description('make a new version for all new writes; older ones still open what they encrypted')
-    .action(async () => {
+    .option('--reencrypt', 'move everything stored to it, destroy the older versions, and wait for the end')
+    .option('--detach', 'with --reencrypt: do not wait')
+    .action(async ({ reencrypt, detach }: { reencrypt?: true; detach?: true }) => {
+      if (reencrypt) {
+        const { job, ...made } = await cli.client().keys.reencrypt();
+        const sentence = `New writes use version ${made.version} (${made.fingerprint}); job ${job.id} moves the rest.`;
+        if (detach) return printDone(cli.io, cli.json(), sentence, { ...made, job });
+        if (!cli.json()) await printDone(cli.io, false, sentence);
+        return followJob(cli, job);
+      }
       const made = await cli.client().keys.rotate();
       await printDone(cli.io, cli.json(), `New writes use version ${made.version} (${made.fingerprint}).`, made);
+    });
+
+  key
+    .command('destroy')
+    .description('destroy a version that nothing stored depends on')
+    .argument('<version>', 'the version', wholeNumber)
+    .option('--yes', 'do not ask')
+    .action(async (version: number, { yes }: { yes?: true }) => {
+      if (!yes) await confirm(cli.io, `Destroy version ${version} of the data key?`, String(version));
+      await cli.client().keys.destroy(version);
+      await printDone(cli.io, cli.json(), `Version ${version} is destroyed.`);
     });
 
   const rootKey = root.command('root-key').description('the key that wraps all data keys (operators)');

@@ -13,6 +13,7 @@ import type { Cli } from './cli.ts';
 import { addCompletionCommand } from './completion.ts';
 import { describeError, EXIT, exitCodeOf } from './exit.ts';
 import { type Io, print, readFile } from './io.ts';
+import { addJobCommands } from './job.ts';
 import { addKeyCommands } from './key.ts';
 import { addLoginCommands } from './login.ts';
 import { addPolicyCommands } from './policy.ts';
@@ -62,6 +63,7 @@ export function addCommands(root: Command, cli: Cli, serve: () => Promise<number
   addSecretCommands(root, cli);
   addRunCommand(root, cli);
   addKeyCommands(root, cli);
+  addJobCommands(root, cli);
   addTenantCommands(root, cli);
   addUserCommands(root, cli);
   addPolicyCommands(root, cli);

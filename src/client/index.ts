@@ -13,6 +13,7 @@ import { type Audit, createAudit } from './audit.ts';
 import { type Auth, createAuth } from './auth.ts';
 import { type CallOptions, type Connection, createConnection } from './connection.ts';
 import { BullaError } from './error.ts';
+import { createJobs, type Jobs } from './job.ts';
 import { createKeys, createRootKeys, type Keys, type RootKeys } from './key.ts';
 import { createPolicies, type Policies } from './policy.ts';
 import { createSecrets, type Secrets } from './secret.ts';
@@ -57,6 +58,7 @@ export class Bulla {
   readonly tenants: Tenants;
   readonly keys: Keys;
   readonly rootKeys: RootKeys;
+  readonly jobs: Jobs;
   readonly audit: Audit;
   readonly #connection: Connection;
 
@@ -79,6 +81,7 @@ export class Bulla {
     this.tenants = createTenants(connection);
     this.keys = createKeys(connection);
     this.rootKeys = createRootKeys(connection);
+    this.jobs = createJobs(connection);
     this.audit = createAudit(connection);
   }
 

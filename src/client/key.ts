@@ -1,7 +1,7 @@
 /** The versions of a tenant's data key and of the deployment's root key: never their bytes. */
 import { API, listAll, sendForJson } from './answer.ts';
 import type { CallOptions, Connection } from './connection.ts';
-import type { DataKey, RootKey, RootRotation } from './types.ts';
+import type { DataKey, DataKeyRotation, RootKey, RootRotation } from './types.ts';
 
 export type Keys = ReturnType<typeof createKeys>;
 export type RootKeys = ReturnType<typeof createRootKeys>;
@@ -14,6 +14,21 @@ export function createKeys(connection: Connection) {
     /** New writes use the new version; what older versions encrypted still opens. */
     rotate: (options: CallOptions = {}): Promise<DataKey> =>
       sendForJson(connection, { method: 'POST', path: `${API}/keys/rotate`, effect: 'more', json: {}, ...options }),
+
+    /** The same, with a job that moves everything stored to the new version and then destroys the older ones. */
+    reencrypt: (options: CallOptions = {}): Promise<DataKeyRotation> =>
+      sendForJson(connection, {
+        method: 'POST',
+        path: `${API}/keys/rotate`,
+        effect: 'more',
+        json: { reencrypt: true },
+        ...options,
+      }),
+
+    /** Destroys a version that nothing stored depends on any more. */
+    destroy: async (version: number, options: CallOptions = {}): Promise<void> => {
+      await connection.send({ method: 'DELETE', path: `${API}/keys/${version}`, effect: 'same', ...options });
+    },
   };
 }
 
