@@ -8,6 +8,8 @@ export type CuttingProxy = {
   readonly endpoint: Endpoint;
   /** What becomes of the next COMMIT: lost on its way there, or done and its answer lost. Once. */
   cut: 'never' | 'before commit' | 'after commit';
+  /** What the statement that commits is known by. */
+  commit: string;
   /** While true no byte goes either way and new connections are taken and left hanging. */
   blackHole: boolean;
   readonly close: () => Promise<void>;
@@ -26,7 +28,7 @@ export async function cuttingProxy(server: Endpoint): Promise<CuttingProxy> {
     let answerLost = false;
     client.on('data', (bytes) => {
       if (proxy.blackHole) return;
-      const commits = proxy.cut !== 'never' && bytes.includes('COMMIT');
+      const commits = proxy.cut !== 'never' && bytes.includes(proxy.commit);
       if (commits && proxy.cut === 'before commit') {
         proxy.cut = 'never';
         target.destroy();
@@ -55,6 +57,7 @@ export async function cuttingProxy(server: Endpoint): Promise<CuttingProxy> {
   const proxy: CuttingProxy = {
     endpoint: { ...server, host: '127.0.0.1', port },
     cut: 'never',
+    commit: 'COMMIT',
     blackHole: false,
     close: async () => {
       for (const socket of sockets) socket.destroy();

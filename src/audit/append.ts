@@ -30,13 +30,14 @@ export class AccessMoved extends Error {
   override readonly name = 'AccessMoved';
 }
 
-type Head = {
-  tenant: TenantId;
-  size: number;
-  frontier: Uint8Array;
-  aclRevision: number;
-  lastTime: Timestamp;
-  now: Timestamp;
+/** How far a log has come, and the time of the statement that read it. */
+export type Head = {
+  readonly tenant: TenantId;
+  readonly size: number;
+  readonly frontier: Uint8Array;
+  readonly aclRevision: number;
+  readonly lastTime: Timestamp;
+  readonly now: Timestamp;
 };
 
 export async function append(tx: Tx, appendices: readonly Appendix[]): Promise<void> {
@@ -68,27 +69,48 @@ export async function lockHeads(
   return new Map(rows.map((head) => [head.tenant, head]));
 }
 
-/** Writes under a head that is locked, as the last statement before COMMIT. */
-export function write(tx: Tx, head: Head, { tenant, entries, revokes }: Appendix): void {
+/** Writes under a head that is locked, as the last statement before COMMIT. Gives the head as it is after it. */
+export function write(tx: Tx, head: Head, appendix: Appendix): Head {
+  const { statement, next } = appendStatement(tx, head, appendix);
+  sendLast(tx, statement);
+  return next;
+}
+
+/**
+ * Writes in a statement of its own under a head that is known and not locked. Undefined when it wrote nothing: somebody
+ * else holds the head, has appended to it, or took access away. Never waits for others.
+ */
+export async function writeIfUnmoved(tx: Tx, head: Head, appendix: Appendix): Promise<Head | undefined> {
+  const { statement, next } = appendStatement(tx, head, appendix);
+  return (await statement).length > 0 ? next : undefined;
+}
+
+function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appendix) {
   const time = head.now > head.lastTime ? head.now : head.lastTime;
   const salts = newSalts(entries.length);
   const lines = entries.map((entry, i) => entryLine(entry, head.size + i, time, salts[i]!));
   const hashes = Buffer.alloc(lines.length * HASH_BYTES);
   for (const [i, line] of lines.entries()) writeLeafHash(Buffer.from(line), hashes, i * HASH_BYTES);
   const next = appendLeaves(head.size, head.frontier, hashes);
+  const aclRevision = head.aclRevision + (revokes ? 1 : 0);
   // The lines go as text because a bytea parameter would be sent in hex, twice as long. One round trip for the three.
-  const statement = tx`
-    WITH segment AS (
+  const statement = tx<{ size: number }[]>`
+    WITH head AS (
+      SELECT tenant_id FROM audit_heads
+      WHERE tenant_id = ${tenant} AND size = ${head.size} AND acl_revision = ${head.aclRevision} FOR UPDATE SKIP LOCKED
+    ), segment AS (
       INSERT INTO audit_segments (tenant_id, first_seq, count, first_time, last_time, lines)
-      VALUES (${tenant}, ${head.size}, ${entries.length}, ${time}, ${time}, convert_to(${`${lines.join('\n')}\n`}, 'UTF8'))
+      SELECT ${tenant}, ${head.size}, ${entries.length}, ${time}, ${time}, convert_to(${`${lines.join('\n')}\n`}, 'UTF8')
+      FROM head
     ), leaves AS (
       INSERT INTO audit_leaves (tenant_id, first_seq, count, hashes)
-      VALUES (${tenant}, ${head.size}, ${entries.length}, ${hashes})
+      SELECT ${tenant}, ${head.size}, ${entries.length}, ${hashes} FROM head
     )
     UPDATE audit_heads SET size = ${next.size}, frontier = ${next.frontier}, last_time = ${time},
-           acl_revision = acl_revision + ${revokes ? 1 : 0}
-    WHERE tenant_id = ${tenant}`;
-  sendLast(tx, statement);
+           acl_revision = ${aclRevision}
+    FROM head WHERE audit_heads.tenant_id = ${tenant} RETURNING audit_heads.size`;
+  const after: Head = { ...head, ...next, aclRevision, lastTime: time };
+  return { statement, next: after };
 }
 
 /** How far a log has come, without locking it. */

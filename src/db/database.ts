@@ -49,6 +49,8 @@ export type DatabaseOptions = {
 };
 
 type Lane = {
+  /** What bulla.tenants is set to between transactions. */
+  tenants: string;
   sql: postgres.Sql<{ bigint: number }>;
   socket: Socket | undefined;
   dead: boolean;
@@ -155,6 +157,38 @@ async function begin<T>(lane: Lane, tenants: readonly TenantId[], fn: (tx: Tx) =
 }
 
 /**
+ * Runs `fn` with statements that each commit by themselves and see only `tenants`: for the hot path, where BEGIN and
+ * COMMIT would cost more than what is between them. What fails, fails as `unavailable`; a statement that was under way
+ * may still have happened.
+ */
+export async function statements<T>(
+  db: Database,
+  tenants: readonly TenantId[],
+  fn: (tx: Tx) => Promise<T>,
+): Promise<T> {
+  const { deadlineMs } = db.options;
+  const lane = await checkOut(db, deadlineMs);
+  const timer = setTimeout(() => drop(lane), deadlineMs);
+  try {
+    const wanted = `,${tenants.map(asTenantId).join(',')},`;
+    if (lane.tenants === wanted) return await fn(lane.sql as Tx);
+    const set = lane.sql.unsafe(`SET bulla.tenants = '${wanted}'`);
+    set.catch(() => drop(lane));
+    const [, result] = await Promise.all([set, fn(lane.sql as Tx)]);
+    lane.tenants = wanted;
+    return result;
+  } catch (error) {
+    // A statement that failed may have left others behind it under way.
+    drop(lane);
+    if (error instanceof VaultError) throw error;
+    throw translate(error);
+  } finally {
+    clearTimeout(timer);
+    checkIn(db, lane);
+  }
+}
+
+/**
  * Sends COMMIT behind the statements that are still under way. A statement that fails makes the server answer COMMIT
  * with ROLLBACK, and its own error says why; a connection that ends here leaves the outcome unknown.
  */
@@ -184,7 +218,7 @@ async function commit(lane: Lane): Promise<void> {
  * Sends a transaction's last statement without waiting for it, so that COMMIT travels right behind. Its failure undoes
  * the transaction and is thrown by `transaction`.
  */
-export function sendLast(tx: Tx, statement: postgres.PendingQuery<postgres.Row[]>): void {
+export function sendLast<T extends postgres.MaybeRow[]>(tx: Tx, statement: postgres.PendingQuery<T>): void {
   const lane = laneOf.get(tx);
   if (!lane) throw new Error('not a running transaction');
   statement.catch(() => undefined);
@@ -252,7 +286,7 @@ function drop(lane: Lane): void {
 
 function newLane(db: Database): Lane {
   const { target, setRole, deadlineMs, clockOffsetSeconds } = db.options;
-  const lane: Lane = { sql: undefined as never, socket: undefined, dead: false, last: [] };
+  const lane: Lane = { sql: undefined as never, socket: undefined, dead: false, last: [], tenants: '' };
   const base = laneOptions(lane, db, deadlineMs);
   const connection = {
     ...SESSION,

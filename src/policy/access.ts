@@ -8,7 +8,7 @@
 import type { Actor, Origin } from '../audit/entry.ts';
 import { haltRefusal } from '../audit/halt.ts';
 import { equalHash, type ParsedToken } from '../crypto/token.ts';
-import { SYSTEM, type TenantId, type Tx } from '../db/database.ts';
+import { SYSTEM, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import { ACTIONS, type Action, type AuthAction } from './action.ts';
@@ -30,6 +30,7 @@ export type AccessRow = {
   readonly tokenId: string;
   readonly secretHash: Uint8Array;
   readonly live: boolean;
+  readonly now: Timestamp;
   readonly method: string;
   readonly userId: string;
   readonly userName: string;
@@ -58,7 +59,7 @@ export type Access = {
  */
 export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<AccessRow[]> {
   return tx<AccessRow[]>`
-    SELECT r.tenant_id AS "tenantId", k.token_id AS "tokenId", k.secret_hash AS "secretHash", k.live, k.method,
+    SELECT bulla.now() AS now, r.tenant_id AS "tenantId", k.token_id AS "tokenId", k.secret_hash AS "secretHash", k.live, k.method,
            u.user_id AS "userId", u.name AS "userName", u.disabled, u.must_change_password AS "mustChange",
            t.state AS "tenantState", h.acl_revision AS "aclRevision",
            ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p

@@ -10,12 +10,12 @@
  * (its envelope does not open) has its own `error` entry. When the round fails as a whole, its members are read again
  * one tenant at a time, and then one by one, so that one bad member costs nobody else the answer.
  */
-import { type Appendix, lockHeads, write } from '../audit/append.ts';
+import { type Head, lockHeads, write, writeIfUnmoved } from '../audit/append.ts';
 import type { Entry } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { open } from '../crypto/envelope.ts';
 import type { ParsedToken } from '../crypto/token.ts';
-import { type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { statements, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import { dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
@@ -78,6 +78,8 @@ type Lane = {
   rounds: number;
   /** When the heads are free for the next round of ours. */
   turn: Promise<void>;
+  /** Heads as our last commits left them. Only a guess: what is written under one is written only if it still holds. */
+  readonly heads: Map<TenantId, Head>;
   /** What shared rounds left out, by tenant, and the tenants among them that no round is running for, in turn. */
   readonly apart: Map<string, Member[]>;
   readonly apartTurns: string[];
@@ -88,7 +90,7 @@ const lanes = new WeakMap<Vault, Lane>();
 /** Two rounds overlap: one reads and decrypts while the other commits. */
 const ROUNDS_AT_ONCE = 2;
 /** Fewer than this go faster in one round: each has its own round trips and its own fsync. */
-const WORTH_SHARING = 16;
+const WORTH_SHARING = 128;
 /** Larger envelopes are read one by one, which bounds what a round holds in memory. */
 const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
 const ENVELOPE_BYTES_MAX = LIMITS.secretBytesMax + 1024;
@@ -118,7 +120,7 @@ export function readSecret(vault: Vault, call: Call, path: string, version: numb
 
 function newLane(vault: Vault): Lane {
   const lane: Lane = {
-    ...{ queue: [], pumps: 0, rounds: 0, turn: Promise.resolve() },
+    ...{ queue: [], pumps: 0, rounds: 0, turn: Promise.resolve(), heads: new Map() },
     ...{ apart: new Map(), apartTurns: [], apartPumps: 0 },
   };
   lanes.set(vault, lane);
@@ -217,20 +219,65 @@ type Draft = { answer: OpenedVersion | VaultError; access: Access; entry: Entry 
 
 async function round(vault: Vault, lane: Lane, members: readonly Member[], mode: Mode): Promise<Settled[]> {
   const tenants = [...new Set(members.map((member) => member.token.tenantId as TenantId))];
+  if (tenants.length === 1 && lane.heads.has(tenants[0]!) && mode === 'shared') {
+    return roundOfOne(vault, lane, members, tenants[0]!);
+  }
   let release: (() => void) | undefined;
   try {
-    return await transaction(vault.db, tenants, async (tx) => {
+    const { settled, heads } = await transaction(vault.db, tenants, async (tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
       const drafts = await draftAll(vault, tx, members, settled);
       // Our own rounds take the heads in turn, so that SKIP LOCKED skips only what others hold.
       release?.();
       if (mode === 'shared') release = await takeTurn(lane);
-      await record(tx, members, drafts, settled, mode === 'shared' ? 'skip' : 'wait');
-      return settled;
+      const heads = await record(tx, members, drafts, settled, mode === 'shared' ? 'skip' : 'wait');
+      return { settled, heads };
     });
+    for (const head of heads) rememberHead(lane, head);
+    return settled;
   } finally {
     release?.();
   }
+}
+
+/**
+ * The common round, of one tenant whose head we wrote last: no lock is waited for and no transaction opened. Two round
+ * trips: the reads, and one statement that appends if the head is still what we know it to be, which commits by itself.
+ */
+async function roundOfOne(vault: Vault, lane: Lane, members: readonly Member[], tenant: TenantId): Promise<Settled[]> {
+  let release: (() => void) | undefined;
+  try {
+    return await statements(vault.db, [tenant], async (tx) => {
+      const settled: Settled[] = new Array(members.length).fill(undefined);
+      const drafts = await draftAll(vault, tx, members, settled);
+      release = await takeTurn(lane);
+      const head = lane.heads.get(tenant);
+      const now = drafts.find((drafted) => drafted !== undefined)?.access.row.now;
+      if (head === undefined || now === undefined) return settled;
+      const { entries, answers } = entriesUnder(head, drafts);
+      if (entries.length === 0) return settled;
+      const next = await writeIfUnmoved(tx, { ...head, now }, { tenant, entries });
+      if (next === undefined) {
+        lane.heads.delete(tenant);
+        return settled;
+      }
+      rememberHead(lane, next);
+      for (const [i, answer] of answers) settled[i] = answer;
+      return settled;
+    });
+  } catch (error) {
+    lane.heads.delete(tenant);
+    throw error;
+  } finally {
+    release?.();
+  }
+}
+
+const HEADS_MAX = 1000;
+
+function rememberHead(lane: Lane, head: Head): void {
+  if (lane.heads.size >= HEADS_MAX) lane.heads.clear();
+  lane.heads.set(head.tenant, head);
 }
 
 /** Waits for the rounds before to commit; the next one waits until the returned function is called. */
@@ -305,28 +352,38 @@ function entryOf(
   return { origin: call, actor, action: 'secret.read', resource, outcome, code, version };
 }
 
-/** Appends what was drafted under the heads that could be locked and have not moved; the rest stays unsettled. */
+/**
+ * Appends what was drafted under the heads that could be locked and have not moved; the rest stays unsettled. Gives the
+ * heads as they are when this commits.
+ */
 async function record(
   tx: Tx,
   members: readonly Member[],
   drafts: readonly (Draft | undefined)[],
   settled: Settled[],
   busy: 'skip' | 'wait',
-): Promise<void> {
-  const tenants = [...new Set(drafts.flatMap((drafted) => (drafted === undefined ? [] : [drafted.access.tenant])))];
-  if (tenants.length === 0) return;
-  const heads = await lockHeads(tx, tenants, busy);
-  for (const [tenant, head] of heads) {
-    const entries: Entry[] = [];
-    members.forEach((_, i) => {
-      const drafted = drafts[i];
-      if (drafted?.access.tenant !== tenant || drafted.access.aclRevision !== head.aclRevision) return;
-      entries.push(drafted.entry);
-      settled[i] = drafted.answer;
-    });
-    const appendix: Appendix = { tenant, entries };
-    if (entries.length > 0) write(tx, head, appendix);
+): Promise<Head[]> {
+  const tenants = new Set(members.flatMap((_, i) => drafts[i]?.access.tenant ?? []));
+  if (tenants.size === 0) return [];
+  const after: Head[] = [];
+  for (const head of (await lockHeads(tx, [...tenants], busy)).values()) {
+    const { entries, answers } = entriesUnder(head, drafts);
+    for (const [i, answer] of answers) settled[i] = answer;
+    if (entries.length > 0) after.push(write(tx, head, { tenant: head.tenant, entries }));
   }
+  return after;
+}
+
+/** What may be recorded under a head: what was decided for its tenant at the revision that it still has. */
+function entriesUnder(head: Head, drafts: readonly (Draft | undefined)[]) {
+  const entries: Entry[] = [];
+  const answers: [number, Settled][] = [];
+  for (const [i, drafted] of drafts.entries()) {
+    if (drafted?.access.tenant !== head.tenant || drafted.access.aclRevision !== head.aclRevision) continue;
+    entries.push(drafted.entry);
+    answers.push([i, drafted.answer]);
+  }
+  return { entries, answers };
 }
 
 /** Opens what a row holds. Throws `not_found` or `integrity`. */
