@@ -627,7 +627,7 @@ describe('audit', () => {
   test('an export is whole and private, verifies offline, and a changed one is named with code 1', async () => {
     await admin.secrets.put('audit/x', { text: CANARY });
     expect((await here(['audit', 'export', file('log')])).code).toBe(0);
-    expect(readdirSync(directory).sort()).toEqual(['log', 'log.tree']);
+    expect(readdirSync(directory).sort()).toEqual(['log', 'log.checkpoint', 'log.tree']);
     expect(statSync(file('log')).mode & 0o777).toBe(0o600);
     const verify = (...args: string[]) =>
       bulla(['audit', 'verify', ...args], { token: null, env: { BULLA_ADDR: 'nonsense' } });
@@ -643,6 +643,8 @@ describe('audit', () => {
     const json = JSON.parse((await verify(file('log'), '--json')).stdout);
     expect(json).toMatchObject({ ok: false, findings: [{ kind: 'edited', entries: [0, 0], lines: [1, 1] }] });
     rmSync(file('log.tree'));
+    expect(await verify(file('log'))).toMatchObject({ code: 1, stdout: expect.stringContaining('do not add up') });
+    rmSync(file('log.checkpoint'));
     expect(await verify(file('log'))).toMatchObject({
       code: 0,
       stdout: expect.stringContaining('Only the numbering was checked'),
@@ -666,6 +668,25 @@ describe('audit', () => {
     expect((await here(['audit', 'export', file('log')], { token: await vault.user('nobody', []) })).code).toBe(4);
     expect(readdirSync(directory)).toEqual(['log']);
     expect(readFileSync(file('log'), 'utf8')).toBe('before');
+  });
+});
+
+describe('audit proofs', () => {
+  const verify = (...args: string[]) => bulla(['audit', 'verify', ...args], { token: null });
+
+  test('the log is verified against the key and an older checkpoint, and a part of it with --proof', async () => {
+    writeFileSync(file('key'), (await here(['audit', 'key'])).stdout);
+    writeFileSync(file('old'), (await here(['audit', 'checkpoint'])).stdout);
+    await admin.secrets.put('audit/y', { text: 'y' });
+    await here(['audit', 'export', file('log')]);
+    const whole = await verify(file('log'), '--key', file('key'), '--checkpoint', file('old'));
+    expect(whole).toMatchObject({ code: 0, stdout: expect.stringMatching(/extends the older.*\n.*is signed by/) });
+    const asked = ['--action', 'secret.write', '--proof', '--checkpoint', file('old')];
+    await here(['audit', 'export', file('part'), ...asked]);
+    const part = await verify(file('part'), '--key', file('key'), '--checkpoint', file('old'));
+    expect(part).toMatchObject({ code: 0, stdout: expect.stringMatching(/^Unchanged: \d+ of the \d+ entries/) });
+    writeFileSync(file('part'), readFileSync(file('part'), 'utf8').replace('"secret.write"', '"secret.read"'));
+    expect(await verify(file('part'))).toMatchObject({ code: 1, stdout: expect.stringMatching(/was edited/) });
   });
 });
 

@@ -1,22 +1,22 @@
 /**
- * `bulla audit export` and `verify`.
+ * `bulla audit …`: the log out to a file, live on the screen, and the proof that it is whole.
  *
  * An export is written beside its name and renamed when it is whole, so a file of that name was never cut short. The
- * whole log comes with FILE.tree, the hashes that prove it. Verifying needs no server and no configuration.
+ * whole log comes with FILE.tree and FILE.checkpoint, which prove it.
  */
-import { createReadStream, existsSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { type Command, Option } from 'commander';
-import { type AuditFilter, type Finding, type VerifyReport, verifyExport } from '../client/index.ts';
-import { VaultError } from '../errors.ts';
+import { type Audit, type AuditFilter, BullaError } from '../client/index.ts';
 import { wholeNumber } from './argument.ts';
+import { addFollowCommands } from './audit-follow.ts';
+import { addVerifyCommand } from './audit-verify.ts';
 import type { Cli } from './cli.ts';
-import { EXIT } from './exit.ts';
-import { type Io, print } from './io.ts';
-import { clean, printDone, printJson } from './print.ts';
+import { type Io, readFile } from './io.ts';
+import { printDone } from './print.ts';
 import { createPrivateFile } from './private-file.ts';
 
 type ExportOptions = {
-  readonly format: 'ndjson' | 'csv';
+  readonly format: 'ndjson' | 'csv' | 'ocsf';
   readonly from?: string;
   readonly to?: string;
   readonly fromIndex?: number;
@@ -27,6 +27,8 @@ type ExportOptions = {
   readonly outcome?: 'ok' | 'denied' | 'error';
   readonly request?: string;
   readonly limit?: number;
+  readonly proof?: true;
+  readonly checkpoint?: string;
 };
 
 export function addAuditCommands(root: Command, cli: Cli): void {
@@ -35,7 +37,7 @@ export function addAuditCommands(root: Command, cli: Cli): void {
     .command('export')
     .description('write the log, or a part of it, to a file')
     .argument('<file>')
-    .addOption(new Option('--format <format>', 'of the file').choices(['ndjson', 'csv']).default('ndjson'))
+    .addOption(new Option('--format <format>', 'of the file').choices(['ndjson', 'csv', 'ocsf']).default('ndjson'))
     .option('--from <time>', 'from this time on (RFC 3339)')
     .option('--to <time>', 'before this time')
     .option('--from-index <number>', 'from this entry on', wholeNumber)
@@ -46,42 +48,71 @@ export function addAuditCommands(root: Command, cli: Cli): void {
     .addOption(new Option('--outcome <outcome>', 'with this outcome').choices(['ok', 'denied', 'error']))
     .option('--request <id>', 'of this request')
     .option('--limit <number>', 'at most so many', wholeNumber)
-    .addHelpText('after', '\nThe whole log as NDJSON comes with FILE.tree, the hashes that `bulla audit verify` needs.')
+    .option('--proof', 'write the hashes that prove each entry into the file')
+    .option('--checkpoint <file>', 'with --proof: an older checkpoint that the export is to connect to')
+    .addHelpText('after', AFTER_HELP)
     .action((file: string, options: ExportOptions) => exportLog(cli, file, options));
-  audit
-    .command('verify')
-    .description('prove that an exported log is whole and unchanged; needs no server')
-    .argument('<file>')
-    .option('--tree <file>', 'the hashes (FILE.tree)')
-    .addHelpText('after', '\nExit code 0: nothing is wrong. 1: something is, and it is named.')
-    .action((file: string, { tree }: { tree?: string }) => verify(cli, file, tree));
+  addVerifyCommand(audit, cli);
+  addFollowCommands(audit, cli);
 }
 
-async function exportLog(
-  cli: Cli,
-  file: string,
-  { format, fromIndex, toIndex, ...filters }: ExportOptions,
-): Promise<void> {
+const AFTER_HELP = `
+The log is signed first. The whole log as NDJSON comes with FILE.tree and FILE.checkpoint, the hashes and the signed
+note that \`bulla audit verify\` checks it against. A part of it can be proved when it was exported with --proof.`;
+
+async function exportLog(cli: Cli, file: string, options: ExportOptions): Promise<void> {
+  const { format, fromIndex, toIndex, proof, checkpoint: older, ...filters } = options;
   const { audit } = cli.client();
+  const note = format === 'ndjson' ? await signedNote(audit) : undefined;
   const filter: AuditFilter = {
     ...filters,
     ...(fromIndex === undefined ? {} : { from_index: fromIndex }),
     ...(toIndex === undefined ? {} : { to_index: toIndex }),
   };
-  const provable = format === 'ndjson' && Object.keys(filter).length === 0;
-  const saved = await save(cli.io, file, await audit.entries(filter, { format }), 'entries');
-  // The tree of an earlier export under this name would only accuse this one.
-  if (provable) await save(cli.io, `${file}.tree`, await audit.tree({ size: saved }), 'hashes');
-  else rmSync(`${file}.tree`, { force: true });
+  const whole = format === 'ndjson' && !proof && Object.keys(filter).length === 0;
+  const size = whole && note !== undefined ? sizeOf(note) : undefined;
+  const asked = size === undefined ? filter : { to_index: size };
+  const proving = proof ? { proof, ...(older === undefined ? {} : { extending: sizeOf(readText(older)) }) } : {};
+  const saved = await save(cli.io, file, await audit.entries(asked, { format, ...proving }), 'entries');
+  // What proves an earlier export under this name would only accuse this one.
+  for (const suffix of ['.tree', '.checkpoint']) if (!whole) rmSync(file + suffix, { force: true });
+  if (whole) await save(cli.io, `${file}.tree`, await audit.tree({ size: size ?? saved }), 'hashes');
+  if (whole && note !== undefined) await save(cli.io, `${file}.checkpoint`, asPieces(note), 'notes');
   const count = format === 'csv' ? Math.max(0, saved - 1) : saved;
-  await printDone(
-    cli.io,
-    cli.json(),
-    provable
-      ? `Wrote ${count} entries to ${file}, and what proves them to ${file}.tree. Check with: bulla audit verify ${file}`
-      : `Wrote ${count} entries to ${file}. Only an export of the whole log as NDJSON can be proved line by line.`,
-    { file, entries: count, tree: provable ? `${file}.tree` : null },
-  );
+  const provable = whole || proof === true;
+  await printDone(cli.io, cli.json(), sentenceOf(file, count, whole, proof === true), {
+    ...{ file, entries: count, tree: whole ? `${file}.tree` : null },
+    ...{ checkpoint: whole && note !== undefined ? `${file}.checkpoint` : null, provable },
+  });
+}
+
+function sentenceOf(file: string, count: number, whole: boolean, proof: boolean): string {
+  const check = `Check with: bulla audit verify ${file}`;
+  if (whole) return `Wrote ${count} entries to ${file}, and what proves them to ${file}.tree. ${check}`;
+  if (proof) return `Wrote ${count} lines of entries and proofs to ${file}. ${check}`;
+  return `Wrote ${count} entries to ${file}. A part of the log can be proved only when it is exported with --proof.`;
+}
+
+/** A fresh checkpoint; without the right to have one signed, the newest; undefined where there is none. */
+async function signedNote(audit: Audit): Promise<string | undefined> {
+  try {
+    return await audit.sign();
+  } catch (error) {
+    if (!(error instanceof BullaError && error.code === 'forbidden')) throw error;
+  }
+  try {
+    return await audit.checkpoint();
+  } catch (error) {
+    if (error instanceof BullaError && error.code === 'not_found') return undefined;
+    throw error;
+  }
+}
+
+const sizeOf = (note: string) => Number(note.split('\n', 2)[1]);
+const readText = (file: string) => readFile(file).toString('utf8');
+
+async function* asPieces(text: string): AsyncGenerator<Buffer, void, undefined> {
+  yield Buffer.from(text);
 }
 
 /** Returns the number of lines, once the file is durable under its name. */
@@ -117,67 +148,4 @@ function createProgress({ stderr }: Io, what: string) {
       if (shownAt > 0) stderr.write('\r\u001b[K');
     },
   };
-}
-
-async function verify(cli: Cli, file: string, treeOption: string | undefined): Promise<void> {
-  const treeFile = treeOption ?? `${file}.tree`;
-  const hasTree = treeOption !== undefined || existsSync(treeFile);
-  const report = await verifyExport(pieces(file), hasTree ? pieces(treeFile) : undefined);
-  if (cli.json()) await printJson(cli.io, report);
-  else for (const line of reportLines(report, treeFile)) await print(cli.io.stdout, `${clean(line)}\n`);
-  cli.setExitCode(report.ok ? EXIT.done : EXIT.failed);
-}
-
-const PIECE_BYTES = 1024 * 1024;
-
-async function* pieces(file: string): AsyncGenerator<Uint8Array, void, undefined> {
-  try {
-    yield* createReadStream(file, { highWaterMark: PIECE_BYTES });
-  } catch (error) {
-    throw new VaultError('invalid_request', `${file} cannot be read (${(error as NodeJS.ErrnoException).code}).`);
-  }
-}
-
-function* reportLines(report: VerifyReport, treeFile: string): Generator<string, void, undefined> {
-  const { checked, lines: count, origin, size, root, treeProblem, findings } = report;
-  if (treeProblem !== undefined) {
-    yield `${treeFile} is not to be believed: ${treeProblem}. No line was checked against it.`;
-    return;
-  }
-  for (const finding of findings) yield sentenceOf(finding);
-  if (checked === 'numbering') {
-    yield findings.length === 0
-      ? `${count} lines, numbered without a gap.`
-      : `${count} lines, not numbered without a gap.`;
-    yield 'Only the numbering was checked, because there is no FILE.tree: the lines themselves may have been changed.';
-    return;
-  }
-  yield findings.length === 0
-    ? `Whole and unchanged: ${count} entries of the log ${origin}.`
-    : `Not the log ${origin} of ${size} entries that its hashes say.`;
-  yield `Root ${root} at size ${size}: compare it with one that you trust.`;
-}
-
-function sentenceOf(finding: Finding): string {
-  switch (finding.kind) {
-    case 'edited':
-      return `${lines(finding.lines, 'was', 'were')} edited: not what was logged as ${entries(finding.entries)}.`;
-    case 'missing':
-      return `${entries(finding.entries, 'is', 'are')} missing.`;
-    case 'added':
-      return `${lines(finding.lines, 'was', 'were')} added: not of the log, before entry ${finding.beforeEntry}.`;
-    case 'moved':
-      return `${lines(finding.lines, 'was', 'were')} moved: ${entries(finding.entries)} of the log.`;
-    case 'misnumbered':
-      return `line ${finding.line} has the number ${finding.found ?? 'of no entry'} where ${finding.expected} is expected.`;
-  }
-}
-
-type Range = readonly [first: number, last: number];
-
-const lines = (range: Range, one = '', many = '') => counted(range, 'line', 'lines', one, many);
-const entries = (range: Range, one = '', many = '') => counted(range, 'entry', 'entries', one, many);
-
-function counted([first, last]: Range, noun: string, nouns: string, one: string, many: string): string {
-  return (first === last ? `${noun} ${first} ${one}` : `${nouns} ${first} to ${last} ${many}`).trimEnd();
 }

@@ -10,6 +10,7 @@ import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type Logger, pino } from 'pino';
+import { endTails } from '../audit/tail.ts';
 import type { Config } from '../config.ts';
 import type { Endpoint } from '../db/database.ts';
 import { type Embedded, startEmbedded } from '../db/embedded.ts';
@@ -77,6 +78,8 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   down.push(() => jobs.stop());
   const listener = await listen(vault, createApp(vault), config);
   down.push(() => listener.close());
+  // A tail never ends by itself, and a clean end waits for running answers.
+  down.push(async () => endTails(vault));
   log.info({ ms: Math.round(performance.now() - started), postgres: migrated.serverVersion }, 'started');
   down.push(forgetWhenChanged(vault, dataDir));
   announce(io, listener, dataDir, first);

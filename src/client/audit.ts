@@ -1,6 +1,6 @@
 /** The audit log as a stream, and the tree that proves it. Memory does not grow with the log. */
-import { API } from './answer.ts';
-import type { CallOptions, Connection } from './connection.ts';
+import { API, sendForJson } from './answer.ts';
+import type { Call, CallOptions, Connection } from './connection.ts';
 
 /** Which entries; none given is the whole log. Times are RFC 3339, `resource` is a glob. */
 export type AuditFilter = {
@@ -18,7 +18,39 @@ export type AuditFilter = {
 
 export type Audit = ReturnType<typeof createAudit>;
 
+export type EntriesOptions = {
+  readonly format?: 'ndjson' | 'csv' | 'ocsf';
+  /** With the hashes that prove each entry, for `verifyLog`. */
+  readonly proof?: boolean;
+  /** With proof: the size of an older checkpoint to connect to. */
+  readonly extending?: number;
+};
+
+export type LogKey = { version: number; state: string; public_key: string; created_at: string };
+
+/** Hashes are base64. */
+export type InclusionProof = {
+  origin: string;
+  index: number;
+  size: number;
+  leaf_hash: string;
+  proof: string[];
+  root: string;
+  checkpoint: string | null;
+};
+
+export type ConsistencyProof = {
+  origin: string;
+  from: number;
+  to: number;
+  proof: string[];
+  from_root: string;
+  to_root: string;
+  checkpoint: string | null;
+};
+
 export function createAudit(connection: Connection) {
+  const text = async (call: Call) => (await connection.send(call)).body.toString('utf8');
   return {
     /**
      * Entries in order, as bytes. In NDJSON each line is exactly the canonical line whose hash is the leaf of the tree.
@@ -26,14 +58,14 @@ export function createAudit(connection: Connection) {
      */
     entries: (
       filter: AuditFilter = {},
-      options: CallOptions & { readonly format?: 'ndjson' | 'csv' } = {},
+      options: CallOptions & EntriesOptions = {},
     ): Promise<AsyncGenerator<Buffer, void, undefined>> => {
-      const { format, ...rest } = options;
+      const { format, proof, extending, ...rest } = options;
       return connection.stream({
         method: 'GET',
         path: `${API}/audit/entries`,
         effect: 'none',
-        query: { ...filter, format: format ?? 'ndjson' },
+        query: { ...filter, format: format ?? 'ndjson', proof, extending },
         ...rest,
       });
     },
@@ -44,6 +76,64 @@ export function createAudit(connection: Connection) {
     ): Promise<AsyncGenerator<Buffer, void, undefined>> => {
       const { size, ...rest } = options;
       return connection.stream({ method: 'GET', path: `${API}/audit/tree`, effect: 'none', query: { size }, ...rest });
+    },
+
+    /** Entries as they are written, as server-sent events, until the signal ends it or the token ends. */
+    tail: (
+      options: CallOptions & { readonly fromIndex?: number } = {},
+    ): Promise<AsyncGenerator<Buffer, void, undefined>> => {
+      const { fromIndex, ...rest } = options;
+      const query = { from_index: fromIndex };
+      return connection.stream({ method: 'GET', path: `${API}/audit/tail`, effect: 'none', query, ...rest });
+    },
+
+    /** The newest signed checkpoint, or the one of a size: a signed note. */
+    checkpoint: (options: CallOptions & { readonly size?: number } = {}): Promise<string> => {
+      const { size, ...rest } = options;
+      return text({ method: 'GET', path: `${API}/audit/checkpoint`, effect: 'none', query: { size }, ...rest });
+    },
+
+    /** Has the log signed as it is now. */
+    sign: (options: CallOptions = {}): Promise<string> =>
+      text({ method: 'POST', path: `${API}/audit/checkpoint`, effect: 'same', json: {}, ...options }),
+
+    /** The verifier key of the log; with `all`, older ones on the lines after it. */
+    key: (options: CallOptions & { readonly all?: boolean } = {}): Promise<string> => {
+      const { all, ...rest } = options;
+      return text({ method: 'GET', path: `${API}/audit/key`, effect: 'none', query: { all }, ...rest });
+    },
+
+    /** A new key signs checkpoints, beside the old one for a while (operators). */
+    rotateKey: (options: CallOptions = {}): Promise<LogKey> =>
+      sendForJson(connection, {
+        ...{ method: 'POST', path: `${API}/audit/key/rotate`, effect: 'more', json: {} },
+        ...options,
+      }),
+
+    /** That an entry is in the log of a size (the newest checkpoint's when absent). */
+    proveInclusion: (
+      index: number,
+      options: CallOptions & { readonly size?: number } = {},
+    ): Promise<InclusionProof> => {
+      const { size, ...rest } = options;
+      const query = { index, size };
+      return sendForJson(connection, {
+        ...{ method: 'GET', path: `${API}/audit/proof/inclusion`, effect: 'none', query },
+        ...rest,
+      });
+    },
+
+    /** That the log at one size is the beginning of the log at another. */
+    proveConsistency: (
+      from: number,
+      options: CallOptions & { readonly to?: number } = {},
+    ): Promise<ConsistencyProof> => {
+      const { to, ...rest } = options;
+      const query = { from, to };
+      return sendForJson(connection, {
+        ...{ method: 'GET', path: `${API}/audit/proof/consistency`, effect: 'none', query },
+        ...rest,
+      });
     },
   };
 }

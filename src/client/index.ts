@@ -23,7 +23,8 @@ import { createTokens, createUsers, type Tokens, type Users } from './user.ts';
 import { type OnChange, startWatch, type Watch, type WatchOptions } from './watch.ts';
 
 export { type Finding, type VerifyReport, verifyExport } from '../audit/verify.ts';
-export type { AuditFilter } from './audit.ts';
+export { type LogReport, type VerifyLogOptions, verifyLog } from '../audit/verify-log.ts';
+export type { Audit, AuditFilter, ConsistencyProof, InclusionProof } from './audit.ts';
 export type { CallOptions } from './connection.ts';
 export { BullaError, type ClientErrorCode } from './error.ts';
 export type { Secret, SecretInput, SecretPatchInput, Selection } from './secret.ts';

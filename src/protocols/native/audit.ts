@@ -3,6 +3,8 @@ import { z } from '@hono/zod-openapi';
 import { csvHeader, csvRow } from '../../audit/csv.ts';
 import { exportEntries, exportTree } from '../../audit/export.ts';
 import { exportProven } from '../../audit/export-proof.ts';
+import { ocsfEvent } from '../../audit/ocsf.ts';
+import { tailEntries } from '../../audit/tail.ts';
 import { VaultError } from '../../errors.ts';
 import { endpoint } from './endpoint.ts';
 import { instant, wholeNumber } from './schema.ts';
@@ -29,14 +31,16 @@ export const entries = endpoint(
     query: z.strictObject({
       from: instant.optional(),
       to: instant.optional(),
-      from_index: index.optional(),
+      from_index: index.optional().openapi({ description: 'To resume: the number after the last one seen.' }),
       to_index: index.optional().openapi({ description: 'Exclusive.' }),
       actor: filterText.optional().openapi({ description: 'Name or id.' }),
       action: filterText.optional().openapi({ example: 'secret.read' }),
       resource: filterText.optional().openapi({ description: 'A glob, as in policies.', example: 'secret:prod/**' }),
       outcome: z.enum(['ok', 'denied', 'error']).optional(),
       request: filterText.optional(),
-      format: z.enum(['ndjson', 'csv']).optional(),
+      format: z.enum(['ndjson', 'csv', 'ocsf']).optional().openapi({
+        description: 'ocsf: one event of OCSF 1.3.0 a line, for SIEMs.',
+      }),
       limit: wholeNumber(1, Number.MAX_SAFE_INTEGER).optional(),
       proof: z.enum(['true', 'false']).optional().openapi({
         description: 'With the hashes that prove each entry, up to the newest checkpoint; ndjson only.',
@@ -67,6 +71,7 @@ export const entries = endpoint(
       return host.stream(exchange, 'application/x-ndjson', lines);
     }
     const { lines } = await exportEntries(vault, call, filter);
+    if (format === 'ocsf') return host.stream(exchange, 'application/x-ndjson', eachLine(lines, ocsfEvent));
     if (format === 'csv') return host.stream(exchange, 'text/csv; charset=utf-8; header=present', csv(lines));
     return host.stream(exchange, 'application/x-ndjson', lines);
   },
@@ -74,12 +79,41 @@ export const entries = endpoint(
 
 async function* csv(lines: AsyncIterable<string>): AsyncGenerator<string> {
   yield csvHeader();
+  yield* eachLine(lines, csvRow);
+}
+
+async function* eachLine(lines: AsyncIterable<string>, shape: (line: string) => string): AsyncGenerator<string> {
   for await (const text of lines) {
-    let rows = '';
-    for (const line of text.split('\n')) if (line !== '') rows += csvRow(line);
-    yield rows;
+    let shaped = '';
+    for (const line of text.split('\n')) if (line !== '') shaped += shape(line);
+    yield shaped;
   }
 }
+
+export const tail = endpoint(
+  {
+    method: 'get',
+    path: '/audit/tail',
+    id: 'tailEntries',
+    tag: 'audit',
+    summary: 'Follow the log live',
+    description:
+      'Server-sent events: `id` is the number of the entry, `data` its canonical line. It ends when the token does. ' +
+      'To resume, give the number after the last one seen.',
+    query: z.strictObject({ from_index: index.optional() }),
+    answers: {
+      200: {
+        about: 'Entries as they are written.',
+        contentType: 'text/event-stream',
+        schema: z.string(),
+        example: `id: 7\ndata: ${LINE}\n`,
+      },
+    },
+    errors: [],
+  },
+  async ({ vault, call, exchange, host, query }) =>
+    host.stream(exchange, 'text/event-stream', await tailEntries(vault, call, query.from_index)),
+);
 
 export const tree = endpoint(
   {

@@ -27,7 +27,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[key.list, key.rotate, key.destroy, key.listRoots, key.rotateRoot],
   ...[job.list, job.read, job.cancel, job.resume],
   ...[tenant.list, tenant.create, tenant.read, tenant.update, tenant.remove],
-  ...[audit.entries, audit.tree, auditProof.checkpoint, auditProof.sign, auditProof.inclusion, auditProof.consistency],
+  ...[audit.entries, audit.tail, audit.tree, auditProof.checkpoint, auditProof.sign, auditProof.inclusion, auditProof.consistency],
   ...[auditProof.tile, auditProof.key, auditProof.rotateKey],
   status,
 ];

@@ -1,0 +1,147 @@
+/** The forms in which a log leaves: filtered and resumed NDJSON, OCSF events, and the live tail. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { endTails } from '../src/audit/tail.ts';
+import { logout } from '../src/auth/token.ts';
+import { createApp } from '../src/http/app.ts';
+import { type Listener, listen } from '../src/http/listener.ts';
+import { type TestVault, testVault } from './harness.ts';
+
+let t: TestVault;
+let listener: Listener;
+let auditor: string;
+
+beforeAll(async () => {
+  t = await testVault();
+  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  auditor = await t.user('watcher', ['auditor']);
+  await t.request('PUT', '/api/v1/secrets/prod/db', { token: t.admin, body: { text: 'x' } });
+  for (const path of ['prod/db', 'prod/none']) await t.request('GET', `/api/v1/secrets/${path}`, { token: t.admin });
+  await t.request('GET', '/api/v1/secrets/prod/db', { token: auditor });
+});
+afterAll(async () => {
+  endTails(t.vault);
+  await listener.close();
+  await t.close();
+});
+
+const lines = async (query: string) => {
+  const { text } = await t.request('GET', `/api/v1/audit/entries?${query}`, { token: auditor });
+  return text.split('\n').filter((line) => line !== '');
+};
+
+describe('filters', () => {
+  it.each([
+    ['action=secret.read', (entry: any) => entry.action === 'secret.read'],
+    ['outcome=denied', (entry: any) => entry.outcome === 'denied'],
+    ['outcome=error&resource=secret:prod/*', (entry: any) => entry.code === 'not_found'],
+    ['actor=watcher', (entry: any) => entry.actor.name === 'watcher'],
+    ['from_index=3&to_index=5', (entry: any) => entry.seq === 3 || entry.seq === 4],
+  ])('%s gives all that fit and no more', async (query, fits) => {
+    const all = (await lines('')).map((line) => JSON.parse(line));
+    const { seq: end } = all.at(-1);
+    const found = (await lines(`${query}${query.includes('to_index') ? '' : `&to_index=${end + 1}`}`)).map((line) =>
+      JSON.parse(line),
+    );
+    expect(found).toEqual(all.filter(fits));
+    expect(found.length).toBeGreaterThan(0);
+  });
+
+  it('one request is found by its id', async () => {
+    const { headers } = await t.request('GET', '/api/v1/auth/self', { token: t.admin });
+    const found = await lines(`request=${headers.get('x-request-id')}`);
+    expect(found.map((line) => JSON.parse(line).action)).toEqual(['auth.self']);
+  });
+
+  it('an export is resumed after the last line seen', async () => {
+    const first = await lines('limit=4');
+    const rest = await lines(`from_index=${JSON.parse(first.at(-1)!).seq + 1}&limit=3`);
+    expect([...first, ...rest]).toEqual(await lines('limit=7'));
+  });
+
+  it('proof and csv do not go together', async () => {
+    const { status } = await t.request('GET', '/api/v1/audit/entries?proof=true&format=csv', { token: auditor });
+    expect(status).toBe(400);
+  });
+});
+
+describe('ocsf', () => {
+  it('every entry is one event of its class, and carries the line that proves it', async () => {
+    const events = (await lines('format=ocsf&to_index=20')).map((line) => JSON.parse(line));
+    expect(events.map((event) => event.raw_data)).toEqual(await lines('to_index=20'));
+    for (const event of events) {
+      const login = /^auth\.(login|logout)$/.test(event.api.operation);
+      expect([event.class_uid, event.category_uid]).toEqual(login ? [3002, 3] : [6003, 6]);
+      expect(event.type_uid).toBe(event.class_uid * 100 + event.activity_id);
+      expect(event.time).toBe(Date.parse(event.metadata.original_time));
+      expect(event.status_id).toBe(JSON.parse(event.raw_data).outcome === 'ok' ? 1 : 2);
+      expect(typeof event.actor.user.name).toBe('string');
+      expect(event.severity_id).toBeGreaterThan(0);
+    }
+    const logins = events.filter((event) => event.class_uid === 3002);
+    expect(logins[0]).toMatchObject({ activity_name: 'Logon', user: { name: expect.any(String) } });
+  });
+});
+
+/** Reads a tail until `done` says so of what has come, or it ends. */
+async function tail(token: string, query: string, done: (text: string) => boolean | Promise<boolean>) {
+  const stop = new AbortController();
+  const answer = await fetch(`${listener.address}/api/v1/audit/tail?${query}`, {
+    headers: { authorization: `Bearer ${token}` },
+    signal: stop.signal,
+  });
+  let text = '';
+  let ended = true;
+  for await (const piece of answer.body!) {
+    text += Buffer.from(piece).toString('utf8');
+    if (!(await done(text))) continue;
+    ended = false;
+    break;
+  }
+  stop.abort();
+  return { answer, text, ended };
+}
+
+describe('the tail', () => {
+  it('shows what happens after it starts, in order, by number', async () => {
+    let acted = false;
+    const { answer, text } = await tail(auditor, '', async (seen) => {
+      if (!acted) {
+        acted = true;
+        for (let i = 0; i < 3; i++) await t.request('GET', '/api/v1/secrets/prod/db', { token: t.admin });
+      }
+      return (seen.match(/secret\.read/g) ?? []).length >= 3;
+    });
+    expect(answer.headers.get('content-type')).toBe('text/event-stream');
+    const ids = [...text.matchAll(/^id: (\d+)\ndata: (.*)$/gm)];
+    ids.forEach(([, id, data], i) => {
+      expect(JSON.parse(data!).seq).toBe(Number(id));
+      expect(Number(id)).toBe(Number(ids[0]![1]) + i);
+    });
+  });
+
+  it('goes on where an earlier one ended', async () => {
+    const { text } = await tail(auditor, 'from_index=0', (seen) => seen.includes('id: 3\n'));
+    expect(text).toMatch(/id: 0\n/);
+  });
+
+  it('T-154 ends within a second after its token does', async () => {
+    const token = await t.login('default', 'watcher');
+    let endedAt = 0;
+    const { ended } = await tail(token, '', async () => {
+      if (endedAt === 0) {
+        await logout(t.vault, t.call(token));
+        endedAt = Date.now();
+      }
+      return false;
+    });
+    expect(ended).toBe(true);
+    expect(Date.now() - endedAt).toBeLessThan(1500);
+  });
+
+  it('is not for those who may not read the log', async () => {
+    const token = await t.user('nosy', ['reader']);
+    expect(
+      (await fetch(`${listener.address}/api/v1/audit/tail`, { headers: { authorization: `Bearer ${token}` } })).status,
+    ).toBe(403);
+  });
+});
