@@ -8,6 +8,7 @@ import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { VaultError } from './errors.ts';
+import { SEAL_KINDS, type SealKind } from './seal/seal.ts';
 
 const SECOND = 1;
 const MINUTE = 60 * SECOND;
@@ -44,6 +45,13 @@ const count = (fallback: number, min: number, max: number) =>
     .transform(Number)
     .pipe(z.number().min(min).max(max));
 
+/** Of a file that whoever starts the vault has opened for it. */
+const descriptor = z
+  .string()
+  .regex(/^\d{1,4}$/, 'expected the number of an open file descriptor, such as 3')
+  .transform(Number)
+  .optional();
+
 const flag = z
   .enum(['true', 'false'])
   .default('false')
@@ -62,9 +70,23 @@ const settings = z.object({
   BULLA_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
   BULLA_DATABASE_OWNER_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
   BULLA_DATABASE_CONNECTIONS: count(8, 2, 200),
-  BULLA_SEAL: z.enum(['file', 'env']).default('file'),
+  /** What a new vault is sealed by; one that exists is opened by what it was sealed with. */
+  BULLA_SEAL: z.enum(SEAL_KINDS).default('file'),
   BULLA_SEAL_FILE: z.string().min(1).optional(),
   BULLA_SEAL_KEY: z.string().min(1).optional(),
+  BULLA_SEAL_PASSPHRASE_FD: descriptor,
+  BULLA_SEAL_PASSPHRASE_MEMORY_KIB: count(262_144, 19_456, 2_097_152),
+  BULLA_SEAL_PASSPHRASE_PASSES: count(4, 2, 32),
+  BULLA_SEAL_SHAMIR_SHARES: count(5, 2, 32),
+  BULLA_SEAL_SHAMIR_THRESHOLD: count(3, 2, 32),
+  BULLA_SEAL_SHARES_FD: descriptor,
+  BULLA_SEAL_KMS_KEY_ID: z.string().min(1).max(2048).optional(),
+  BULLA_SEAL_KMS_ENDPOINT: z.url({ protocol: /^https?$/ }).optional(),
+  BULLA_SEAL_KMS_REGION: z.string().min(1).max(64).optional(),
+  BULLA_SEAL_TRANSIT_ADDR: z.url({ protocol: /^https?$/ }).optional(),
+  BULLA_SEAL_TRANSIT_MOUNT: z.string().min(1).max(256).default('transit'),
+  BULLA_SEAL_TRANSIT_KEY: z.string().min(1).max(256).optional(),
+  BULLA_SEAL_TRANSIT_TOKEN_FILE: z.string().min(1).optional(),
   BULLA_ARGON2_MEMORY_KIB: count(65_536, 8, 4_194_304),
   BULLA_ARGON2_PASSES: count(3, 1, 100),
   BULLA_ARGON2_LANES: count(4, 1, 64),
@@ -95,10 +117,19 @@ export type Config = Readonly<{
   /** The role that migrates. Absent with databaseUrl: that role does both, and serving sets role bulla_app. */
   databaseOwnerUrl: string | undefined;
   databaseConnections: number;
-  seal: 'file' | 'env';
+  /** What a new vault is sealed by. */
+  seal: SealKind;
   sealFile: string | undefined;
   /** Base64 of 32 bytes. Handed to the env seal and not kept. */
   sealKey: string | undefined;
+  /** A descriptor to read the passphrase from, once. */
+  sealPassphraseFd: number | undefined;
+  sealPassphraseCost: { memoryKib: number; passes: number; lanes: number };
+  sealShamir: { shares: number; threshold: number };
+  /** A descriptor to write the shares of a new vault to, once. */
+  sealSharesFd: number | undefined;
+  sealKms: { keyId: string | undefined; endpoint: string | undefined; region: string | undefined };
+  sealTransit: { address: string | undefined; mount: string; key: string | undefined; tokenFile: string | undefined };
   argon2: { memoryKib: number; passes: number; lanes: number };
   hashConcurrency: number;
   hashQueueMax: number;
@@ -169,6 +200,25 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     seal: s.BULLA_SEAL,
     sealFile: s.BULLA_SEAL_FILE,
     sealKey: s.BULLA_SEAL_KEY,
+    sealPassphraseFd: s.BULLA_SEAL_PASSPHRASE_FD,
+    sealPassphraseCost: {
+      memoryKib: s.BULLA_SEAL_PASSPHRASE_MEMORY_KIB,
+      passes: s.BULLA_SEAL_PASSPHRASE_PASSES,
+      lanes: 1,
+    },
+    sealShamir: { shares: s.BULLA_SEAL_SHAMIR_SHARES, threshold: s.BULLA_SEAL_SHAMIR_THRESHOLD },
+    sealSharesFd: s.BULLA_SEAL_SHARES_FD,
+    sealKms: {
+      keyId: s.BULLA_SEAL_KMS_KEY_ID,
+      endpoint: s.BULLA_SEAL_KMS_ENDPOINT,
+      region: s.BULLA_SEAL_KMS_REGION,
+    },
+    sealTransit: {
+      address: s.BULLA_SEAL_TRANSIT_ADDR,
+      mount: s.BULLA_SEAL_TRANSIT_MOUNT,
+      key: s.BULLA_SEAL_TRANSIT_KEY,
+      tokenFile: s.BULLA_SEAL_TRANSIT_TOKEN_FILE,
+    },
     argon2: { memoryKib: s.BULLA_ARGON2_MEMORY_KIB, passes: s.BULLA_ARGON2_PASSES, lanes: s.BULLA_ARGON2_LANES },
     hashConcurrency: s.BULLA_HASH_CONCURRENCY,
     hashQueueMax: s.BULLA_HASH_QUEUE_MAX,

@@ -12,6 +12,10 @@ export const LABEL = {
   encrypt: 'bulla/v1/encrypt',
   commit: 'bulla/v1/commit',
   nonce: 'bulla/v1/nonce',
+  share: 'bulla/v1/share',
+  shareChecksum: 'bulla/v1/share-checksum',
+  sealPassphrase: 'bulla/v1/seal-passphrase',
+  sealBinding: 'bulla/v1/seal-binding',
 } as const;
 
 /** What a ciphertext is and what it belongs to. The names are ids that are never used again, not names people choose. */

@@ -14,7 +14,7 @@ export type HashRequest = {
   readonly password: Uint8Array;
   readonly pepper: Uint8Array;
   readonly salt: Uint8Array;
-  /** Only the self-test has any. */
+  /** Of the self-test, and of keys made from passphrases. */
   readonly associatedData: Uint8Array;
   readonly memoryKib: number;
   readonly passes: number;

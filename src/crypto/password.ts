@@ -12,6 +12,7 @@ import { randomFillSync, timingSafeEqual } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { assert, VaultError } from '../errors.ts';
+import { LABEL } from './context.ts';
 import type { SecretBytes } from './keys.ts';
 import type { HashAnswer, HashRequest } from './password-child.ts';
 import {
@@ -125,6 +126,20 @@ export class PasswordHasher {
       stored.salt.length !== SALT_BYTES ||
       stored.hash.length !== PASSWORD_HASH_BYTES
     );
+  }
+
+  /** 32 bytes of key from a passphrase. The caller wipes them, and has bounded a cost that it has from outside. */
+  async deriveKey(passphrase: string, salt: Uint8Array, { memoryKib, passes, lanes }: Argon2Cost): Promise<Uint8Array> {
+    return this.#submit({
+      password: normalisePassword(passphrase),
+      pepper: new Uint8Array(0),
+      salt,
+      associatedData: Buffer.from(LABEL.sealPassphrase),
+      memoryKib,
+      passes,
+      lanes,
+      hashBytes: PASSWORD_HASH_BYTES,
+    });
   }
 
   /** Hashes RFC 9106's own example and then once at the configured cost: a binary or a memory limit that fails is a sentence. */

@@ -69,6 +69,7 @@ async function makeVault(
   const origin = { requestId: `start-${randomId()}`, source: '', protocol: 'vault' };
   try {
     await withoutToken(vault, origin, [SYSTEM, first], async (tx) => {
+      await vault.seal.store(tx);
       const root = await insertRootKey(vault, tx, 1);
       killpoint('initialise.root-key');
       try {

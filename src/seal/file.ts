@@ -4,18 +4,35 @@
  * Whoever has the file and the database has everything, so it is refused unless it is a plain file of mode 0600 owned by us.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, fstatSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
+import { envelopeFingerprint } from '../crypto/envelope.ts';
 import { VaultError } from '../errors.ts';
-import { formatSealKey, localSeal, parseSealKey } from './local-key.ts';
-import type { Seal, SealOptions } from './seal.ts';
+import { formatSealKey, localSeal, parseSealKey, SEAL_KEY_BYTES, storedLocalSeal } from './local-key.ts';
+import type { SealMember } from './seal.ts';
 
-export function openFileSeal({ file, create, expectedFingerprint }: SealOptions): Seal {
-  if (create) createIfMissing(file);
-  return localSeal('file', parseSealKey(readOwned(file, expectedFingerprint), file), file, expectedFingerprint);
-}
+export const fileSeal: SealMember = {
+  create: async ({ file }) => {
+    createIfMissing(file);
+    return { seal: localSeal('file', parseSealKey(readOwned(file), file)), parameters: {} };
+  },
+  open: async ({ file }, stored) => {
+    const text = readOwned(file, envelopeFingerprint(stored.wrapped));
+    return storedLocalSeal('file', parseSealKey(text, file), file, stored);
+  },
+};
 
-function readOwned(file: string, expectedFingerprint: string | undefined): string {
+function readOwned(file: string, expectedFingerprint?: string): string {
   const descriptor = openExisting(file, expectedFingerprint);
   try {
     const stat = fstatSync(descriptor);
@@ -44,14 +61,19 @@ function openExisting(file: string, expectedFingerprint: string | undefined): nu
   }
 }
 
-/** Written and synced before any root key is wrapped by it, so that a crash never leaves a root key without its seal. */
+/**
+ * Written and synced before any root key is wrapped by it, so that a crash never leaves a root key without its seal; and
+ * under another name first, so that a crash never leaves half a key.
+ */
 function createIfMissing(file: string): void {
-  const bytes = randomBytes(32);
+  const bytes = randomBytes(SEAL_KEY_BYTES);
+  const draft = `${file}.${randomBytes(6).toString('hex')}`;
   try {
-    const descriptor = openSync(file, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+    const descriptor = openSync(draft, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
     writeSync(descriptor, formatSealKey(bytes));
     fsyncSync(descriptor);
     closeSync(descriptor);
+    linkSync(draft, file);
     const directory = openSync(dirname(file), constants.O_RDONLY);
     fsyncSync(directory);
     closeSync(directory);
@@ -64,5 +86,6 @@ function createIfMissing(file: string): void {
     );
   } finally {
     bytes.fill(0);
+    rmSync(draft, { force: true });
   }
 }

@@ -8,7 +8,7 @@
  * only reads.
  */
 import type { Context } from '../crypto/context.ts';
-import type { Key, SecretBytes } from '../crypto/keys.ts';
+import { Key, type SecretBytes } from '../crypto/keys.ts';
 import { SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
@@ -29,6 +29,8 @@ export const systemKeyContext = (purpose: SystemPurpose, version: number): Conte
   version,
 });
 
+export const ROOT_KEY_BYTES = 32;
+
 const rootId = (version: number) => `root/${version}`;
 const dataId = (tenant: TenantId, version: number) => `data/${tenant}/${version}`;
 
@@ -39,12 +41,32 @@ export async function rootKey(vault: Vault, version: number): Promise<Key> {
   const [row] = await transaction(
     vault.keyDb,
     [SYSTEM],
-    (tx) => tx<{ wrapped: Uint8Array }[]>`SELECT wrapped FROM root_key_material WHERE version = ${version}`,
+    (tx) => tx<{ wrapped: Uint8Array; sealId: string; fingerprint: string }[]>`
+      SELECT wrapped, seal_id AS "sealId", fingerprint
+      FROM root_key_material JOIN root_keys USING (tenant_id, version) WHERE version = ${version}`,
   );
   if (!row) throw new VaultError('not_found', `Root key version ${version} does not exist any more.`);
-  const key = await vault.seal.unwrap(rootKeyContext(vault, version), row.wrapped, version);
+  // Another node has migrated the vault to another seal.
+  if (row.sealId !== vault.seal.id) await vault.seal.follow();
+  const secret = await vault.seal.unwrap(rootKeyContext(vault, version), row.wrapped);
+  const key = keyFrom(version, secret, row.fingerprint);
   vault.keys.set(rootId(version), key);
   return key;
+}
+
+/** A root key of its own bytes, which are wiped. A seal that commits to no key could give back another one. */
+function keyFrom(version: number, secret: SecretBytes, fingerprint: string): Key {
+  try {
+    const key = secret.length === ROOT_KEY_BYTES ? secret.use((bytes) => Key.fromBytes(version, bytes)) : undefined;
+    if (key?.fingerprint === fingerprint) return key;
+    key?.wipe();
+  } finally {
+    secret.wipe();
+  }
+  throw new VaultError(
+    'integrity',
+    `What the seal opened is not root key version ${version} (${fingerprint}): its row was edited. Restore it from a backup.`,
+  );
 }
 
 /** The version that wraps new keys, with its key. */

@@ -5,7 +5,7 @@
  * the old one goes on opening. A root rotation re-wraps every key and then deletes the old root key's material, which
  * the foreign keys refuse while anything is still wrapped by it.
  */
-import { Key, rewrap, type SecretBytes } from '../crypto/keys.ts';
+import { Key, rewrap, SecretBytes } from '../crypto/keys.ts';
 import {
   isForeignKeyViolation,
   isUniqueViolation,
@@ -20,12 +20,14 @@ import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, precheck } from '../policy/permit.ts';
+import type { Seal, SealKind } from '../seal/seal.ts';
 import type { Vault } from '../vault.ts';
 import {
   activeRootKey,
   dataKeyContext,
   forgetDataKeys,
   forgetRootKey,
+  ROOT_KEY_BYTES,
   rootKey,
   rootKeyContext,
   type SystemPurpose,
@@ -172,9 +174,9 @@ export async function insertSystemKey(
 
 /** Makes the first root key and gives it; the caller wipes it after wrapping with it. */
 export async function insertRootKey(vault: Vault, tx: Tx, version: number): Promise<Key> {
-  const next = await prepareRootKey(vault, version);
+  const next = await prepareRootKey(vault, version, vault.seal);
   try {
-    await storeRootKey(vault, tx, next);
+    await storeRootKey(tx, next);
     return next.key;
   } catch (error) {
     next.key.wipe();
@@ -182,22 +184,26 @@ export async function insertRootKey(vault: Vault, tx: Tx, version: number): Prom
   }
 }
 
-/** Throws `conflict` when another rotation, or another first start, was first. */
-async function storeRootKey(vault: Vault, tx: Tx, { key, wrapped }: NewRootKey): Promise<Timestamp> {
+/** Throws `conflict` when another rotation, another first start, or a migration to another seal was first. */
+async function storeRootKey(tx: Tx, { key, wrapped, seal }: NewRootKey): Promise<Timestamp> {
   try {
     const [row] = await tx<{ createdAt: Timestamp }[]>`
       INSERT INTO root_keys (version, state, fingerprint, created_at)
       VALUES (${key.version}, 'active', ${key.fingerprint}, bulla.now()) RETURNING created_at AS "createdAt"`;
     await tx`
-      INSERT INTO root_key_material (version, seal, wrapped) VALUES (${key.version}, ${vault.seal.kind}, ${wrapped})`;
+      INSERT INTO root_key_material (version, seal, seal_id, wrapped)
+      VALUES (${key.version}, ${seal.kind}, ${seal.id}, ${wrapped})`;
     return row!.createdAt;
   } catch (error) {
-    throw isUniqueViolation(error) ? rootRotating() : error;
+    throw isUniqueViolation(error) || isForeignKeyViolation(error) ? rootRotating() : error;
   }
 }
 
 const rootRotating = () =>
-  new VaultError('conflict', 'Another rotation of the root key is running: look at GET /root-keys.');
+  new VaultError(
+    'conflict',
+    'The root key is being rotated or moved to another seal by somebody else: look at GET /root-keys.',
+  );
 
 async function activeRootVersion(vault: Vault): Promise<number> {
   return (await activeRootKey(vault)).version;
@@ -237,7 +243,7 @@ export async function rotateRootKey(
   await precheck(vault, call, ask);
   const old = await activeRootVersion(vault);
   const tenants = await allTenants(vault);
-  const next = await prepareRootKey(vault, old + 1);
+  const next = await prepareRootKey(vault, old + 1, vault.seal);
   try {
     const act = async (tx: Tx, { userId }: { userId: string }) => {
       const rotation = await replaceRootKey(vault, tx, old, next, tenants);
@@ -254,14 +260,27 @@ export async function rotateRootKey(
   }
 }
 
-export type NewRootKey = { readonly key: Key; readonly wrapped: Uint8Array };
+/** What wraps a root key, with the id of its row. */
+export type WrappingSeal = Pick<Seal, 'kind' | 'wrap'> & { readonly id: string };
 
-/** A new root key, wrapped by the seal: before the transaction, because a seal may have to ask the outside. */
-export async function prepareRootKey(vault: Vault, version: number): Promise<NewRootKey> {
-  const key = Key.generate(version);
-  const wrapped = await vault.seal.wrap(rootKeyContext(vault, version), key);
-  killpoint('root-key.wrapped');
-  return { key, wrapped };
+export type NewRootKey = {
+  readonly key: Key;
+  readonly wrapped: Uint8Array;
+  readonly seal: { readonly id: string; readonly kind: SealKind };
+};
+
+/** A new root key, wrapped by a seal: before the transaction, because a seal may have to ask the outside. */
+export async function prepareRootKey(vault: Vault, version: number, seal: WrappingSeal): Promise<NewRootKey> {
+  const { id, kind } = seal;
+  const secret = SecretBytes.generate(ROOT_KEY_BYTES);
+  try {
+    const wrapped = await seal.wrap(rootKeyContext(vault, version), secret);
+    const key = secret.use((bytes) => Key.fromBytes(version, bytes));
+    killpoint('root-key.wrapped');
+    return { key, wrapped, seal: { id, kind } };
+  } finally {
+    secret.wipe();
+  }
 }
 
 /** The rotation itself, for a transaction of the system tenant. `next` stays the caller's to wipe. */
@@ -276,7 +295,7 @@ export async function replaceRootKey(
     UPDATE root_keys SET state = 'retiring' WHERE state = 'active' AND version = ${old} RETURNING version`;
   if (!retired) throw rootRotating();
   killpoint('root-key.retired');
-  const createdAt = await storeRootKey(vault, tx, next);
+  const createdAt = await storeRootKey(tx, next);
   killpoint('root-key.inserted');
   let rewrapped = 0;
   for (let at = 0; at < tenants.length; at += TENANTS_AT_ONCE) {
@@ -289,7 +308,7 @@ export async function replaceRootKey(
   killpoint('root-key.destroyed');
   const { version, fingerprint } = next.key;
   return {
-    ...{ version, state: 'active', fingerprint, seal: vault.seal.kind, createdAt, destroyedAt: null },
+    ...{ version, state: 'active', fingerprint, seal: next.seal.kind, createdAt, destroyedAt: null },
     ...{ rewrapped, destroyedVersion: old },
   };
 }
