@@ -72,10 +72,15 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   down.push(() => closeVault(vault));
   // Runs beside the first start's own hashing: a broken binary is a sentence, not a crash at the first login.
   const [first] = await Promise.all([start(vault, config, dataDir), vault.hasher.selfTest()]);
-  const keeper = await startAuditKeeper(vault, config.auditMarkFile ?? join(dataDir, 'audit-mark.jsonl'));
-  down.push(() => keeper.stop());
-  const jobs = startJobs(vault);
-  down.push(() => jobs.stop());
+  const keep = async () => {
+    const keeper = await startAuditKeeper(vault, config.auditMarkFile ?? join(dataDir, 'audit-mark.jsonl'));
+    down.push(() => keeper.stop());
+    const jobs = startJobs(vault);
+    down.push(() => jobs.stop());
+  };
+  // All this needs keys: a vault that starts sealed checks its mark when it is unsealed, before it serves.
+  if (vault.seal.sealed) vault.seal.whenOpened(keep);
+  else await keep();
   const listener = await listen(vault, createApp(vault), config);
   down.push(() => listener.close());
   // A tail never ends by itself, and a clean end waits for running answers.

@@ -328,6 +328,47 @@ export type LogKey = {
   created_at: string;
 };
 
+export type Seal = {
+  sealed: boolean;
+  kind: 'file' | 'env' | 'passphrase' | 'shamir' | 'aws-kms' | 'transit';
+  /** `operator`: somebody sealed the vault. `waiting`: people must bring what opens it. `unreachable`: the seal cannot act now. */
+  reason: 'operator' | 'waiting' | 'unreachable' | null;
+  /** What POST /seal/unseal takes; null where the seal opens by itself or on its host. */
+  takes: 'share' | 'passphrase' | null;
+  /** Shares that this node has, in memory only. */
+  progress: {
+    given: number;
+    threshold: number;
+    shares: number;
+  } | null;
+  /** An interrupted migration: this seal opens the vault, its root key is still to be rotated. */
+  migrating_from: 'file' | 'env' | 'passphrase' | 'shamir' | 'aws-kms' | 'transit' | null;
+};
+
+export type SealMigration = {
+  state: 'prepared' | 'done';
+  to: 'file' | 'env' | 'passphrase' | 'shamir' | 'aws-kms' | 'transit';
+  /** Shown this once. Nothing has changed yet: keep them, then send some as `confirm`. */
+  shares?: string[];
+  threshold?: number;
+  from?: 'file' | 'env' | 'passphrase' | 'shamir' | 'aws-kms' | 'transit';
+  root_key_version?: number;
+  rewrapped?: number;
+  destroyed_root_key_version?: number;
+  notice: string;
+};
+
+export type ShareCheck = {
+  /** Together they open the root key that the vault has now. */
+  opens: boolean;
+  shares: {
+    fits: boolean;
+    number: number | null;
+    generation: string | null;
+    reason: 'not_a_share' | 'damaged' | 'another_split' | 'wrong' | null;
+  }[];
+};
+
 export type Status = {
   version: string;
   deployment_id: string;
@@ -411,4 +452,22 @@ export type CreateTenantBody = {
 
 export type UpdateTenantBody = {
   state: 'active' | 'suspended';
+};
+
+export type UnsealBody = {
+  /** `bulla-share-v1-…`, as it was shown. */
+  share?: string;
+  passphrase?: string;
+};
+
+export type MigrateSealBody = {
+  to: 'file' | 'env' | 'passphrase' | 'shamir' | 'aws-kms' | 'transit';
+  passphrase?: string;
+  shares?: number;
+  threshold?: number;
+  confirm?: string[];
+};
+
+export type CheckSharesBody = {
+  shares: string[];
 };

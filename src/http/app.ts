@@ -29,6 +29,7 @@ import { beginExchange, CHECKS } from './exchange.ts';
 import { mountHealth } from './health.ts';
 import { createMetrics } from './metrics.ts';
 import { openapiDocument } from './openapi.ts';
+import { refuseWhileSealed } from './sealed.ts';
 import { stream } from './stream.ts';
 
 export type App = {
@@ -77,6 +78,7 @@ export function createApp(vault: Vault): App {
     try {
       if (refusal) throw refusal;
       for (const check of CHECKS) check(incoming);
+      refuseWhileSealed(vault, incoming);
     } catch (error) {
       sendProblem(vault, error, exchange);
       return;

@@ -49,13 +49,13 @@ export async function startAuditKeeper(vault: Vault, markFile: string): Promise<
     stop: async () => {
       clearInterval(timer);
       await running;
-      if (!haltReason(vault)) await runRound(vault, mark, 0);
+      if (!haltReason(vault) && !vault.seal.sealed) await runRound(vault, mark, 0);
     },
   };
 }
 
 async function attempt(vault: Vault, mark: Mark, round: number): Promise<void> {
-  if (haltReason(vault)) return;
+  if (haltReason(vault) || vault.seal.sealed) return;
   try {
     if (round % ROUNDS_BETWEEN_KEY_CHECKS === 0) await destroyRetiredLogKeys(vault);
     await runRound(vault, mark, vault.config.checkpointIntervalSeconds);

@@ -38,6 +38,8 @@ export type AccessRow = {
   readonly mustChange: boolean;
   readonly tenantState: string;
   readonly aclRevision: number;
+  /** An operator has sealed the vault, and this node has not looked since. */
+  readonly sealed: boolean;
   /** `policy_id.revision` of each policy that the user holds. */
   readonly policyIds: readonly string[];
 };
@@ -61,7 +63,7 @@ export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<Acce
   return tx<AccessRow[]>`
     SELECT bulla.now() AS now, r.tenant_id AS "tenantId", k.token_id AS "tokenId", k.secret_hash AS "secretHash", k.live, k.method,
            u.user_id AS "userId", u.name AS "userName", u.disabled, u.must_change_password AS "mustChange",
-           t.state AS "tenantState", h.acl_revision AS "aclRevision",
+           t.state AS "tenantState", h.acl_revision AS "aclRevision", (SELECT bulla.is_sealed()) AS sealed,
            ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
                  WHERE p.tenant_id = r.tenant_id AND p.name = ANY (u.policies) ORDER BY p.name) AS "policyIds"
     FROM unnest(${tokens.map((token) => token.tenantId)}::text[], ${tokens.map((token) => token.tokenId)}::text[])
@@ -96,6 +98,7 @@ export async function resolve(vault: Vault, tx: Tx, token: ParsedToken, row: Acc
 /** Why the holder of a proven token may not do this, or undefined when they may. */
 export function refusal(access: Access, asks: readonly Ask[], source: string): VaultError | undefined {
   const { row } = access;
+  if (row.sealed) return new VaultError('sealed', 'The vault is sealed.', { retryAfterSeconds: 5 });
   if (!row.live || row.disabled) return unauthenticated();
   if (row.tenantState === 'suspended') {
     return new VaultError('tenant_suspended', 'This tenant is suspended: ask the operators of the vault to resume it.');

@@ -62,6 +62,9 @@ export class SealHolder {
   #retryAtMs = 0;
   #provenAtMs = 0;
   readonly #accepted = { turn: 0 };
+  readonly #hooks: (() => Promise<void>)[] = [];
+  /** The seal is open and the hooks are running. */
+  #opening = false;
 
   private constructor(options: HolderOptions) {
     this.#options = options;
@@ -95,7 +98,7 @@ export class SealHolder {
   }
 
   get sealed(): boolean {
-    return this.#open === undefined;
+    return this.#open === undefined || this.#opening;
   }
 
   /** To be shown once, before `store`: of a new vault under shares. */
@@ -104,10 +107,10 @@ export class SealHolder {
   }
 
   get state(): SealState {
-    const unsealer = this.#open ? undefined : this.#unsealer?.unsealer;
+    const unsealer = this.sealed ? this.#unsealer?.unsealer : undefined;
     return {
       sealed: this.sealed,
-      reason: this.#open ? undefined : this.#shut?.reason,
+      reason: this.sealed ? (this.#shut?.reason ?? 'unreachable') : undefined,
       kind: this.kind,
       takes: unsealer?.takes,
       progress: unsealer?.progress(),
@@ -158,16 +161,44 @@ export class SealHolder {
     return seal && { id: row.id, seal };
   }
 
-  /** Holds an open seal from here on; a second one that came at the same time is closed. */
-  accept(id: string, seal: Seal): void {
+  /** What has to be done once keys can be had, before anything is served. What it throws leaves the vault shut. */
+  whenOpened(hook: () => Promise<void>): void {
+    this.#hooks.push(hook);
+  }
+
+  /**
+   * Holds an open seal from here on; a second one that came at the same time is closed. Resolves when the vault serves.
+   * Rejects with what keeps it from serving.
+   */
+  async accept(id: string, seal: Seal): Promise<void> {
     this.#accepted.turn += 1;
-    if (this.#open?.id === id) return seal.close();
+    if (this.#open?.id === id) {
+      seal.close();
+      return;
+    }
     this.#open?.seal.close();
     this.#open = { id, seal };
     this.#shut = undefined;
     this.#new = undefined;
     this.#provenAtMs = this.#options.nowMs();
     this.#endUnsealing();
+    await this.#runHooks();
+  }
+
+  async #runHooks(): Promise<void> {
+    if (this.#hooks.length === 0 || this.#opening) return;
+    this.#opening = true;
+    try {
+      for (const hook of this.#hooks) await hook();
+      this.#hooks.length = 0;
+    } catch (error) {
+      const reason = error instanceof VaultError ? error : shutError('unreachable');
+      this.#options.means.log(`the seal is open, but the vault cannot serve: ${reason.message}`);
+      this.shut('unreachable', reason);
+      throw error;
+    } finally {
+      this.#opening = false;
+    }
   }
 
   /** Wipes every key at once. */
@@ -254,7 +285,7 @@ export class SealHolder {
       const seal = await SEALS[row.kind].open(this.#options.means, row);
       if (seal) {
         await this.#prove(row, seal);
-        this.accept(row.id, seal);
+        await this.accept(row.id, seal);
         return;
       }
       this.shut('waiting');

@@ -129,8 +129,8 @@ export async function systemKey(
   const [row] = await transaction(
     vault.keyDb,
     [SYSTEM],
-    (tx) => tx<{ version: number; rootVersion: number; wrapped: Uint8Array }[]>`
-      SELECT version, root_version AS "rootVersion", wrapped
+    (tx) => tx<{ version: number; rootVersion: number; wrapped: Uint8Array; sealed: boolean }[]>`
+      SELECT version, root_version AS "rootVersion", wrapped, bulla.is_sealed() AS sealed
       FROM system_key_material JOIN system_keys USING (tenant_id, purpose, version)
       WHERE purpose = ${purpose} AND ${version === undefined ? tx`state = 'active'` : tx`version = ${version}`}`,
   );
@@ -140,6 +140,8 @@ export async function systemKey(
       `The ${purpose} ${version ?? ''} is missing: restore the table system_key_material from a backup.`,
     );
   }
+  // Before this node has looked: a login would otherwise still find the root key in memory.
+  if (row.sealed) throw new VaultError('sealed', 'The vault is sealed.', { retryAfterSeconds: 5 });
   const root = await rootKey(vault, row.rootVersion);
   return { version: row.version, secret: root.unwrapSecret(systemKeyContext(purpose, row.version), row.wrapped) };
 }

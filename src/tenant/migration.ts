@@ -157,7 +157,7 @@ export async function carry(vault: Vault, call: Call, made: NewSeal): Promise<vo
     made.seal.close();
     throw error;
   }
-  vault.seal.accept(to.id, made.seal);
+  await vault.seal.accept(to.id, made.seal);
 }
 
 /** Every root key as the new seal wraps it. What is inside is in memory only for the moment; the network is asked here. */

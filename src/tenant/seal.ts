@@ -17,6 +17,9 @@ import { markSealed, markUnsealed, readSeal } from '../seal/store.ts';
 import type { Vault } from '../vault.ts';
 import { type Attempts, newAttempts } from './attempt.ts';
 
+export { SEAL_KINDS } from '../seal/seal.ts';
+export type { SealState };
+
 const RESOURCE = 'seal:vault';
 
 /** What anybody may know. */
@@ -70,7 +73,7 @@ export async function unseal(vault: Vault, call: Omit<Call, 'token'>, offering: 
     if (offer.state === 'open') await markUnsealed(tx, offer.id);
     return { value: undefined, records: [entry('ok', details)] };
   });
-  if (offer.state === 'open') vault.seal.accept(offer.id, offer.seal);
+  if (offer.state === 'open') await vault.seal.accept(offer.id, offer.seal);
   return vault.seal.state;
 }
 
@@ -89,7 +92,7 @@ export async function unsealOnHost(vault: Vault): Promise<void> {
     const details = { seal: opened.seal.kind, opened: true };
     return { value: undefined, records: [{ ...entry('ok', details), actor: { kind: 'vault', method: 'host' } }] };
   });
-  vault.seal.accept(opened.id, opened.seal);
+  await vault.seal.accept(opened.id, opened.seal);
 }
 
 /** Says of each share whether it still fits, without unsealing or keeping anything. For operators. */

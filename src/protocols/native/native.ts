@@ -10,6 +10,7 @@ import * as key from './key.ts';
 import * as metadata from './metadata.ts';
 import { describeEndpoint, describeErrors } from './openapi.ts';
 import * as policy from './policy.ts';
+import * as seal from './seal.ts';
 import * as secret from './secret.ts';
 import { status } from './status.ts';
 import * as tenant from './tenant.ts';
@@ -29,6 +30,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[tenant.list, tenant.create, tenant.read, tenant.update, tenant.remove],
   ...[audit.entries, audit.tail, audit.tree, auditProof.checkpoint, auditProof.sign, auditProof.inclusion, auditProof.consistency],
   ...[auditProof.tile, auditProof.key, auditProof.rotateKey],
+  ...[seal.read, seal.unseal, seal.seal, seal.migrate, seal.check],
   status,
 ];
 
