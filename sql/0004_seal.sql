@@ -1,6 +1,6 @@
 -- The seal: which one the root keys are wrapped by, what is needed beside its secret to open it, and whether an operator
--- has sealed the vault. Exactly one row outside a transaction: a migration inserts the new seal, wraps every root key
--- under it and deletes the old one, which the foreign key refuses while a root key is still under it.
+-- has sealed the vault. Exactly one row outside a transaction: a migration inserts the new seal, makes a root key under
+-- it and deletes the old one, which the foreign key refuses while a root key is still under it.
 CREATE TABLE bulla.seals (
   tenant_id  text NOT NULL DEFAULT 'system' CHECK (tenant_id = 'system'),
   seal_id    text NOT NULL,
@@ -10,9 +10,6 @@ CREATE TABLE bulla.seals (
   created_at timestamptz NOT NULL,
   -- Set by an operator: no node opens the seal until somebody who can open it says so.
   sealed_at  timestamptz,
-  -- The root key version that a migration carried over from the seal before: once it is destroyed, the migration is whole.
-  carried_root_version integer,
-  carried_from text,
   PRIMARY KEY (tenant_id, seal_id),
   UNIQUE (tenant_id) DEFERRABLE INITIALLY DEFERRED
 );

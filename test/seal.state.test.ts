@@ -50,7 +50,7 @@ async function entries(t: TestVault): Promise<any[]> {
   );
 }
 
-async function serve(t: TestVault, vault: Vault) {
+async function serve(vault: Vault) {
   const listener = await listen(vault, createApp(vault), vault.config);
   const request = async (method: string, path: string, token?: string, body?: unknown) => {
     const answer = await fetch(`${listener.address}${path}`, {
@@ -86,7 +86,11 @@ it('an operator seals: every node wipes its keys within a second, answers sealed
   const password = { tenant: 'default', username: 'admin', password: PASSWORD };
   expect((await t.request('POST', '/api/v1/auth/login', { body: password })).json.code).toBe('sealed');
   expect((await t.request('GET', '/healthz')).status).toBe(200);
-  expect((await t.request('GET', '/api/v1/seal')).json).toMatchObject({ sealed: true, reason: 'operator', kind: 'file' });
+  expect((await t.request('GET', '/api/v1/seal')).json).toMatchObject({
+    sealed: true,
+    reason: 'operator',
+    kind: 'file',
+  });
 
   const again = await t.node();
   expect(again.seal.state).toMatchObject({ sealed: true, reason: 'operator' });
@@ -138,14 +142,18 @@ it('T-019 T-204 shares unseal a node that starts sealed, progress is in memory o
   expect(first.seal.state).toMatchObject({ sealed: true, reason: 'waiting', kind: 'shamir', takes: 'share' });
   await unseal(first, callOf(), { share: shares[0]! });
   await unseal(first, callOf(), { share: shares[0]! });
-  expect((await unseal(first, callOf(), { share: shares[4]! })).progress).toEqual({ given: 2, threshold: 3, shares: 5 });
+  expect((await unseal(first, callOf(), { share: shares[4]! })).progress).toEqual({
+    given: 2,
+    threshold: 3,
+    shares: 5,
+  });
   const second = await t.node();
   const one = await unseal(second, callOf(), { share: shares[1]! });
   expect([one.sealed, one.progress?.given]).toEqual([true, 1]);
   expect((await unseal(first, callOf(), { share: ` ${shares[2]!}\n` })).sealed).toBe(false);
   expect(second.seal.sealed).toBe(true);
   const token = (await login(first, callOf(), { tenant: 'default', username: 'admin', password: PASSWORD })).token;
-  const server = await serve(t, first);
+  const server = await serve(first);
   expect((await server.request('GET', '/api/v1/secrets/a', token)).json.text).toBe('kept through it all');
   await server.close();
   for (const share of shares) t.secrets.add(share);
@@ -157,7 +165,7 @@ it('T-018 T-204 what is not a right share is named, logged, and takes nothing fr
   const old = await underShares(t);
   const shares = await underShares(t);
   const node = await t.node();
-  const server = await serve(t, node);
+  const server = await serve(node);
   const bring = (share: string) => server.request('POST', '/api/v1/seal/unseal', undefined, { share });
   await bring(shares[0]!);
   const flipped = shares[1]!.slice(0, -1) + (shares[1]!.endsWith('A') ? 'B' : 'A');
@@ -239,6 +247,8 @@ it('T-019 passphrases that strangers try never make one from this machine wait',
   const mine = unseal(restarted, callOf(), { passphrase: PASSPHRASE });
   const outcomes = await Promise.allSettled(strangers);
   expect((await mine).sealed).toBe(false);
-  const tried = outcomes.filter(({ status, ...o }) => status === 'rejected' && (o as any).reason.code === 'invalid_request');
+  const tried = outcomes.filter(
+    ({ status, ...o }) => status === 'rejected' && (o as any).reason.code === 'invalid_request',
+  );
   expect(tried.length).toBeLessThanOrEqual(2);
 });

@@ -29,6 +29,15 @@ export const KILLPOINTS = [
   'root-key.rewrapped', // all are
   'root-key.destroyed', // the old version's bytes are deleted, not committed
   'root-key.committed',
+  // A migration to another seal, in one transaction around that of a new root key.
+  'seal.made', // the new seal is made, nothing depends on it
+  'seal.inserted',
+  'seal.replaced', // the old seal is deleted, not committed
+  'seal.migrated',
+  // Sealing and unsealing.
+  'seal.sealed', // every node is to wipe its keys, none has
+  'unseal.offered', // what was brought opens the seal, nothing is recorded
+  'unseal.recorded',
   // A new pepper, in one transaction.
   'pepper.retired',
   'pepper.inserted',

@@ -76,7 +76,7 @@ export function startRunner(vault: Vault, kinds: Readonly<Partial<Record<JobKind
   let looking: Promise<void> = Promise.resolve();
   const look = async () => {
     const free = JOBS_AT_ONCE - running.size;
-    if (stopping || free <= 0) return;
+    if (stopping || free <= 0 || vault.seal.sealed) return;
     for (const ref of await dueJobs(vault, free, STALE_SECONDS)) {
       if (stopping || running.has(ref.id)) continue;
       const ended = runJob(vault, ref, kinds, () => stopping).finally(() => {

@@ -25,7 +25,6 @@ export type SealState = {
   readonly kind: SealKind;
   readonly takes: 'share' | 'passphrase' | undefined;
   readonly progress: Progress | undefined;
-  readonly migratingFrom: string | undefined;
 };
 
 export type HolderOptions = {
@@ -114,7 +113,6 @@ export class SealHolder {
       kind: this.kind,
       takes: unsealer?.takes,
       progress: unsealer?.progress(),
-      migratingFrom: this.#seen?.migratingFrom ?? undefined,
     };
   }
 

@@ -13,19 +13,12 @@ export type SealRow = StoredSeal & { readonly rootVersion: number };
 /** What every node looks at again and again. */
 export type SealGlance = {
   readonly id: string;
-  readonly kind: string;
   /** Since when an operator has sealed the vault. */
   readonly sealedAt: Timestamp | null;
-  /** Of a migration whose root key rotation is still to come: the kind of the seal before. */
-  readonly migratingFrom: string | null;
 };
 
 export async function glance(tx: Tx): Promise<SealGlance | undefined> {
-  const [row] = await tx<SealGlance[]>`
-    SELECT seal_id AS id, kind, sealed_at AS "sealedAt",
-           (SELECT s.carried_from FROM root_keys k WHERE k.version = s.carried_root_version AND k.state <> 'destroyed')
-           AS "migratingFrom"
-    FROM seals s`;
+  const [row] = await tx<SealGlance[]>`SELECT seal_id AS id, sealed_at AS "sealedAt" FROM seals`;
   return row;
 }
 
@@ -57,46 +50,27 @@ function parse(text: string): SealParameters {
   throw new VaultError('integrity', 'The parameters of the seal were edited: restore the table seals from a backup.');
 }
 
-/** Stores the first seal of a vault. */
+/** Stores a seal that a root key is about to refer to. */
 export async function insertSeal(tx: Tx, id: string, { seal, parameters }: NewSeal): Promise<void> {
   await tx`
     INSERT INTO seals (seal_id, kind, parameters, created_at)
     VALUES (${id}, ${seal.kind}, ${JSON.stringify(parameters)}, bulla.now())`;
 }
 
-export type CarriedKey = { readonly version: number; readonly before: Uint8Array; readonly after: Uint8Array };
-
-/** Every root key as the current seal wraps it, the active one first. */
-export async function readCarried(tx: Tx): Promise<{ version: number; wrapped: Uint8Array; sealId: string }[]> {
-  return tx<{ version: number; wrapped: Uint8Array; sealId: string }[]>`
-    SELECT version, wrapped, seal_id AS "sealId" FROM root_key_material JOIN root_keys USING (tenant_id, version)
-    ORDER BY state = 'active' DESC, version`;
+/**
+ * Puts another seal beside the one that the vault has, in the caller's transaction, which then moves every root key to
+ * it and calls `removeSeal`. Throws `conflict` when the seal has changed since it was read.
+ */
+export async function insertSealBeside(tx: Tx, from: string, id: string, made: NewSeal): Promise<void> {
+  const [current] = await tx<{ id: string }[]>`SELECT seal_id AS id FROM seals FOR UPDATE`;
+  if (current?.id !== from) throw changed();
+  await insertSeal(tx, id, made);
 }
 
-/**
- * Puts another seal in the place of the one that the vault has: every root key as the new one wraps it, the old seal
- * gone, in the caller's transaction. Throws `conflict` when a root key or the seal has changed since it was read.
- */
-export async function replaceSeal(
-  tx: Tx,
-  from: string,
-  to: { readonly id: string; readonly made: NewSeal },
-  keys: readonly CarriedKey[],
-): Promise<void> {
-  const [current] = await tx<{ id: string; kind: string }[]>`SELECT seal_id AS id, kind FROM seals FOR UPDATE`;
-  if (current?.id !== from) throw changed();
-  const { seal, parameters } = to.made;
-  await tx`
-    INSERT INTO seals (seal_id, kind, parameters, created_at, carried_root_version, carried_from)
-    VALUES (${to.id}, ${seal.kind}, ${JSON.stringify(parameters)}, bulla.now(), ${keys[0]!.version}, ${current.kind})`;
-  for (const { version, before, after } of keys) {
-    const moved = await tx`
-      UPDATE root_key_material SET wrapped = ${after}, seal = ${seal.kind}, seal_id = ${to.id}
-      WHERE version = ${version} AND wrapped = ${before} AND seal_id = ${from}`;
-    if (moved.count !== 1) throw changed();
-  }
+/** The foreign key refuses this while a root key is under it. */
+export async function removeSeal(tx: Tx, id: string): Promise<void> {
   try {
-    await tx`DELETE FROM seals WHERE seal_id = ${from}`;
+    await tx`DELETE FROM seals WHERE seal_id = ${id}`;
   } catch (error) {
     throw isForeignKeyViolation(error) ? changed() : error;
   }

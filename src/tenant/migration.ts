@@ -1,27 +1,28 @@
 /**
- * Moving the vault to another seal, online.
+ * Moving the vault to another seal, online: a root key rotation whose new version is under the new seal.
  *
- *     old seal ─▶ root key n          prepare: the new seal is made; nothing depends on it
- *     new seal ─▶ root key n          carry: every root key as the new seal wraps it, the old seal gone; one commit
- *     new seal ─▶ root key n+1        rotate: every key under a root key that the old seal never saw, n destroyed
+ *     old seal ─▶ root key n ─▶ every key          before the commit
+ *     new seal ─▶ root key n+1 ─▶ every key        after it; n and the old seal are gone
  *
- * Before the carry's commit the vault opens with the old seal only, after it with the new one only, so a crash never
- * leaves it to both or to neither. Between carry and rotation the state says that it is unfinished, and the same call
- * finishes it. Shares are shown before anything depends on them, and the carry waits until enough of them came back.
+ * One commit, so a crash leaves the vault to exactly one of the two, and its state says which. The old seal never saw
+ * root key n+1: it opens nothing in the live database, and old copies as before. Shares are shown before anything
+ * depends on them, and the migration waits until enough of them came back.
  */
 import { SecretBytes } from '../crypto/keys.ts';
 import { randomId } from '../crypto/token.ts';
-import { SYSTEM, transaction } from '../db/database.ts';
+import type { Tx } from '../db/database.ts';
+import { killpoint } from '../db/killpoint.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, precheck } from '../policy/permit.ts';
 import { SEALS } from '../seal/index.ts';
 import type { NewSeal, SealKind, SealMeans } from '../seal/seal.ts';
 import { checkShares } from '../seal/shamir.ts';
-import { type CarriedKey, readCarried, replaceSeal } from '../seal/store.ts';
+import { insertSealBeside, removeSeal } from '../seal/store.ts';
 import type { Vault } from '../vault.ts';
-import { rootKeyContext } from './keyring.ts';
-import { type RootRotation, rotateRootKey } from './rotation.ts';
+import { activeRootKey, forgetRootKey, rootKeyContext } from './keyring.ts';
+import { prepareRootKey, type RootRotation, replaceRootKey } from './rotation.ts';
+import { allTenants } from './tenant.ts';
 
 export type MigrationAsk = {
   readonly to: SealKind;
@@ -53,25 +54,16 @@ type Prepared = { readonly made: NewSeal; readonly threshold: number; readonly t
 const prepared = new WeakMap<Vault, Prepared>();
 
 /**
- * Moves the vault to another seal, or finishes a migration that was interrupted. Throws `conflict` when the vault is
- * sealed by that seal already or the root key moved meanwhile, `sealed` when this machine has not what the new seal
- * takes, `invalid_request`.
+ * Moves the vault to another seal. Throws `conflict` when the vault is sealed by that seal already or the root key moved
+ * meanwhile, `sealed` when this machine has not what the new seal takes, `invalid_request`.
  */
 export async function migrateSeal(vault: Vault, call: Call, ask: MigrationAsk): Promise<Migration> {
   await precheck(vault, call, ASKS);
-  const { kind, state } = vault.seal;
-  if (state.migratingFrom !== undefined && ask.to === kind) {
-    return {
-      state: 'done',
-      to: kind,
-      from: state.migratingFrom as SealKind,
-      rotation: await rotateRootKey(vault, call),
-    };
-  }
+  const { kind } = vault.seal;
   if (ask.to === 'shamir' && ask.confirm === undefined) return prepareSplit(vault, call, ask);
   const made = ask.to === 'shamir' ? await confirmed(vault, ask.confirm!) : await make(vault, ask);
-  await carry(vault, call, made);
-  return { state: 'done', to: ask.to, from: kind, rotation: await rotateRootKey(vault, call) };
+  killpoint('seal.made');
+  return { state: 'done', to: ask.to, from: kind, rotation: await replace(vault, call, made) };
 }
 
 async function make(vault: Vault, ask: MigrationAsk): Promise<NewSeal> {
@@ -141,37 +133,38 @@ async function confirmed(vault: Vault, shares: readonly string[]): Promise<NewSe
   return waiting.made;
 }
 
-/** Puts the new seal in the old one's place. When it returns, only the new seal opens the vault. */
-export async function carry(vault: Vault, call: Call, made: NewSeal): Promise<void> {
+const DEADLINE_MS = 120_000;
+
+/** When it returns, only the new seal opens the vault. */
+async function replace(vault: Vault, call: Call, made: NewSeal): Promise<RootRotation> {
   const from = vault.seal.id;
-  const to = { id: randomId(), made };
+  const { kind, fingerprint } = made.seal;
+  const seal = { id: randomId(), kind, wrap: made.seal.wrap };
+  const { version: old } = await activeRootKey(vault);
+  const tenants = await allTenants(vault);
+  const next = await prepareRootKey(vault, old + 1, seal);
   try {
-    const keys = await rewrapped(vault, made);
-    await permit(vault, call, ASKS, async (tx) => {
-      await replaceSeal(tx, from, to, keys);
-      const details = { from: vault.seal.kind, to: made.seal.kind, fingerprint: made.seal.fingerprint };
-      return { value: undefined, notes: [{ details }] };
-    });
+    const act = async (tx: Tx) => {
+      await insertSealBeside(tx, from, seal.id, made);
+      killpoint('seal.inserted');
+      const rotation = await replaceRootKey(vault, tx, old, next, tenants);
+      await removeSeal(tx, from);
+      killpoint('seal.replaced');
+      const { version, rewrapped } = rotation;
+      const root = { root_key: next.key.fingerprint, rewrapped, destroyed_version: old };
+      const details = { from: vault.seal.kind, to: kind, fingerprint, ...root };
+      return { value: rotation, notes: [{ version, details }] };
+    };
+    const rotation = await permit(vault, call, ASKS, act, { deadlineMs: DEADLINE_MS });
+    killpoint('seal.migrated');
+    await vault.seal.accept(seal.id, made.seal);
+    return rotation;
   } catch (error) {
     // After `outcome_unknown` the database may say either; the next look follows it.
     made.seal.close();
     throw error;
+  } finally {
+    next.key.wipe();
+    forgetRootKey(vault, old);
   }
-  await vault.seal.accept(to.id, made.seal);
-}
-
-/** Every root key as the new seal wraps it. What is inside is in memory only for the moment; the network is asked here. */
-async function rewrapped(vault: Vault, made: NewSeal): Promise<CarriedKey[]> {
-  const rows = await transaction(vault.keyDb, [SYSTEM], readCarried);
-  const keys: CarriedKey[] = [];
-  for (const { version, wrapped } of rows) {
-    const context = rootKeyContext(vault, version);
-    const secret = await vault.seal.unwrap(context, wrapped);
-    try {
-      keys.push({ version, before: wrapped, after: await made.seal.wrap(context, secret) });
-    } finally {
-      secret.wipe();
-    }
-  }
-  return keys;
 }

@@ -7,6 +7,7 @@
  * no way to start over or to cancel, and a passphrase from this machine never waits behind one from elsewhere.
  */
 import { SYSTEM } from '../db/database.ts';
+import { killpoint } from '../db/killpoint.ts';
 import { assert, VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, type Record, withoutToken } from '../policy/permit.ts';
@@ -36,6 +37,7 @@ export async function sealVault(vault: Vault, call: Call): Promise<void> {
     const changed = await markSealed(tx);
     return { value: undefined, notes: [{ details: { seal: vault.seal.kind, changed } }] };
   });
+  killpoint('seal.sealed');
   vault.seal.shut('operator');
   await vault.seal.follow();
 }
@@ -63,6 +65,7 @@ export async function unseal(vault: Vault, call: Omit<Call, 'token'>, offering: 
       ? await vault.seal.offer(offering.share)
       : await inTurn(vault, call.source, () => vault.seal.offer(offering.passphrase));
   if (offer.state === 'refused') throw await refuse(vault, call, offer);
+  if (offer.state === 'open') killpoint('unseal.offered');
   const progress = vault.seal.state.progress;
   const details = {
     seal: vault.seal.kind,
@@ -73,7 +76,9 @@ export async function unseal(vault: Vault, call: Omit<Call, 'token'>, offering: 
     if (offer.state === 'open') await markUnsealed(tx, offer.id);
     return { value: undefined, records: [entry('ok', details)] };
   });
-  if (offer.state === 'open') await vault.seal.accept(offer.id, offer.seal);
+  if (offer.state !== 'open') return vault.seal.state;
+  killpoint('unseal.recorded');
+  await vault.seal.accept(offer.id, offer.seal);
   return vault.seal.state;
 }
 

@@ -33,13 +33,10 @@ const state = z
       .object({ given: z.int(), threshold: z.int(), shares: z.int() })
       .nullable()
       .openapi({ description: 'Shares that this node has, in memory only.' }),
-    migrating_from: kind.nullable().openapi({
-      description: 'An interrupted migration: this seal opens the vault, its root key is still to be rotated.',
-    }),
   })
   .openapi('Seal');
 
-const OPEN = { sealed: false, kind: 'shamir', reason: null, takes: null, progress: null, migrating_from: null };
+const OPEN = { sealed: false, kind: 'shamir', reason: null, takes: null, progress: null };
 const SHUT = {
   ...OPEN,
   sealed: true,
@@ -48,13 +45,12 @@ const SHUT = {
   progress: { given: 1, threshold: 3, shares: 5 },
 };
 
-const shape = ({ sealed, kind: of, reason, takes, progress, migratingFrom }: SealState) => ({
+const shape = ({ sealed, kind: of, reason, takes, progress }: SealState) => ({
   sealed,
   kind: of,
   reason: reason ?? null,
   takes: takes ?? null,
   progress: progress ?? null,
-  migrating_from: migratingFrom ?? null,
 });
 
 export const read = endpoint(
@@ -145,7 +141,7 @@ export const migrate = endpoint(
     tag: 'seal',
     summary: 'Move the root key to another seal',
     description:
-      'For operators; online. What the new seal takes is configured on every node first; a passphrase and the numbers of shares come here. A migration to shares is asked for twice: the first answer shows the shares, the second request confirms them. An interrupted migration is finished by asking for it again.',
+      'For operators; online. What the new seal takes is configured on every node first; a passphrase and the numbers of shares come here. A migration to shares is asked for twice: the first answer shows the shares, the second request confirms them. It is one commit: a crash leaves the old seal or the new one, as the state says.',
     body: z.strictObject({
       to: kind,
       passphrase: z.string().max(4096).optional(),
