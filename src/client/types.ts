@@ -341,8 +341,6 @@ export type Seal = {
     threshold: number;
     shares: number;
   } | null;
-  /** An interrupted migration: this seal opens the vault, its root key is still to be rotated. */
-  migrating_from: 'file' | 'env' | 'passphrase' | 'shamir' | 'aws-kms' | 'transit' | null;
 };
 
 export type SealMigration = {
