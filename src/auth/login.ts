@@ -13,7 +13,7 @@ import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Record, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
-import { checkPassword, type PasswordHash } from './password.ts';
+import { checkPassword, countFailure, type PasswordHash } from './password.ts';
 
 export type Credentials = { readonly tenant: string; readonly username: string; readonly password: string };
 
@@ -39,21 +39,23 @@ type UserRow = PasswordHash & {
 };
 
 /** Throws `login_failed`, `tenant_suspended` (right password only), `invalid_request`, `busy`, `unavailable`. */
-export async function login(vault: Vault, call: Call, { tenant, username, password }: Credentials): Promise<Login> {
-  const id = await tenantOf(vault, tenant);
-  const user = id && (await transaction(vault.db, [id], (tx) => readUser(tx, id, username)));
-  const { fits, fresh } = await checkPassword(vault, user, password);
-  const outcome = await withoutToken(vault, call, [id ?? SYSTEM], async (tx) => {
-    if (!id || !user)
-      return {
-        value: loginFailed(),
-        records: [failure(id ?? SYSTEM, undefined, id ? 'unknown_user' : 'unknown_tenant')],
-      };
-    return conclude(vault, tx, call, id, tenant, user, fits, fresh);
-  });
-  if (outcome instanceof VaultError) throw outcome;
-  return outcome;
+export async function login(vault: Vault, call: Call, credentials: Credentials): Promise<Login> {
+  const id = await tenantOf(vault, credentials.tenant);
+  for (let check = 1; ; check += 1) {
+    const user = id && (await transaction(vault.db, [id], (tx) => readUser(tx, id, credentials.username)));
+    const { fits, fresh } = await checkPassword(vault, user, credentials.password);
+    const outcome = await withoutToken(vault, call, [id ?? SYSTEM], async (tx): Promise<Conclusion> => {
+      if (id && user) return conclude(vault, tx, call, id, credentials.tenant, user, fits, fresh, check < CHECKS_MAX);
+      const records = [failure(id ?? SYSTEM, undefined, id ? 'unknown_user' : 'unknown_tenant')];
+      return { value: loginFailed(), records };
+    });
+    if (outcome instanceof VaultError) throw outcome;
+    if (outcome) return outcome;
+  }
 }
+
+/** A password that was checked against a hash that is not the stored one any more is checked again. */
+const CHECKS_MAX = 3;
 
 async function tenantOf(vault: Vault, name: string): Promise<TenantId | undefined> {
   if (!isName(name)) return undefined;
@@ -76,9 +78,13 @@ async function readUser(tx: Tx, tenant: TenantId, name: string, lock?: 'lock'): 
   return row;
 }
 
-type Conclusion = { value: Login | VaultError; records: readonly Record[] };
+/** Undefined: to be checked again, against the hash that is stored now. */
+type Conclusion = { value: Login | VaultError | undefined; records: readonly Record[] };
 
-/** Decides under the row lock with what the row says now, whatever it said when the password was checked. */
+/**
+ * Decides under the row lock with what the row says now, whatever it said when the password was checked. Two logins that
+ * find old parameters both hash afresh; the second then meets the hash of the first.
+ */
 async function conclude(
   vault: Vault,
   tx: Tx,
@@ -88,9 +94,11 @@ async function conclude(
   checked: UserRow,
   fits: boolean,
   fresh: PasswordHash | undefined,
+  again: boolean,
 ): Promise<Conclusion> {
   const user = await readUser(tx, id, checked.name, 'lock');
   const stale = user?.phc !== checked.phc;
+  if (user && stale && again) return { value: undefined, records: [] };
   if (!user || stale) return { value: loginFailed(), records: [failure(id, checked, 'changed_meanwhile')] };
   const reason = user.disabled ? 'disabled' : user.locked ? 'locked' : fits ? undefined : 'wrong_password';
   if (reason) {
@@ -137,15 +145,6 @@ function failure(tenant: TenantId, user: UserRow | undefined, reason: string): R
 
 function loginFailed(): VaultError {
   return new VaultError('login_failed', 'Tenant, user name or password is not right, or the user cannot log in now.');
-}
-
-async function countFailure(vault: Vault, tx: Tx, tenant: TenantId, userId: string): Promise<void> {
-  const { loginFailuresMax, loginLockSeconds } = vault.config;
-  await tx`
-    UPDATE users SET failed_logins = CASE WHEN locked_until IS NULL THEN failed_logins + 1 ELSE 1 END,
-           locked_until = CASE WHEN locked_until IS NULL AND failed_logins + 1 >= ${loginFailuresMax}
-                               THEN bulla.now() + make_interval(secs => ${loginLockSeconds}) END
-    WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
 }
 
 async function recordSuccess(tx: Tx, tenant: TenantId, userId: string, fresh: PasswordHash | undefined): Promise<void> {

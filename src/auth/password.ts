@@ -70,7 +70,10 @@ export function oneTimePassword(): string {
   return groups.join('-');
 }
 
-/** Changes one's own password and ends all of one's tokens, this one too. Throws `login_failed` when the old one is wrong. */
+/**
+ * Changes one's own password and ends all of one's tokens, this one too. Throws `login_failed` when the old one is wrong
+ * or the user is locked: guesses through a stolen token count as guesses at the login do.
+ */
 export async function changePassword(
   vault: Vault,
   call: Call,
@@ -82,19 +85,41 @@ export async function changePassword(
   const { fits } = await checkPassword(vault, stored, currentPassword);
   const fresh = fits && currentPassword !== newPassword ? await hashPassword(vault, newPassword) : undefined;
   await permit(vault, call, ask, async (tx) => {
-    if (!fits) throw new VaultError('login_failed', 'The current password is not right.');
+    const now = await readHash(tx, tenant, userId);
+    if (!fits || now.locked) {
+      if (!fits && !now.locked) await countFailure(vault, tx, tenant, userId);
+      const refused = new VaultError('login_failed', 'The current password is not right, or cannot be checked now.');
+      return { value: undefined, refused };
+    }
     if (!fresh)
       throw new VaultError('invalid_request', 'new_password: expected another password than the current one.');
-    const now = await readHash(tx, tenant, userId);
     if (now.phc !== stored.phc) throw new VaultError('conflict', 'The password was changed meanwhile: log in again.');
     await storeHash(tx, tenant, userId, fresh, false);
     return { value: undefined, revokes: true };
   });
 }
 
-async function readHash(tx: Tx, tenant: TenantId, userId: string): Promise<PasswordHash> {
-  const [row] = await tx<PasswordHash[]>`
-    SELECT password_hash AS phc, pepper_version AS "pepperVersion" FROM users
+/**
+ * Counts a wrong password, wherever it was given, and locks the user for a while when there have been too many. The
+ * caller holds the user's row, so guesses made at once are counted one by one.
+ */
+export async function countFailure(vault: Vault, tx: Tx, tenant: TenantId, userId: string): Promise<void> {
+  const { loginFailuresMax, loginLockSeconds } = vault.config;
+  await tx`
+    UPDATE users SET failed_logins = CASE WHEN locked_until IS NULL THEN failed_logins + 1 ELSE 1 END,
+           locked_until = CASE WHEN locked_until IS NULL AND failed_logins + 1 >= ${loginFailuresMax}
+                               THEN bulla.now() + make_interval(secs => ${loginLockSeconds}) END
+    WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
+}
+
+async function readHash(
+  tx: Tx,
+  tenant: TenantId,
+  userId: string,
+): Promise<PasswordHash & { readonly locked: boolean }> {
+  const [row] = await tx<(PasswordHash & { locked: boolean })[]>`
+    SELECT password_hash AS phc, pepper_version AS "pepperVersion",
+           coalesce(locked_until > bulla.now(), false) AS locked FROM users
     WHERE tenant_id = ${tenant} AND user_id = ${userId} FOR UPDATE`;
   if (!row) throw new VaultError('not_found', 'The user is gone.');
   return row;

@@ -39,11 +39,11 @@ export async function readSelf(vault: Vault, call: Call): Promise<Self> {
 export async function renewToken(
   vault: Vault,
   call: Call,
-  ttlSeconds: number = vault.config.tokenTtlSeconds,
+  ttlSeconds: number = Math.min(vault.config.tokenTtlSeconds, vault.config.tokenMaxTtlSeconds),
 ): Promise<Pick<TokenInfo, 'accessor' | 'expiresAt' | 'maxExpiresAt'>> {
   const most = vault.config.tokenMaxTtlSeconds;
   return permit(vault, call, selfAsk('auth.renew'), async (tx, { tenant, tokenId }) => {
-    if (ttlSeconds < 1 || ttlSeconds > most) {
+    if (!Number.isInteger(ttlSeconds) || ttlSeconds < 1 || ttlSeconds > most) {
       throw new VaultError('invalid_request', `ttl: expected from 1 second to ${most} seconds.`);
     }
     const [row] = await tx<{ expiresAt: Timestamp; maxExpiresAt: Timestamp }[]>`

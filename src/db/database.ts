@@ -149,9 +149,10 @@ async function begin<T>(lane: Lane, tenants: readonly TenantId[], fn: (tx: Tx) =
     const [, result] = await Promise.all([opened, fn(lane.sql as Tx)]);
     return result;
   } catch (error) {
-    if (!lane.dead) await rollBack(lane);
+    const lost = lane.dead;
+    if (!lost) await rollBack(lane);
     if (error instanceof VaultError) throw error;
-    if (lane.dead) throw unavailable('the database connection was lost or did not answer in time', error);
+    if (lost) throw unavailable('the database connection was lost or did not answer in time', error);
     throw translate(error);
   }
 }

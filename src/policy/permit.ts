@@ -52,6 +52,8 @@ export type Act<T> = {
   readonly notes?: readonly Note[];
   /** The act takes access away: every grant decided before it is decided again. */
   readonly revokes?: boolean;
+  /** The act refuses after all: what it changed (a count of failures) stays, its entry says `denied`, and this is thrown. */
+  readonly refused?: VaultError;
   /** Entries in the logs of other tenants that the act touched. Their ids must be among `tenants`. */
   readonly elsewhere?: readonly { readonly tenant: TenantId; readonly note: Note; readonly revokes?: boolean }[];
 };
@@ -142,7 +144,7 @@ async function decideAndAct<T>(
       const done = await runAct(tx, permitOf(access, call), act);
       const entries = appendices(access, call, asks, done).filter((appendix) => appendix.entries.length > 0);
       if (entries.length > 0) await append(tx, entries);
-      return { value: done.value };
+      return done.refused ? { refused: done.refused } : { value: done.value };
     },
     options,
   );
@@ -172,7 +174,8 @@ function denial(access: Access, call: Call, asks: readonly Ask[], refused: Vault
 function appendices<T>(access: Access, call: Call, asks: readonly Ask[], done: Act<T>): Appendix[] {
   const ask = asks[0]!;
   const notes = done.notes ?? [{}];
-  const entries = notes.map((note) => entryOf(access.actor, call, ask, note, { outcome: 'ok' }));
+  const end = done.refused ? ({ outcome: 'denied', code: done.refused.code } as const) : ({ outcome: 'ok' } as const);
+  const entries = notes.map((note) => entryOf(access.actor, call, ask, note, end));
   const own: Appendix = {
     tenant: access.tenant,
     entries,
@@ -181,7 +184,7 @@ function appendices<T>(access: Access, call: Call, asks: readonly Ask[], done: A
   };
   const others = (done.elsewhere ?? []).map(({ tenant, note, revokes }) => ({
     tenant,
-    entries: [entryOf(access.actor, call, ask, note, { outcome: 'ok' })],
+    entries: [entryOf(access.actor, call, ask, note, end)],
     revokes: revokes ?? false,
   }));
   return [own, ...others];
