@@ -405,14 +405,25 @@ export async function openVersion(
     throw new VaultError('integrity', `What is stored of ${path} is larger than any secret: its row was damaged.`);
   }
   const key = await dataKey(vault, tx, tenant, row.keyVersion);
-  const body = open(key, { label: 'secret', tenant, secret: secretId, version }, envelope);
+  const body = naming(path, () => open(key, { label: 'secret', tenant, secret: secretId, version }, envelope));
   let metadata: Uint8Array | undefined;
   if (row.metadataEnvelope) {
     const metadataKey = await dataKey(vault, tx, tenant, row.metadataKeyVersion!);
-    metadata = open(metadataKey, { label: 'secret-metadata', tenant, secret: secretId }, row.metadataEnvelope);
+    const sealed = row.metadataEnvelope;
+    metadata = naming(path, () => open(metadataKey, { label: 'secret-metadata', tenant, secret: secretId }, sealed));
   }
   const { kind, contentType, createdAt, expiresAt } = row;
   return { path, version, kind, contentType, body, createdAt, expiresAt, metadata };
+}
+
+/** A row that does not open is told by the name of its secret, which the envelope does not know. */
+function naming<T>(path: string, openRow: () => T): T {
+  try {
+    return openRow();
+  } catch (error) {
+    if (!(error instanceof VaultError)) throw error;
+    throw new VaultError(error.code, `${path}: ${error.message}`);
+  }
 }
 
 /** What is asked for: a row for each member whose secret and version are there and readable. */

@@ -17,6 +17,7 @@ export type FetchAsk = { readonly paths: readonly SecretPath[] } | { readonly pr
 
 /** Current versions, in path order. Throws `not_found` and `forbidden` for paths, `too_large`, and what the gate throws. */
 export async function fetchSecrets(vault: Vault, call: Call, ask: FetchAsk): Promise<OpenedVersion[]> {
+  checkCount('paths' in ask ? new Set(ask.paths).size : ask.prefixes.length);
   const wanted: Ask[] =
     'paths' in ask
       ? ask.paths.map((path) => secretAsk('secret.read', path))
@@ -26,6 +27,11 @@ export async function fetchSecrets(vault: Vault, call: Call, ask: FetchAsk): Pro
     const opened = await openAll(vault, tx, granted.tenant, paths, 'paths' in ask);
     return recorded(opened);
   });
+}
+
+function checkCount(asked: number): void {
+  if (asked === 0) throw new VaultError('invalid_request', 'paths, prefixes: expected at least one.');
+  if (asked > LIMITS.fetchSecretsMax) throw tooMany(asked);
 }
 
 function recorded(opened: OpenedVersion[]): Act<OpenedVersion[]> {

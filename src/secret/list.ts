@@ -46,13 +46,16 @@ async function scan(
 ): Promise<Page<Listed>> {
   const items: Listed[] = [];
   let after = start;
+  let shown = start;
   for (let scanned = 0; scanned < SCANNED_ROWS_MAX; scanned += CHUNK_ROWS) {
     const rows = await chunk(tx, granted.tenant, under, after);
     for (const row of rows) {
       if (row.path <= after) continue;
-      if (items.length === limit) return { items, nextCursor: encodeCursor(after) };
+      const visible = granted.allows({ action: 'secret.list', resource: `secret:${row.path}` });
+      // There is a next page when something visible is on it: what is hidden is neither counted nor named by a cursor.
+      if (visible && items.length === limit) return { items, nextCursor: encodeCursor(shown) };
       after = row.path;
-      if (!granted.allows({ action: 'secret.list', resource: `secret:${row.path}` })) continue;
+      if (!visible) continue;
       const slash = recursive ? -1 : row.path.indexOf('/', under.length);
       if (slash === -1) {
         items.push({ path: row.path, folder: false, version: row.version, updatedAt: row.updatedAt });
@@ -61,6 +64,7 @@ async function scan(
         items.push({ path, folder: true });
         after = path + AFTER_ALL;
       }
+      shown = after;
     }
     if (rows.length < CHUNK_ROWS) return { items, nextCursor: null };
   }

@@ -20,6 +20,7 @@ export async function moveSecret(
   const asks = [secretAsk('secret.write', to), secretAsk('secret.read', from), secretAsk('secret.delete', from)];
   return permit(vault, call, asks, async (tx, { tenant }) => {
     const { secretId, currentVersion } = await lockSecret(tx, tenant, from);
+    if (from === to) throw new VaultError('conflict', `There is a secret ${to} already: it is the one to be moved.`);
     try {
       await tx`
         UPDATE secrets SET path = ${to}, updated_at = bulla.now() WHERE tenant_id = ${tenant} AND secret_id = ${secretId}`;

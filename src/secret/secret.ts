@@ -89,9 +89,10 @@ export async function deleteVersions(
   path: SecretPath,
   versions: readonly number[] | undefined,
 ): Promise<void> {
+  const named = versions && checkVersions(versions);
   await permit(vault, call, secretAsk('secret.delete', path), async (tx, { tenant }) => {
     const secret = await lockSecret(tx, tenant, path);
-    const wanted = versions ?? [secret.currentVersion];
+    const wanted = named ?? [secret.currentVersion];
     const rows = await tx<{ version: number }[]>`
       UPDATE secret_versions SET deleted_at = coalesce(deleted_at, bulla.now())
       WHERE tenant_id = ${tenant} AND secret_id = ${secret.secretId} AND version = ANY (${[...wanted]}::int[])
@@ -99,6 +100,12 @@ export async function deleteVersions(
     requireAll(path, wanted, rows);
     return { value: undefined, notes: wanted.map((version) => ({ version })) };
   });
+}
+
+/** The versions of a request, each once. An act on none would leave no entry: it is refused. */
+export function checkVersions(versions: readonly number[]): number[] {
+  if (versions.length > 0) return [...new Set(versions)];
+  throw new VaultError('invalid_request', 'versions: expected at least one version number.');
 }
 
 /** Every version that was named must be there: all or nothing. */

@@ -4,7 +4,7 @@ import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { SecretPath } from './path.ts';
-import { lockSecret, requireAll, type SecretKind, secretAsk, secretAt } from './secret.ts';
+import { checkVersions, lockSecret, requireAll, type SecretKind, secretAsk, secretAt } from './secret.ts';
 
 export type VersionInfo = {
   readonly version: number;
@@ -49,14 +49,15 @@ export async function undeleteVersions(
   path: SecretPath,
   versions: readonly number[],
 ): Promise<void> {
+  const wanted = checkVersions(versions);
   await permit(vault, call, secretAsk('secret.undelete', path), async (tx, { tenant }) => {
     const { secretId } = await lockSecret(tx, tenant, path);
     const rows = await tx<{ version: number }[]>`
       UPDATE secret_versions SET deleted_at = NULL
-      WHERE tenant_id = ${tenant} AND secret_id = ${secretId} AND version = ANY (${[...versions]}::int[])
+      WHERE tenant_id = ${tenant} AND secret_id = ${secretId} AND version = ANY (${wanted}::int[])
       RETURNING version`;
-    requireAll(path, versions, rows);
-    return { value: undefined, notes: versions.map((version) => ({ version })) };
+    requireAll(path, wanted, rows);
+    return { value: undefined, notes: wanted.map((version) => ({ version })) };
   });
 }
 
@@ -67,12 +68,13 @@ export async function destroyVersions(
   path: SecretPath,
   versions: readonly number[],
 ): Promise<void> {
+  const wanted = checkVersions(versions);
   await permit(vault, call, secretAsk('secret.destroy', path), async (tx, { tenant }) => {
     const { secretId } = await lockSecret(tx, tenant, path);
     const rows = await tx<{ version: number }[]>`
       WITH gone AS (
         DELETE FROM secret_versions
-        WHERE tenant_id = ${tenant} AND secret_id = ${secretId} AND version = ANY (${[...versions]}::int[])
+        WHERE tenant_id = ${tenant} AND secret_id = ${secretId} AND version = ANY (${wanted}::int[])
         RETURNING version, kind, created_at, created_by
       ), kept AS (
         INSERT INTO destroyed_versions (tenant_id, secret_id, version, kind, created_at, created_by, destroyed_at)
@@ -80,8 +82,8 @@ export async function destroyVersions(
       )
       SELECT version FROM kept
       UNION SELECT version FROM destroyed_versions
-            WHERE tenant_id = ${tenant} AND secret_id = ${secretId} AND version = ANY (${[...versions]}::int[])`;
-    requireAll(path, versions, rows);
-    return { value: undefined, notes: versions.map((version) => ({ version })) };
+            WHERE tenant_id = ${tenant} AND secret_id = ${secretId} AND version = ANY (${wanted}::int[])`;
+    requireAll(path, wanted, rows);
+    return { value: undefined, notes: wanted.map((version) => ({ version })) };
   });
 }
