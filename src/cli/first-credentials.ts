@@ -35,6 +35,11 @@ export function keepCredentials(dataDir: string, address: string, credentials: F
   }
 }
 
+/** Of a first start that another node was ahead of: these passwords open nothing. */
+export function discardCredentials(dataDir: string): void {
+  rmSync(credentialsFile(dataDir), { force: true });
+}
+
 /** Undefined when there is none any more. */
 export function readCredentials(dataDir: string): FirstCredentials | undefined {
   try {

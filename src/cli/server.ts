@@ -23,7 +23,13 @@ import { startAuditKeeper } from '../job/audit-keeper.ts';
 import { type FirstCredentials, initialise } from '../job/initialise.ts';
 import { startJobs } from '../job/kinds.ts';
 import { closeVault, openVault, type Vault } from '../vault.ts';
-import { credentialsFile, forgetWhenChanged, keepCredentials, readCredentials } from './first-credentials.ts';
+import {
+  credentialsFile,
+  discardCredentials,
+  forgetWhenChanged,
+  keepCredentials,
+  readCredentials,
+} from './first-credentials.ts';
 
 export type ServerIo = {
   readonly stdout: { write(text: string): unknown };
@@ -127,7 +133,11 @@ function makeDataDir(dataDir: string): void {
 async function start(vault: Vault, config: Config, dataDir: string): Promise<FirstCredentials | undefined> {
   const { host, port } = config.listen;
   const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
-  const made = await initialise(vault, (credentials) => keepCredentials(dataDir, address, credentials));
+  const made = await initialise(
+    vault,
+    (credentials) => keepCredentials(dataDir, address, credentials),
+    () => discardCredentials(dataDir),
+  );
   return made ?? readCredentials(dataDir);
 }
 

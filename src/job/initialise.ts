@@ -16,6 +16,7 @@ import { parseName } from '../db/name.ts';
 import { VaultError } from '../errors.ts';
 import { withoutToken } from '../policy/permit.ts';
 import { insertBuiltInPolicies } from '../policy/store.ts';
+import { activeRootKey } from '../tenant/keyring.ts';
 import { insertLogKey } from '../tenant/log-key.ts';
 import { hasRootKey, insertDataKey, insertRootKey, insertSystemKey } from '../tenant/rotation.ts';
 import { insertTenant } from '../tenant/tenant.ts';
@@ -30,11 +31,13 @@ export const VAULT: Actor = { kind: 'vault' };
 
 /**
  * Undefined when the vault was initialised before. The passwords must be changed; they are given to `keep` before they
- * count, so that a crash never leaves accounts whose passwords nobody has.
+ * count, so that a crash never leaves accounts whose passwords nobody has, and `discard` drops them where another node
+ * was first.
  */
 export async function initialise(
   vault: Vault,
   keep: (credentials: FirstCredentials) => void,
+  discard: () => void = () => undefined,
 ): Promise<FirstCredentials | undefined> {
   if (await transaction(vault.db, [SYSTEM], hasRootKey)) return undefined;
   const operator: FirstAccount = { tenant: 'system', username: 'operator', password: oneTimePassword() };
@@ -50,7 +53,11 @@ export async function initialise(
     killpoint('initialise.kept');
     const made = await makeVault(vault, pepper, operator, admin, hashes);
     killpoint('initialise.committed');
-    return made ? { system: operator, default: admin } : undefined;
+    if (made) return { system: operator, default: admin };
+    discard();
+    // The winner's root key must open under the seal of this node too: otherwise it could serve nothing.
+    await activeRootKey(vault);
+    return undefined;
   } finally {
     pepper.wipe();
   }
@@ -88,7 +95,7 @@ async function makeVault(
           policies: ['admin'],
           mustChange: true,
         });
-        await insertWholeTenant(tx, first, parseName(admin.tenant, 'name'), root, {
+        await insertWholeTenant(tx, first, parseName(admin.tenant, 'name'), async () => root, {
           name: names.admin,
           hash: hash.admin,
           mustChange: true,

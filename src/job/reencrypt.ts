@@ -12,7 +12,7 @@ import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
 import { SECRET_METADATA, SECRET_VERSIONS } from '../secret/envelopes.ts';
-import { activeRootKey, forgetDataKeys } from '../tenant/keyring.ts';
+import { forgetDataKeys } from '../tenant/keyring.ts';
 import { countBelow, type EnvelopeTable, type RowKey, reencryptPass } from '../tenant/reencrypt.ts';
 import {
   type DataKeyInfo,
@@ -33,10 +33,9 @@ export type KeyRotation = { readonly key: DataKeyInfo; readonly job: JobInfo | u
 
 /** Makes a new data key version and, when asked, queues the job that moves everything stored to it. */
 export async function rotateKey(vault: Vault, call: Call, { reencrypt }: { reencrypt: boolean }): Promise<KeyRotation> {
-  const { version: root } = await activeRootKey(vault);
   const rotation = await permit(vault, call, { action: 'key.rotate', resource: 'key:data' }, async (tx, granted) => {
     const { tenant, userId } = granted;
-    const key = await rotateDataKey(vault, tx, tenant, root);
+    const key = await rotateDataKey(vault, tx, tenant);
     const { version, fingerprint } = key;
     const wanted = { tenant, kind: 'reencrypt', subject: String(version), startedBy: userId } as const;
     const job = reencrypt ? await insertJob(tx, wanted) : undefined;

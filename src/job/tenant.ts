@@ -17,7 +17,7 @@ import type { Call } from '../policy/access.ts';
 import { type Act, permit, precheck } from '../policy/permit.ts';
 import { insertBuiltInPolicies, removePolicies } from '../policy/store.ts';
 import { countSecrets, removeSecrets } from '../secret/secret.ts';
-import { activeRootKey, forgetDataKeys, rootKey } from '../tenant/keyring.ts';
+import { activeRootKey, forgetDataKeys } from '../tenant/keyring.ts';
 import { destroyDataKeys, insertDataKey, removeDataKeyMaterial } from '../tenant/rotation.ts';
 import { findTenant, insertTenant, markDeleted, markDeleting, type TenantInfo, tenantNamed } from '../tenant/tenant.ts';
 import type { Vault } from '../vault.ts';
@@ -40,14 +40,13 @@ export async function createTenant(
   await precheck(vault, call, ask);
   const password = oneTimePassword();
   const hash = await hashPassword(vault, password);
-  const { version: root } = await activeRootKey(vault);
   const id = asTenantId(randomId());
   const tenant = await permit(
     vault,
     call,
     ask,
     async (tx) => {
-      const wrapper = await rootKey(vault, root);
+      const wrapper = () => activeRootKey(vault);
       const value = await insertWholeTenant(tx, id, tenantName, wrapper, { name: admin, hash, mustChange: true });
       const note = { details: { tenant_id: id, name: tenantName, admin } };
       return { value, notes: [note], elsewhere: [{ tenant: id, note }] };
@@ -57,17 +56,17 @@ export async function createTenant(
   return { ...tenant, admin: { username: admin, oneTimePassword: password } };
 }
 
-/** Everything that a tenant has from its first moment. */
+/** Everything that a tenant has from its first moment. `wrapper` gives the root key when it is used at once. */
 export async function insertWholeTenant(
   tx: Tx,
   id: TenantId,
   name: Name,
-  wrapper: Key,
+  wrapper: () => Promise<Key>,
   admin: { name: Name; hash: PasswordHash; mustChange: boolean },
 ): Promise<TenantInfo> {
   const tenant = await insertTenant(tx, id, name);
   await createLog(tx, id);
-  await insertDataKey(tx, id, 1, wrapper);
+  await insertDataKey(tx, id, 1, await wrapper());
   await insertBuiltInPolicies(tx, id);
   await insertUser(tx, id, { ...admin, policies: ['admin'] });
   return tenant;

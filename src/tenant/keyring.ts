@@ -120,12 +120,22 @@ async function loadDataKey(vault: Vault, tx: Tx, tenant: TenantId, version: numb
   }
 }
 
+export type SystemKey = { readonly version: number; readonly secret: SecretBytes };
+
 /** A system key's secret bytes; without a version, the active one. The caller wipes them after use. */
-export async function systemKey(
-  vault: Vault,
-  purpose: SystemPurpose,
-  version?: number,
-): Promise<{ version: number; secret: SecretBytes }> {
+export async function systemKey(vault: Vault, purpose: SystemPurpose, version?: number): Promise<SystemKey> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await loadSystemKey(vault, purpose, version);
+    } catch (error) {
+      // As for data keys: a root rotation has destroyed the wrapping version between the two reads.
+      if (attempt < 3 && error instanceof VaultError && error.code === 'not_found') continue;
+      throw error;
+    }
+  }
+}
+
+async function loadSystemKey(vault: Vault, purpose: SystemPurpose, version: number | undefined): Promise<SystemKey> {
   const [row] = await transaction(
     vault.keyDb,
     [SYSTEM],

@@ -9,6 +9,7 @@ import { Key, rewrap, SecretBytes } from '../crypto/keys.ts';
 import {
   isForeignKeyViolation,
   isUniqueViolation,
+  RetryTransaction,
   SYSTEM,
   showTenants,
   type TenantId,
@@ -72,13 +73,13 @@ export async function listDataKeys(vault: Vault, call: Call, ask: PageAsk): Prom
   });
 }
 
-/** New writes use the new version from the commit on; everything stored still opens. `root` names the wrapper. */
-export async function rotateDataKey(vault: Vault, tx: Tx, tenant: TenantId, root: number): Promise<DataKeyInfo> {
+/** New writes use the new version from the commit on; everything stored still opens. */
+export async function rotateDataKey(vault: Vault, tx: Tx, tenant: TenantId): Promise<DataKeyInfo> {
   const [current] = await tx<{ version: number }[]>`
     UPDATE data_keys SET state = 'decrypt_only' WHERE tenant_id = ${tenant} AND state = 'active' RETURNING version`;
   if (!current) throw new VaultError('conflict', 'Another rotation of this data key is running: look at GET /keys.');
   killpoint('data-key.demoted');
-  const key = await insertDataKey(tx, tenant, current.version + 1, await rootKey(vault, root));
+  const key = await insertDataKey(tx, tenant, current.version + 1, await activeRootKey(vault));
   killpoint('data-key.inserted');
   return key;
 }
@@ -130,9 +131,13 @@ export async function oldVersions(
     WHERE tenant_id = ${tenant} AND version < ${below} AND state = 'decrypt_only' ORDER BY version`;
 }
 
-/** Makes a tenant's data key version; the caller has demoted the one before. */
+/**
+ * Makes a tenant's data key version; the caller has demoted the one before. Where a root rotation has destroyed the
+ * wrapper meanwhile, the transaction runs again under the new one: the caller asks for the wrapper inside of it.
+ */
 export async function insertDataKey(tx: Tx, tenant: TenantId, version: number, wrapper: Key): Promise<DataKeyInfo> {
   const key = Key.generate(version);
+  const root = wrapper.version;
   try {
     const wrapped = wrapper.wrap(dataKeyContext(tenant, version), key);
     const [row] = await tx<{ createdAt: Timestamp }[]>`
@@ -140,7 +145,9 @@ export async function insertDataKey(tx: Tx, tenant: TenantId, version: number, w
       VALUES (${tenant}, ${version}, 'active', ${key.fingerprint}, bulla.now()) RETURNING created_at AS "createdAt"`;
     await tx`
       INSERT INTO data_key_material (tenant_id, version, root_version, wrapped)
-      VALUES (${tenant}, ${version}, ${wrapper.version}, ${wrapped})`;
+      VALUES (${tenant}, ${version}, ${root}, ${wrapped})`.catch((error: unknown) => {
+      throw isForeignKeyViolation(error) ? new RetryTransaction() : error;
+    });
     const { fingerprint } = key;
     const createdAt = row!.createdAt;
     return {
@@ -149,7 +156,7 @@ export async function insertDataKey(tx: Tx, tenant: TenantId, version: number, w
       fingerprint,
       createdAt,
       destroyedAt: null,
-      rootVersion: wrapper.version,
+      rootVersion: root,
       depends: 0,
     };
   } finally {
@@ -302,7 +309,7 @@ export async function replaceRootKey(
     rewrapped += await rewrapDataKeys(vault, tx, old, next.key, tenants.slice(at, at + TENANTS_AT_ONCE));
     killpoint('root-key.rewrapping');
   }
-  rewrapped += await rewrapSystemKeys(tx, await rootKey(vault, old), next.key);
+  rewrapped += await rewrapSystemKeys(vault, tx, old, next.key);
   killpoint('root-key.rewrapped');
   await destroyRootKey(tx, old);
   killpoint('root-key.destroyed');
@@ -342,15 +349,19 @@ async function rewrapDataKeys(
     FROM unnest(${rows.map((row) => row.tenant)}::text[], ${rows.map((row) => row.version)}::int[], ${moved}::text[])
          AS u (tenant_id, version, wrapped)
     WHERE m.tenant_id = u.tenant_id AND m.version = u.version`;
+  // Of a tenant that is being deleted the bytes are gone; its rows name the root key until they go too.
+  await tx`
+    UPDATE data_key_material SET root_version = ${to.version}
+    WHERE tenant_id = ANY (${[...tenants]}) AND root_version = ${old} AND wrapped IS NULL`;
   await showTenants(tx, [SYSTEM]);
   return rows.length;
 }
 
-async function rewrapSystemKeys(tx: Tx, from: Key, to: Key): Promise<number> {
+async function rewrapSystemKeys(vault: Vault, tx: Tx, old: number, to: Key): Promise<number> {
   const rows = await tx<{ purpose: SystemPurpose; version: number; wrapped: Uint8Array }[]>`
-    SELECT purpose, version, wrapped FROM system_key_material WHERE root_version = ${from.version} FOR UPDATE`;
+    SELECT purpose, version, wrapped FROM system_key_material WHERE root_version = ${old} FOR UPDATE`;
   for (const { purpose, version, wrapped } of rows) {
-    const moved = rewrap(from, to, systemKeyContext(purpose, version), wrapped);
+    const moved = rewrap(await rootKey(vault, old), to, systemKeyContext(purpose, version), wrapped);
     await tx`
       UPDATE system_key_material SET wrapped = ${moved}, root_version = ${to.version}
       WHERE purpose = ${purpose} AND version = ${version}`;

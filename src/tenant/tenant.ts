@@ -59,8 +59,11 @@ export async function setTenantState(
     async (tx) => {
       const tenant = await tenantNamed(tx, name);
       if (tenant.id === SYSTEM) throw new VaultError('conflict', 'The system tenant cannot be suspended.');
-      if (tenant.state === 'deleting') throw new VaultError('conflict', 'The tenant is being deleted.');
-      await tx`UPDATE tenants SET state = ${state} WHERE tenant_id = ${tenant.id}`;
+      // In the statement, because a deletion may commit in between; and a name that went to another tenant meanwhile is
+      // not the one whose log is open here.
+      const rows = await tx`
+        UPDATE tenants SET state = ${state} WHERE tenant_id = ${tenant.id} AND state IN ('active', 'suspended')`;
+      if (rows.count === 0 || tenant.id !== id) throw new VaultError('conflict', 'The tenant is being deleted.');
       const note = { details: { state } };
       return {
         value: { ...tenant, state },
