@@ -6,6 +6,7 @@
  * decided under the user's row lock, so that guesses made in parallel get no more tries than guesses in a row.
  */
 import type { Actor } from '../audit/entry.ts';
+import { mayRecordGuess } from '../audit/recorded.ts';
 import { mintToken } from '../crypto/token.ts';
 import { SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { isName } from '../db/name.ts';
@@ -41,17 +42,30 @@ type UserRow = PasswordHash & {
 /** Throws `login_failed`, `tenant_suspended` (right password only), `invalid_request`, `busy`, `unavailable`. */
 export async function login(vault: Vault, call: Call, credentials: Credentials): Promise<Login> {
   const id = await tenantOf(vault, credentials.tenant);
+  let mayRecord: boolean | undefined;
   for (let check = 1; ; check += 1) {
     const user = id && (await transaction(vault.db, [id], (tx) => readUser(tx, id, credentials.username)));
     const { fits, fresh } = await checkPassword(vault, user, credentials.password);
     const outcome = await withoutToken(vault, call, [id ?? SYSTEM], async (tx): Promise<Conclusion> => {
-      if (id && user) return conclude(vault, tx, call, id, credentials.tenant, user, fits, fresh, check < CHECKS_MAX);
-      const records = [failure(id ?? SYSTEM, undefined, id ? 'unknown_user' : 'unknown_tenant')];
-      return { value: loginFailed(), records };
+      const conclusion =
+        id && user
+          ? await conclude(vault, tx, call, id, credentials.tenant, user, fits, fresh, check < CHECKS_MAX)
+          : unknownLogin(id);
+      if (!(conclusion.value instanceof VaultError)) return conclusion;
+      // Beyond some a minute from one source, failures are only counted. The act may run twice: one guess is one.
+      mayRecord ??= mayRecordGuess(vault, call.source);
+      return mayRecord ? conclusion : { ...conclusion, records: [] };
     });
     if (outcome instanceof VaultError) throw outcome;
     if (outcome) return outcome;
   }
+}
+
+function unknownLogin(id: TenantId | undefined): Conclusion {
+  return {
+    value: loginFailed(),
+    records: [failure(id ?? SYSTEM, undefined, id ? 'unknown_user' : 'unknown_tenant')],
+  };
 }
 
 /** A password that was checked against a hash that is not the stored one any more is checked again. */

@@ -79,7 +79,8 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   // Runs beside the first start's own hashing: a broken binary is a sentence, not a crash at the first login.
   const [first] = await Promise.all([start(vault, config, dataDir), vault.hasher.selfTest()]);
   const keep = async () => {
-    const keeper = await startAuditKeeper(vault, config.auditMarkFile ?? join(dataDir, 'audit-mark.jsonl'));
+    const markFile = config.auditMarkFile ?? join(dataDir, 'audit-mark.jsonl');
+    const keeper = await startAuditKeeper(vault, markFile, { migrations: migrated.applied });
     down.push(() => keeper.stop());
     const jobs = startJobs(vault);
     down.push(() => jobs.stop());

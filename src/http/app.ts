@@ -10,9 +10,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { getRequestListener } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { Hono } from 'hono';
-import { VaultError } from '../errors.ts';
+import { type ErrorCode, VaultError } from '../errors.ts';
 import { PROTOCOLS } from '../protocols/index.ts';
 import type { Exchange, Host, HttpEnv } from '../protocols/protocol.ts';
+import { countUnheard, countUnread, recordUnheard } from '../protocols/record.ts';
 import type { Vault } from '../vault.ts';
 import { createBodyReader } from './body.ts';
 import {
@@ -38,6 +39,8 @@ export type App = {
   readonly handle: (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => void;
   /** The methods that a path answers, for Allow; none when there is no such path. */
   readonly methodsOf: (path: string) => readonly string[];
+  /** Counts what came from a source and never became a request. */
+  readonly countUnread: (source: string, code: ErrorCode) => void;
 };
 
 export function createApp(vault: Vault): App {
@@ -58,7 +61,7 @@ export function createApp(vault: Vault): App {
       try {
         return await router.fetch(request, exchange);
       } catch (error) {
-        return responseOf(vault, error, exchange);
+        return await responseOf(vault, error, exchange);
       }
     },
     { errorHandler: (error) => toResponse(problemOf(unreadable(vault, error), randomUUID())) },
@@ -73,6 +76,7 @@ export function createApp(vault: Vault): App {
       const ms = vault.clock.monotonicMs() - startedMs;
       const method = knownMethod(incoming.method);
       metrics.end(method, exchange.route, outgoing.statusCode, ms / 1000);
+      countUnheard(vault, exchange);
       logRequest(vault, exchange, method, ms);
     });
     try {
@@ -80,7 +84,7 @@ export function createApp(vault: Vault): App {
       for (const check of CHECKS) check(incoming);
       refuseWhileSealed(vault, incoming);
     } catch (error) {
-      sendProblem(vault, error, exchange);
+      void sendProblem(vault, error, exchange);
       return;
     }
     exchanges.set(incoming, exchange);
@@ -89,7 +93,7 @@ export function createApp(vault: Vault): App {
       outgoing.destroy();
     });
   };
-  return { router, handle, methodsOf };
+  return { router, handle, methodsOf, countUnread: (source, code) => countUnread(vault, source, code) };
 }
 
 const METHODS = ['GET', 'PUT', 'POST', 'PATCH', 'DELETE'] as const;
@@ -112,20 +116,21 @@ function unrouted(path: string, methodsOf: App['methodsOf']): VaultError {
 }
 
 /** The problem that an error becomes, written down in the log line and, where it is a fault, on its own. */
-function conclude(vault: Vault, thrown: unknown, exchange: Exchange): Problem {
+async function conclude(vault: Vault, thrown: unknown, exchange: Exchange): Promise<Problem> {
   const error = asVaultError(thrown);
   exchange.code = error.code;
   if (isFault(error)) {
     const { requestId, route } = exchange;
     vault.log.error({ request: requestId, route, code: error.code, error: recordOf(thrown) }, 'a request failed');
   }
+  await recordUnheard(vault, exchange, error.code, knownMethod(exchange.incoming.method));
   const problem = problemOf(error, exchange.requestId);
   const allow = error.code === 'method_not_allowed' ? error.details?.allow : undefined;
   return Array.isArray(allow) ? { ...problem, headers: { ...problem.headers, Allow: allow.join(', ') } } : problem;
 }
 
-function responseOf(vault: Vault, thrown: unknown, exchange: Exchange): Response {
-  const problem = conclude(vault, thrown, exchange);
+async function responseOf(vault: Vault, thrown: unknown, exchange: Exchange): Promise<Response> {
+  const problem = await conclude(vault, thrown, exchange);
   if (!exchange.outgoing.headersSent) return toResponse(problem);
   // Something has been sent already: the only honest end is a cut.
   exchange.outgoing.destroy();
@@ -137,8 +142,8 @@ function toResponse({ status, headers, body }: Problem): Response {
 }
 
 /** For requests that never reach the router. */
-function sendProblem(vault: Vault, thrown: unknown, exchange: Exchange): void {
-  const { status, headers, body } = conclude(vault, thrown, exchange);
+async function sendProblem(vault: Vault, thrown: unknown, exchange: Exchange): Promise<void> {
+  const { status, headers, body } = await conclude(vault, thrown, exchange);
   const { outgoing } = exchange;
   outgoing.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body) });
   outgoing.end(body);

@@ -31,7 +31,17 @@ export function beginExchange(incoming: IncomingMessage, outgoing: ServerRespons
   if ('encrypted' in incoming.socket) outgoing.setHeader('Strict-Transport-Security', HSTS);
   outgoing.setHeader('X-Request-Id', requestId);
   const source = canonicalAddress(incoming.socket.remoteAddress);
-  return { incoming, outgoing, requestId, source, route: 'none', tenant: undefined, code: undefined, bodyBytes: 0 };
+  return {
+    incoming,
+    outgoing,
+    requestId,
+    source,
+    route: 'none',
+    tenant: undefined,
+    code: undefined,
+    call: undefined,
+    bodyBytes: 0,
+  };
 }
 
 /** The socket's address, with IPv4 in IPv6 as IPv4 and without a scope: one client, one spelling. */

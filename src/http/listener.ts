@@ -78,6 +78,7 @@ function serve(server: Server, app: App, state: State): void {
     handle(incoming, outgoing, new VaultError('invalid_request', 'the header Expect may only ask for 100-continue'));
   });
   server.on('connect', (incoming: IncomingMessage, socket: Socket) => {
+    app.countUnread(canonicalAddress(socket.remoteAddress), 'method_not_allowed');
     answerRaw(socket, methodNotAllowed(app.methodsOf(incoming.url ?? '')));
   });
   server.on('connection', (socket: Socket) => {

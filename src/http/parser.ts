@@ -10,7 +10,7 @@ import type { Socket } from 'node:net';
 import { VaultError } from '../errors.ts';
 import type { App } from './app.ts';
 import { methodNotAllowed, noSuchRoute, problemOf } from './error.ts';
-import { SECURITY_HEADERS } from './exchange.ts';
+import { canonicalAddress, SECURITY_HEADERS } from './exchange.ts';
 import { assertCanonicalTarget } from './target.ts';
 
 type ParserError = Error & { readonly code?: string; readonly rawPacket?: Uint8Array; readonly bytesParsed?: number };
@@ -30,6 +30,7 @@ export function onParserError(server: Server, app: App, running: ReadonlySet<Ser
       socket.destroy();
     } else {
       const { error: said, status } = explain(error, app);
+      app.countUnread(canonicalAddress(socket.remoteAddress), said.code);
       answerRaw(socket, said, status);
     }
   });

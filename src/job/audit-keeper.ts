@@ -8,8 +8,12 @@
 import { dueLogs, fillLog, openLogKeys, type SignedCheckpoint, signLog } from '../audit/checkpoint.ts';
 import { haltReason } from '../audit/halt.ts';
 import { checkMark, keepInMark, type Mark, markOf } from '../audit/mark.ts';
-import type { TenantId } from '../db/database.ts';
+import { hasNews } from '../audit/recorded.ts';
+import { writeSummaries } from '../audit/summary.ts';
+import { randomId } from '../crypto/token.ts';
+import { SYSTEM, type TenantId } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
+import { withoutToken } from '../policy/permit.ts';
 import { destroyRetiredLogKeys, ensureLogKey } from '../tenant/log-key.ts';
 import { allTenants } from '../tenant/tenant.ts';
 import type { Vault } from '../vault.ts';
@@ -19,7 +23,15 @@ export type AuditKeeper = {
   readonly stop: () => Promise<void>;
 };
 
+export type NodeFacts = {
+  /** The files of sql/ that this start applied. */
+  readonly migrations: readonly string[];
+};
+
 const ROUND_MS = 5_000;
+const ROUNDS_BETWEEN_SUMMARIES = 12;
+/** Answered probes alone wait this long, so that an idle log does not grow by them every minute. */
+const ROUNDS_BETWEEN_QUIET_SUMMARIES = 720;
 const TENANTS_AT_ONCE = 500;
 const ROUNDS_BETWEEN_KEY_CHECKS = 100;
 
@@ -27,7 +39,11 @@ const ROUNDS_BETWEEN_KEY_CHECKS = 100;
  * Compares the database with the mark, signs what is new, and goes on doing so. Throws `integrity` when the database is
  * not the one that was marked.
  */
-export async function startAuditKeeper(vault: Vault, markFile: string): Promise<AuditKeeper> {
+export async function startAuditKeeper(
+  vault: Vault,
+  markFile: string,
+  facts: NodeFacts = { migrations: [] },
+): Promise<AuditKeeper> {
   await ensureLogKey(vault);
   const keys = await openLogKeys(vault);
   let mark: Mark;
@@ -36,6 +52,8 @@ export async function startAuditKeeper(vault: Vault, markFile: string): Promise<
   } finally {
     keys.wipe();
   }
+  const node = randomId();
+  await recordLife(vault, 'vault.start', node, facts);
   await runRound(vault, mark, 0);
   let rounds = 0;
   let running: Promise<void> = Promise.resolve();
@@ -49,15 +67,38 @@ export async function startAuditKeeper(vault: Vault, markFile: string): Promise<
     stop: async () => {
       clearInterval(timer);
       await running;
+      await writeSummaries(vault);
+      await recordLife(vault, 'vault.stop', node, { migrations: [] });
       if (!haltReason(vault) && !vault.seal.sealed) await runRound(vault, mark, 0);
     },
   };
+}
+
+/** That a node began or ended to serve, and what its start did to the schema. */
+async function recordLife(
+  vault: Vault,
+  action: 'vault.start' | 'vault.stop',
+  node: string,
+  { migrations }: NodeFacts,
+): Promise<void> {
+  const call = { requestId: `node-${node}`, source: '', protocol: 'vault' };
+  const said = { tenant: SYSTEM, actor: { kind: 'vault' }, outcome: 'ok' } as const;
+  await withoutToken(vault, call, [SYSTEM], async () => ({
+    value: undefined,
+    records: [
+      ...migrations.map((file) => ({ ...said, action: 'vault.migrate', details: { file } })),
+      { ...said, action, details: { node, seal: vault.seal.kind } },
+    ],
+  }));
 }
 
 async function attempt(vault: Vault, mark: Mark, round: number): Promise<void> {
   if (haltReason(vault) || vault.seal.sealed) return;
   try {
     if (round % ROUNDS_BETWEEN_KEY_CHECKS === 0) await destroyRetiredLogKeys(vault);
+    if (round % (hasNews(vault) ? ROUNDS_BETWEEN_SUMMARIES : ROUNDS_BETWEEN_QUIET_SUMMARIES) === 0) {
+      await writeSummaries(vault);
+    }
     await runRound(vault, mark, vault.config.checkpointIntervalSeconds);
   } catch (error) {
     const reason = error instanceof VaultError ? error.message : error;

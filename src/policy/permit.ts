@@ -9,7 +9,8 @@
  * batches. `withoutToken` is for the few acts that come before any token or from the vault itself; it records too.
  */
 import { AccessMoved, type Appendix, append } from '../audit/append.ts';
-import type { Actor, Details, Entry } from '../audit/entry.ts';
+import type { Actor, Details, Entry, Origin } from '../audit/entry.ts';
+import { markRecorded } from '../audit/recorded.ts';
 import { type TenantId, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
@@ -139,15 +140,17 @@ async function decideAndAct<T>(
       const refused = refusal(access, asks, call.source) ?? halted(vault, asks);
       if (refused) {
         await append(tx, [denial(access, call, asks, refused)]);
-        return { refused };
+        return { refused, recorded: true };
       }
       const done = await runAct(tx, permitOf(access, call), act);
       const entries = appendices(access, call, asks, done).filter((appendix) => appendix.entries.length > 0);
       if (entries.length > 0) await append(tx, entries);
-      return done.refused ? { refused: done.refused } : { value: done.value };
+      const recorded = entries.length > 0;
+      return done.refused ? { refused: done.refused, recorded } : { value: done.value, recorded };
     },
     options,
   );
+  if (outcome.recorded) markRecorded(call);
   if ('refused' in outcome) throw outcome.refused;
   return outcome.value;
 }
@@ -206,13 +209,15 @@ function entryOf(actor: Actor, call: Call, ask: Ask, note: Note, end: Pick<Entry
 async function recordFailure(vault: Vault, call: Call, asks: readonly Ask[], { reason }: Failed): Promise<VaultError> {
   const token = call.token!;
   const tenant = token.tenantId as TenantId;
-  await transaction(vault.db, [tenant], async (tx) => {
+  const recorded = await transaction(vault.db, [tenant], async (tx) => {
     const [row] = await readAccess(tx, [token]);
-    if (!row || !proves(row, token)) return;
+    if (!row || !proves(row, token)) return false;
     const { actor } = await resolve(vault, tx, token, row);
     const entry = entryOf(actor, call, asks[0]!, {}, { outcome: 'error', code: reason.code });
     await append(tx, [{ tenant, entries: [entry] }]);
+    return true;
   });
+  if (recorded) markRecorded(call);
   return reason;
 }
 
@@ -220,7 +225,11 @@ async function recordFailure(vault: Vault, call: Call, asks: readonly Ask[], { r
 export type Record = Note & { readonly tenant: TenantId; readonly actor: Actor; readonly action: string } & Pick<
     Entry,
     'outcome' | 'code'
-  > & { readonly revokes?: boolean };
+  > & {
+    readonly revokes?: boolean;
+    /** Of the line, when it is not the call's. */
+    readonly origin?: Origin;
+  };
 
 /**
  * Runs an act that no token stands for, a login or a deed of the vault itself, and records what it says it did in the
@@ -233,7 +242,7 @@ export async function withoutToken<T>(
   act: (tx: Tx) => Promise<{ value: T; records: readonly Record[] }>,
   options: { deadlineMs?: number } = {},
 ): Promise<T> {
-  return transaction(
+  const done = await transaction(
     vault.db,
     tenants,
     async (tx) => {
@@ -252,10 +261,12 @@ export async function withoutToken<T>(
           }),
         );
       }
-      return value;
+      return { value, recorded: logs.length > 0 };
     },
     options,
   );
+  if (done.recorded) markRecorded(call);
+  return done.value;
 }
 
 function recordEntry(call: Omit<Call, 'token'>, record: Record): Entry {

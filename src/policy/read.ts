@@ -12,6 +12,7 @@
  */
 import { type Head, lockHeads, write, writeIfUnmoved } from '../audit/append.ts';
 import type { Entry } from '../audit/entry.ts';
+import { markRecorded } from '../audit/recorded.ts';
 import { LIMITS } from '../config.ts';
 import { open } from '../crypto/envelope.ts';
 import type { ParsedToken } from '../crypto/token.ts';
@@ -202,6 +203,7 @@ async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode
     const settled = await round(vault, lane, members, mode);
     return members.filter((member, i) => {
       const answer = settled[i];
+      if (answer !== undefined && !unproven.has(answer)) markRecorded(member.call);
       if (answer instanceof Error) member.reject(answer);
       else if (answer !== undefined) member.resolve(answer);
       return answer === undefined;
@@ -212,6 +214,9 @@ async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode
     return [];
   }
 }
+
+/** Refusals of tokens that were never issued: there is no log that an entry would belong to. */
+const unproven = new WeakSet<object>();
 
 /** What each member hears; undefined where it must go again. Everything said here is durable. */
 type Settled = OpenedVersion | VaultError | undefined;
@@ -311,7 +316,9 @@ async function draftAll(
   for (const [i, member] of members.entries()) {
     const row = rowOfToken.get(nameOf(member.token));
     if (!row || !proves(row, member.token)) {
-      settled[i] = unauthenticated();
+      const refused = unauthenticated();
+      unproven.add(refused);
+      settled[i] = refused;
       continue;
     }
     const access = accesses.get(row) ?? (await resolve(vault, tx, member.token, row));

@@ -9,6 +9,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import type { Hono } from 'hono';
 import type { ErrorCode } from '../errors.ts';
+import type { Call } from '../policy/access.ts';
 import type { Vault } from '../vault.ts';
 
 /** One request and its answer. What is mutable here is only what the log line and the metrics will say. */
@@ -23,6 +24,8 @@ export type Exchange = {
   /** The tenant that the token names, believed or not; said in the log only where the token was believed. */
   tenant: string | undefined;
   code: ErrorCode | undefined;
+  /** What the verb is called with: says whether the request has an entry in the log. */
+  call: Call | undefined;
   /** Of the body, held in memory until the answer has gone. */
   bodyBytes: number;
 };

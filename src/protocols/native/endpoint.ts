@@ -86,12 +86,13 @@ export function endpoint<const S extends Spec>(spec: S, run: (request: Request<S
       exchange.route = route;
       const token = spec.withoutToken ? undefined : parseBearer(headers.authorization);
       exchange.tenant = token?.tenantId;
+      const call: Call = { requestId: exchange.requestId, source: exchange.source, protocol: 'native', token };
+      exchange.call = call;
       if (refusesConditions && headers['if-match'] !== undefined) throw noCondition();
       const query = parseQuery(url!) as Output<S['query']>;
       const json = await readJson(spec, exchange, host);
       const body = (spec.body && json ? checked(spec.body, json.value) : undefined) as Output<S['body']>;
       const param = paramName === undefined ? '' : c.req.param(paramName)!;
-      const call: Call = { requestId: exchange.requestId, source: exchange.source, protocol: 'native', token };
       return run({ vault, host, exchange, call, param, query, body, json });
     };
     router.on(spec.method, routerPath(route), handle);
