@@ -11,6 +11,8 @@ export default defineConfig({
   resolve: { alias: [{ find: /^(?:\.\.\/)+src\/(.*)\.ts$/, replacement: `${dist}$1.js` }] },
   test: {
     include: ['test/**/*.test.ts'],
+    // Minutes long: `vitest run --config vitest.long.config.ts` runs these.
+    exclude: ['node_modules/**', 'test/long/**'],
     globalSetup: ['test/setup.ts'],
     pool: 'forks',
     maxWorkers: 2,

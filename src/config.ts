@@ -102,6 +102,8 @@ const settings = z.object({
   BULLA_CHECKPOINT_INTERVAL: duration('45s'),
   BULLA_LOG_KEY_OVERLAP: duration('30d'),
   BULLA_AUDIT_MARK_FILE: z.string().min(1).optional(),
+  BULLA_DATA_KEY_MAX_AGE: duration('90d'),
+  BULLA_ROOT_KEY_MAX_AGE: duration('365d'),
   BULLA_METRICS_TOKEN: z.string().min(16).optional(),
   BULLA_LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
 });
@@ -146,6 +148,9 @@ export type Config = Readonly<{
   logKeyOverlapSeconds: number;
   /** Where the last checkpoints are kept outside the database; audit-mark.jsonl in the data directory when absent. */
   auditMarkFile: string | undefined;
+  /** Older active keys rotate by themselves; 0: never. */
+  dataKeyMaxAgeSeconds: number;
+  rootKeyMaxAgeSeconds: number;
   metricsToken: string | undefined;
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'silent';
 }>;
@@ -232,6 +237,8 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     checkpointIntervalSeconds: Math.min(60, Math.max(1, s.BULLA_CHECKPOINT_INTERVAL)),
     logKeyOverlapSeconds: s.BULLA_LOG_KEY_OVERLAP,
     auditMarkFile: s.BULLA_AUDIT_MARK_FILE,
+    dataKeyMaxAgeSeconds: s.BULLA_DATA_KEY_MAX_AGE,
+    rootKeyMaxAgeSeconds: s.BULLA_ROOT_KEY_MAX_AGE,
     metricsToken: s.BULLA_METRICS_TOKEN,
     logLevel: s.BULLA_LOG_LEVEL,
   });

@@ -22,6 +22,7 @@ import { type Listener, listen } from '../http/listener.ts';
 import { startAuditKeeper } from '../job/audit-keeper.ts';
 import { type FirstCredentials, initialise } from '../job/initialise.ts';
 import { startJobs } from '../job/kinds.ts';
+import { startSchedule } from '../job/schedule.ts';
 import { closeVault, openVault, type Vault } from '../vault.ts';
 import {
   credentialsFile,
@@ -84,6 +85,8 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
     down.push(() => keeper.stop());
     const jobs = startJobs(vault);
     down.push(() => jobs.stop());
+    const schedule = startSchedule(vault);
+    down.push(() => schedule.stop());
   };
   // All this needs keys: a vault that starts sealed checks its mark when it is unsealed, before it serves.
   if (vault.seal.sealed) vault.seal.whenOpened(keep);

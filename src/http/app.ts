@@ -28,6 +28,7 @@ import {
 } from './error.ts';
 import { beginExchange, CHECKS } from './exchange.ts';
 import { mountHealth } from './health.ts';
+import { registerKeyMetrics } from './key-metrics.ts';
 import { createMetrics } from './metrics.ts';
 import { openapiDocument } from './openapi.ts';
 import { refuseWhileSealed } from './sealed.ts';
@@ -46,6 +47,7 @@ export type App = {
 export function createApp(vault: Vault): App {
   const router = new Hono<HttpEnv>();
   const metrics = createMetrics();
+  registerKeyMetrics(metrics.registry, vault);
   const { readBody, release } = createBodyReader();
   const host: Host = { statusOf, readBody, stream };
   mountHealth(router, vault, metrics.registry, openapiDocument);

@@ -50,13 +50,21 @@ export async function rotateKey(vault: Vault, call: Call, { reencrypt }: { reenc
 /** Rotates the root key; what was moved stays to be read as a job that is done. */
 export async function rotateRoot(vault: Vault, call: Call): Promise<RootRotation & { readonly job: string }> {
   let job = '';
-  const rotation = await rotateRootKey(vault, call, async (tx, { version, rewrapped, destroyedVersion }, startedBy) => {
-    const about = { tenant: SYSTEM, kind: 'root-key-rotate', subject: String(version), startedBy } as const;
-    // The foreign keys let the old version go, so nothing is wrapped by it: no count could say it better.
-    const report = { moved: { keys: rewrapped }, destroyed: [{ version: destroyedVersion }], left: { keys: 0 } };
-    job = (await insertDoneJob(tx, about, rewrapped, report)).id;
+  const rotation = await rotateRootKey(vault, call, async (tx, made, startedBy) => {
+    job = (await recordRootRotation(tx, made, startedBy)).job;
   });
   return { ...rotation, job };
+}
+
+export async function recordRootRotation(
+  tx: Tx,
+  { version, rewrapped, destroyedVersion }: RootRotation,
+  startedBy: string,
+): Promise<{ job: string }> {
+  const about = { tenant: SYSTEM, kind: 'root-key-rotate', subject: String(version), startedBy } as const;
+  // The foreign keys let the old version go, so nothing is wrapped by it: no count could say it better.
+  const report = { moved: { keys: rewrapped }, destroyed: [{ version: destroyedVersion }], left: { keys: 0 } };
+  return { job: (await insertDoneJob(tx, about, rewrapped, report)).id };
 }
 
 const SAVE_MS = 500;

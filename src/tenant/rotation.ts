@@ -23,6 +23,7 @@ import type { Call } from '../policy/access.ts';
 import { permit, precheck } from '../policy/permit.ts';
 import type { Seal, SealKind } from '../seal/seal.ts';
 import type { Vault } from '../vault.ts';
+import { ageColumns } from './age.ts';
 import {
   activeRootKey,
   dataKeyContext,
@@ -43,6 +44,9 @@ export type DataKeyInfo = {
   readonly createdAt: Timestamp;
   readonly destroyedAt: Timestamp | null;
   readonly rootVersion: number | null;
+  readonly ageSeconds: number;
+  /** When it rotates by itself; null when it does not. */
+  readonly dueAt: Timestamp | null;
   /** Stored ciphertexts that this version opens. */
   readonly depends: number;
 };
@@ -54,6 +58,8 @@ export type RootKeyInfo = {
   readonly seal: string | null;
   readonly createdAt: Timestamp;
   readonly destroyedAt: Timestamp | null;
+  readonly ageSeconds: number;
+  readonly dueAt: Timestamp | null;
 };
 
 /** Newest first. */
@@ -65,7 +71,7 @@ export async function listDataKeys(vault: Vault, call: Call, ask: PageAsk): Prom
              m.root_version AS "rootVersion",
              (SELECT count(*) FROM secret_versions v WHERE v.tenant_id = k.tenant_id AND v.key_version = k.version)
              + (SELECT count(*) FROM secret_metadata d WHERE d.tenant_id = k.tenant_id AND d.key_version = k.version)
-             AS depends
+             AS depends, ${ageColumns(tx, vault.config.dataKeyMaxAgeSeconds)}
       FROM data_keys k LEFT JOIN data_key_material m USING (tenant_id, version)
       WHERE k.tenant_id = ${tenant} AND (${after} = '' OR k.version < ${Number(after) || 0})
       ORDER BY k.version DESC LIMIT ${limit + 1}`;
@@ -73,15 +79,27 @@ export async function listDataKeys(vault: Vault, call: Call, ask: PageAsk): Prom
   });
 }
 
-/** New writes use the new version from the commit on; everything stored still opens. */
-export async function rotateDataKey(vault: Vault, tx: Tx, tenant: TenantId): Promise<DataKeyInfo> {
+/**
+ * New writes use the new version from the commit on; everything stored still opens. `expected`: the version that must
+ * still be the active one.
+ */
+export async function rotateDataKey(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  expected?: number,
+): Promise<DataKeyInfo> {
   const [current] = await tx<{ version: number }[]>`
-    UPDATE data_keys SET state = 'decrypt_only' WHERE tenant_id = ${tenant} AND state = 'active' RETURNING version`;
+    UPDATE data_keys SET state = 'decrypt_only' WHERE tenant_id = ${tenant} AND state = 'active'
+      AND ${expected === undefined ? tx`true` : tx`version = ${expected}`} RETURNING version`;
   if (!current) throw new VaultError('conflict', 'Another rotation of this data key is running: look at GET /keys.');
   killpoint('data-key.demoted');
   const key = await insertDataKey(tx, tenant, current.version + 1, await activeRootKey(vault));
   killpoint('data-key.inserted');
-  return key;
+  const [age] = await tx<{ ageSeconds: number; dueAt: Timestamp | null }[]>`
+    SELECT ${ageColumns(tx, vault.config.dataKeyMaxAgeSeconds)} FROM data_keys k
+    WHERE k.tenant_id = ${tenant} AND k.version = ${key.version}`;
+  return { ...key, ...age! };
 }
 
 /** Destroys a version that nothing depends on any more: its bytes are gone in the commit that says so. */
@@ -158,6 +176,8 @@ export async function insertDataKey(tx: Tx, tenant: TenantId, version: number, w
       destroyedAt: null,
       rootVersion: root,
       depends: 0,
+      ageSeconds: 0,
+      dueAt: null,
     };
   } finally {
     key.wipe();
@@ -221,7 +241,8 @@ export async function listRootKeys(vault: Vault, call: Call, ask: PageAsk): Prom
   const { limit, after } = parsePage(ask);
   return permit(vault, call, { action: 'root-key.list', resource: 'key:root' }, async (tx) => {
     const rows = await tx<RootKeyInfo[]>`
-      SELECT k.version, k.state, k.fingerprint, m.seal, k.created_at AS "createdAt", k.destroyed_at AS "destroyedAt"
+      SELECT k.version, k.state, k.fingerprint, m.seal, k.created_at AS "createdAt", k.destroyed_at AS "destroyedAt",
+             ${ageColumns(tx, vault.config.rootKeyMaxAgeSeconds)}
       FROM root_keys k LEFT JOIN root_key_material m USING (tenant_id, version)
       WHERE ${after} = '' OR k.version < ${Number(after) || 0} ORDER BY k.version DESC LIMIT ${limit + 1}`;
     return { value: pageOf(rows, limit, (key) => String(key.version)) };
@@ -248,17 +269,40 @@ export async function rotateRootKey(
 ): Promise<RootRotation> {
   const ask = { action: 'root-key.rotate', resource: 'key:root' } as const;
   await precheck(vault, call, ask);
-  const old = await activeRootVersion(vault);
+  return replaceRoot(vault, await activeRootVersion(vault), (act, options) =>
+    permit(
+      vault,
+      call,
+      ask,
+      async (tx, { userId }) => {
+        const { rotation, note } = await act(tx);
+        await also(tx, rotation, userId);
+        return { value: rotation, notes: [note] };
+      },
+      options,
+    ),
+  );
+}
+
+export type RootAct = (
+  tx: Tx,
+) => Promise<{ rotation: RootRotation; note: { version: number; details: Record<string, string | number> } }>;
+
+/** `run` gives the transaction of the system tenant, and records what the act says. Throws `conflict`. */
+export async function replaceRoot(
+  vault: Vault,
+  old: number,
+  run: (act: RootAct, options: { deadlineMs: number }) => Promise<RootRotation>,
+): Promise<RootRotation> {
   const tenants = await allTenants(vault);
   const next = await prepareRootKey(vault, old + 1, vault.seal);
   try {
-    const act = async (tx: Tx, { userId }: { userId: string }) => {
+    const act: RootAct = async (tx) => {
       const rotation = await replaceRootKey(vault, tx, old, next, tenants);
       const { version, fingerprint, rewrapped } = rotation;
-      await also(tx, rotation, userId);
-      return { value: rotation, notes: [{ version, details: { fingerprint, rewrapped, destroyed_version: old } }] };
+      return { rotation, note: { version, details: { fingerprint, rewrapped, destroyed_version: old } } };
     };
-    const rotation = await permit(vault, call, ask, act, { deadlineMs: ROOT_ROTATION_DEADLINE_MS });
+    const rotation = await run(act, { deadlineMs: ROOT_ROTATION_DEADLINE_MS });
     killpoint('root-key.committed');
     return rotation;
   } finally {
@@ -314,9 +358,11 @@ export async function replaceRootKey(
   await destroyRootKey(tx, old);
   killpoint('root-key.destroyed');
   const { version, fingerprint } = next.key;
+  const [age] = await tx<{ ageSeconds: number; dueAt: Timestamp | null }[]>`
+    SELECT ${ageColumns(tx, vault.config.rootKeyMaxAgeSeconds)} FROM root_keys k WHERE k.version = ${version}`;
   return {
     ...{ version, state: 'active', fingerprint, seal: next.seal.kind, createdAt, destroyedAt: null },
-    ...{ rewrapped, destroyedVersion: old },
+    ...{ rewrapped, destroyedVersion: old, ...age! },
   };
 }
 

@@ -9,5 +9,7 @@ app.get('/api/v1/secrets/:path{.+}', (c) => {
   if (token === undefined) return c.text('', 401);
   return c.body(body, 200, { 'content-type': 'application/json', etag: '"1"', 'cache-control': 'no-store' });
 });
-const server = serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }, ({ port }) => process.stdout.write(`${port}\n`));
+const server = serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }, ({ port }) =>
+  process.stdout.write(`${port}\n`),
+);
 process.on('SIGTERM', () => server.close());

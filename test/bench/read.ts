@@ -6,7 +6,12 @@ const SECRETS = 200;
 
 export async function fill(stage: Stage): Promise<void> {
   for (let i = 0; i < SECRETS; i += 1) {
-    await stage.ask('PUT', `/secrets/prod/app/s${i}`, { data: { url: `postgres://app:${'x'.repeat(120)}@db/app`, n: i } }, stage.admin);
+    await stage.ask(
+      'PUT',
+      `/secrets/prod/app/s${i}`,
+      { data: { url: `postgres://app:${'x'.repeat(120)}@db/app`, n: i } },
+      stage.admin,
+    );
   }
 }
 
@@ -44,7 +49,12 @@ export async function benchFetch(stage: Stage, rounds: number, seconds: number):
         ours: () => load({ port: stage.port, connections: 1, seconds, warmupSeconds: 0.3, requests: one }),
         reference: async () => {
           const single = await load({ port: stage.port, connections: 1, seconds, warmupSeconds: 0.3, requests: many });
-          return { ...single, perSecond: single.perSecond / count, p50Ms: single.p50Ms * count, p99Ms: single.p99Ms * count };
+          return {
+            ...single,
+            perSecond: single.perSecond / count,
+            p50Ms: single.p50Ms * count,
+            p99Ms: single.p99Ms * count,
+          };
         },
       }),
     );

@@ -13,7 +13,8 @@ const only = process.argv.find((argument) => argument.startsWith('--only='))?.sl
 const rounds = quick ? 1 : 5;
 const seconds = quick ? 2 : 5;
 
-const residentMiB = (pid: number) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+const residentMiB = (pid: number) =>
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 
 const rows: Row[] = [];
 const stage = await startStage();
@@ -26,11 +27,17 @@ try {
     fetch: () => benchFetch(stage, rounds, seconds),
     writes: () => benchWrites(stage, seconds),
   };
-  for (const [name, part] of Object.entries(parts)) if (only === undefined || only === name) rows.push(...(await part()));
+  for (const [name, part] of Object.entries(parts))
+    if (only === undefined || only === name) rows.push(...(await part()));
   rows.push({ name: 'memory, under load', reference: '–', text: `${Math.round(residentMiB(stage.pid))} MiB` });
 } finally {
   await stage.end();
 }
-process.stdout.write(`\n${print(rows)}\n\nNode ${process.version}, ${cpus().length} × ${cpus()[0]?.model}, ${rounds} interleaved rounds of ${seconds} s\n`);
+process.stdout.write(
+  `\n${print(rows)}\n\nNode ${process.version}, ${cpus().length} × ${cpus()[0]?.model}, ${rounds} interleaved rounds of ${seconds} s\n`,
+);
 mkdirSync('bench-results', { recursive: true });
-writeFileSync(`bench-results/${new Date().toISOString().replace(/[:.]/g, '-')}.json`, `${JSON.stringify(rows, null, 2)}\n`);
+writeFileSync(
+  `bench-results/${new Date().toISOString().replace(/[:.]/g, '-')}.json`,
+  `${JSON.stringify(rows, null, 2)}\n`,
+);

@@ -46,11 +46,17 @@ export async function startStage(env: Record<string, string> = {}): Promise<Stag
   chmodSync(directory, 0o711);
   const dataDir = join(directory, 'data');
   const started = performance.now();
-  const settings = { PATH: process.env.PATH, BULLA_DATA_DIR: dataDir, BULLA_LISTEN: '127.0.0.1:0', BULLA_LOG_LEVEL: 'warn' };
+  const settings = {
+    PATH: process.env.PATH,
+    BULLA_DATA_DIR: dataDir,
+    BULLA_LISTEN: '127.0.0.1:0',
+    BULLA_LOG_LEVEL: 'warn',
+  };
   const child = pinned('0', process.execPath, ['--max-semi-space-size=32', MAIN, 'server'], { ...settings, ...env });
   const address = await firstLine(child, /running at (http:\/\/\S+)/);
   const startMs = performance.now() - started;
-  const ask = (method: string, path: string, body?: unknown, token?: string) => request(address, method, path, body, token);
+  const ask = (method: string, path: string, body?: unknown, token?: string) =>
+    request(address, method, path, body, token);
   const { default: first } = JSON.parse(readFileSync(join(dataDir, 'first-credentials.json'), 'utf8'));
   const once = await ask('POST', '/auth/login', first);
   const change = { current_password: first.password, new_password: PASSWORD };
@@ -77,7 +83,9 @@ async function request(address: string, method: string, path: string, body?: unk
 
 /** The bare server. `body` is what it answers. */
 export async function startCeiling(body: string): Promise<{ port: number; end: () => void }> {
-  const child = pinned('0', process.execPath, ['--max-semi-space-size=32', here('./ceiling.js'), body], { PATH: process.env.PATH });
+  const child = pinned('0', process.execPath, ['--max-semi-space-size=32', here('./ceiling.js'), body], {
+    PATH: process.env.PATH,
+  });
   const port = Number(await firstLine(child, /^(\d+)\n/));
   return { port, end: () => child.kill('SIGTERM') };
 }

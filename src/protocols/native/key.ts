@@ -24,6 +24,8 @@ const dataKey = z
     destroyed_at: time.nullable(),
     root_version: z.int().nullable().openapi({ description: 'The root key version that wraps it.' }),
     depends: z.int().openapi({ description: 'Stored ciphertexts that it opens.' }),
+    age_seconds: z.int(),
+    due_at: time.nullable().openapi({ description: 'When it rotates by itself; null when it does not.' }),
   })
   .openapi('DataKey');
 
@@ -35,6 +37,8 @@ const DATA_KEY = {
   destroyed_at: null,
   root_version: 1,
   depends: 12,
+  age_seconds: 3600,
+  due_at: NOW,
 };
 
 const shapeDataKey = (key: DataKeyInfo) => ({
@@ -45,6 +49,8 @@ const shapeDataKey = (key: DataKeyInfo) => ({
   destroyed_at: key.destroyedAt,
   root_version: key.rootVersion,
   depends: key.depends,
+  age_seconds: key.ageSeconds,
+  due_at: key.dueAt,
 });
 
 export const list = endpoint(
@@ -126,6 +132,8 @@ const rootFields = {
   seal: z.string().nullable().openapi({ description: 'The kind of seal that wraps it; null when it is destroyed.' }),
   created_at: time,
   destroyed_at: time.nullable(),
+  age_seconds: z.int(),
+  due_at: time.nullable().openapi({ description: 'When it rotates by itself; null when it does not.' }),
 };
 const rootKey = z.object(rootFields).openapi('RootKey');
 const rotation = z
@@ -144,6 +152,8 @@ const ROOT_KEY = {
   seal: 'file',
   created_at: NOW,
   destroyed_at: null,
+  age_seconds: 3600,
+  due_at: NOW,
 };
 
 const shapeRootKey = (key: RootKeyInfo) => ({
@@ -153,6 +163,8 @@ const shapeRootKey = (key: RootKeyInfo) => ({
   seal: key.seal,
   created_at: key.createdAt,
   destroyed_at: key.destroyedAt,
+  age_seconds: key.ageSeconds,
+  due_at: key.dueAt,
 });
 
 export const listRoots = endpoint(

@@ -1,0 +1,99 @@
+/**
+ * Keys that rotate by themselves: once a minute every node looks for data keys and the root key past their age and
+ * rotates them, data keys with re-encryption. Which version is rotated is said beforehand, so of two nodes that see the
+ * same key one rotates it and the other finds that it is done.
+ */
+import { randomId } from '../crypto/token.ts';
+import { SYSTEM } from '../db/database.ts';
+import { VaultError } from '../errors.ts';
+import { withoutToken } from '../policy/permit.ts';
+import { advanceMark, type DueKey, dueRootKey, readDueDataKeys, type SeenMark } from '../tenant/age.ts';
+import { activeRootKey } from '../tenant/keyring.ts';
+import { replaceRoot, rotateDataKey } from '../tenant/rotation.ts';
+import type { Vault } from '../vault.ts';
+import { insertJob, wake } from './job.ts';
+import { recordRootRotation } from './reencrypt.ts';
+import { VAULT_ACTOR } from './runner.ts';
+
+const LOOK_MS = 60_000;
+const ROTATED_AT_ONCE = 100;
+
+export type Schedule = { readonly stop: () => Promise<void> };
+
+export function startSchedule(vault: Vault): Schedule {
+  let seen: SeenMark | undefined;
+  let running: Promise<void> = Promise.resolve();
+  const look = async () => {
+    try {
+      seen = await advanceMark(vault, seen);
+      await rotateDue(vault);
+    } catch (error) {
+      const reason = error instanceof VaultError ? error.message : error;
+      vault.log.warn({ reason }, 'a key that is due was not rotated; the next look tries again');
+    }
+  };
+  const turn = () => {
+    running = running.then(look);
+  };
+  turn();
+  const timer = setInterval(turn, LOOK_MS).unref();
+  return {
+    stop: async () => {
+      clearInterval(timer);
+      await running;
+    },
+  };
+}
+
+/** Rotates what is due now. */
+export async function rotateDue(vault: Vault): Promise<void> {
+  const root = await dueRootKey(vault);
+  if (root !== undefined) await unlessDone(() => rotateRootByAge(vault, root));
+  for (const due of await readDueDataKeys(vault, ROTATED_AT_ONCE)) {
+    await unlessDone(() => rotateDataByAge(vault, due));
+  }
+}
+
+/** Another node, or a person, was first. */
+async function unlessDone(rotate: () => Promise<void>): Promise<void> {
+  try {
+    await rotate();
+  } catch (error) {
+    if (!(error instanceof VaultError && error.code === 'conflict')) throw error;
+  }
+}
+
+const origin = () => ({ requestId: `schedule-${randomId()}`, source: '', protocol: 'vault' });
+const said = { actor: VAULT_ACTOR, outcome: 'ok' } as const;
+
+async function rotateRootByAge(vault: Vault, due: number): Promise<void> {
+  await replaceRoot(vault, due, (act, options) =>
+    withoutToken(
+      vault,
+      origin(),
+      [SYSTEM],
+      async (tx) => {
+        const { rotation, note } = await act(tx);
+        const { job } = await recordRootRotation(tx, rotation, 'vault');
+        const details = { ...note.details, job, by_age: true };
+        const about = { action: 'root-key.rotate', resource: 'key:root', version: rotation.version };
+        return { value: rotation, records: [{ tenant: SYSTEM, ...said, ...about, details }] };
+      },
+      options,
+    ),
+  );
+}
+
+async function rotateDataByAge(vault: Vault, { tenant, version: due }: DueKey): Promise<void> {
+  const { version: root } = await activeRootKey(vault);
+  await withoutToken(vault, origin(), [tenant], async (tx) => {
+    const { version, fingerprint } = await rotateDataKey(vault, tx, tenant, root, due);
+    const wanted = { tenant, kind: 'reencrypt', subject: String(version), startedBy: 'vault' } as const;
+    // Throws conflict while an earlier re-encryption is under way: the key is rotated when that has ended.
+    const { id: job } = await insertJob(tx, wanted);
+    const details = { fingerprint, job, by_age: true };
+    const record = { tenant, ...said, action: 'key.rotate', resource: 'key:data', version, details };
+    return { value: undefined, records: [record] };
+  });
+  wake(vault);
+}

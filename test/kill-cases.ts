@@ -1,0 +1,58 @@
+/** Every kill point and what is running when the process dies there. A point without a scenario has a test of its own. */
+import type { Killpoint } from '../src/db/killpoint.ts';
+import { SCENARIOS, type Scenario } from './kill.ts';
+
+const { rotate, reencrypt, root, migrate, seal, unseal, tenantDelete, load } = SCENARIOS;
+
+type Case = { readonly case: string; readonly scenario?: Scenario };
+
+const rotation = { case: 'T-172', scenario: rotate };
+const moving = { case: 'T-172', scenario: reencrypt };
+const second = { case: 'T-172', scenario: { ...reencrypt, times: 2 } };
+const rooted = { case: 'T-171', scenario: root };
+const migrating = { case: 'T-171', scenario: migrate };
+const deleting = { case: 'T-176', scenario: tenantDelete };
+const loaded = { case: 'T-174', scenario: load };
+const first = { case: 'T-175' };
+
+export const KILL_CASES: Readonly<Record<Killpoint, Case>> = {
+  'data-key.demoted': rotation,
+  'data-key.inserted': rotation,
+  'data-key.committed': rotation,
+  'reencrypt.claimed': moving,
+  'reencrypt.read': second,
+  'reencrypt.updated': second,
+  'reencrypt.committed': moving,
+  'reencrypt.progressed': second,
+  'reencrypt.passed': moving,
+  'reencrypt.material-deleted': moving,
+  'reencrypt.concluded': moving,
+  'reencrypt.finished': moving,
+  'root-key.wrapped': rooted,
+  'root-key.retired': rooted,
+  'root-key.inserted': rooted,
+  'root-key.rewrapping': rooted,
+  'root-key.rewrapped': rooted,
+  'root-key.destroyed': rooted,
+  'root-key.committed': rooted,
+  'seal.made': migrating,
+  'seal.inserted': migrating,
+  'seal.replaced': migrating,
+  'seal.migrated': migrating,
+  'seal.sealed': { case: 'T-175', scenario: seal },
+  'unseal.offered': { case: 'T-175', scenario: unseal },
+  'unseal.recorded': { case: 'T-175', scenario: unseal },
+  'tenant-delete.marked': deleting,
+  'tenant-delete.keys-destroyed': deleting,
+  'tenant-delete.committed': deleting,
+  'tenant-delete.removing': deleting,
+  'tenant-delete.removed': deleting,
+  'tenant-delete.finished': deleting,
+  'audit.locked': loaded,
+  'audit.written': loaded,
+  'transaction.committed': loaded,
+  'initialise.kept': first,
+  'initialise.root-key': first,
+  'initialise.accounts': first,
+  'initialise.committed': first,
+};
