@@ -8,7 +8,6 @@ import { SYSTEM } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import { withoutToken } from '../policy/permit.ts';
 import { advanceMark, type DueKey, dueRootKey, readDueDataKeys, type SeenMark } from '../tenant/age.ts';
-import { activeRootKey } from '../tenant/keyring.ts';
 import { replaceRoot, rotateDataKey } from '../tenant/rotation.ts';
 import type { Vault } from '../vault.ts';
 import { insertJob, wake } from './job.ts';
@@ -85,9 +84,8 @@ async function rotateRootByAge(vault: Vault, due: number): Promise<void> {
 }
 
 async function rotateDataByAge(vault: Vault, { tenant, version: due }: DueKey): Promise<void> {
-  const { version: root } = await activeRootKey(vault);
   await withoutToken(vault, origin(), [tenant], async (tx) => {
-    const { version, fingerprint } = await rotateDataKey(vault, tx, tenant, root, due);
+    const { version, fingerprint } = await rotateDataKey(vault, tx, tenant, due);
     const wanted = { tenant, kind: 'reencrypt', subject: String(version), startedBy: 'vault' } as const;
     // Throws conflict while an earlier re-encryption is under way: the key is rotated when that has ended.
     const { id: job } = await insertJob(tx, wanted);

@@ -83,12 +83,7 @@ export async function listDataKeys(vault: Vault, call: Call, ask: PageAsk): Prom
  * New writes use the new version from the commit on; everything stored still opens. `expected`: the version that must
  * still be the active one.
  */
-export async function rotateDataKey(
-  vault: Vault,
-  tx: Tx,
-  tenant: TenantId,
-  expected?: number,
-): Promise<DataKeyInfo> {
+export async function rotateDataKey(vault: Vault, tx: Tx, tenant: TenantId, expected?: number): Promise<DataKeyInfo> {
   const [current] = await tx<{ version: number }[]>`
     UPDATE data_keys SET state = 'decrypt_only' WHERE tenant_id = ${tenant} AND state = 'active'
       AND ${expected === undefined ? tx`true` : tx`version = ${expected}`} RETURNING version`;
