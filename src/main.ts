@@ -32,6 +32,19 @@ process.exitCode = await runProgram(process.argv.slice(2), {
   serve: async () => {
     // Loaded here, so that every other command starts without the server.
     const { runServer } = await import('./cli/server.ts');
-    return runServer(loadConfig(), { stdout, stderr, isTty: stdout.isTTY });
+    const { createAsker } = await import('./cli/io.ts');
+    const ask = async (question: string, again: boolean) => {
+      const asker = createAsker({ stdin, stdout, stderr });
+      try {
+        return await (again ? asker.newSecret(question) : asker.secret(question));
+      } finally {
+        asker.close();
+      }
+    };
+    return runServer(loadConfig(), { stdout, stderr, isTty: stdout.isTTY, ...(stdin.isTTY ? { ask } : {}) });
+  },
+  unsealHere: async () => {
+    const { unsealHere } = await import('./cli/host-seal.ts');
+    return unsealHere(loadConfig());
   },
 });

@@ -40,7 +40,7 @@ export type VaultOptions = {
   readonly dataDir: string;
   readonly log: Logger;
   /** Asks once for the passphrase of a passphrase seal; undefined where nobody answers. */
-  readonly passphrase?: () => Promise<string | undefined>;
+  readonly passphrase?: (purpose: 'new' | 'open') => Promise<string | undefined>;
   /** Shifts every decision on time. For tests only; nothing of the environment sets it. */
   readonly clockOffsetSeconds?: number;
 };

@@ -13,4 +13,6 @@ export type Cli = {
   client(): Bulla;
   /** What the process ends with when the command is done; 0 unless set. */
   setExitCode(code: number): void;
+  /** Opens the seal of this host after an operator closed it; false when the vault was not sealed. */
+  unsealHere(): Promise<boolean>;
 };

@@ -18,13 +18,20 @@ import { addKeyCommands } from './key.ts';
 import { addLoginCommands } from './login.ts';
 import { addPolicyCommands } from './policy.ts';
 import { addRunCommand } from './run.ts';
+import { addSealCommands } from './seal.ts';
 import { addSecretCommands } from './secret.ts';
 import { addTenantCommands } from './tenant.ts';
 import { readToken } from './token-file.ts';
 import { addUserCommands } from './user.ts';
 
 /** `serve` is what `bulla server` does; it is given, so that no other command loads the server. */
-export type Program = { readonly io: Io; readonly config: ClientConfig; readonly serve: () => Promise<number> };
+export type Program = {
+  readonly io: Io;
+  readonly config: ClientConfig;
+  readonly serve: () => Promise<number>;
+  /** The same for `bulla unseal` where the seal opens by itself. */
+  readonly unsealHere?: () => Promise<boolean>;
+};
 
 /** `args` are those after the name of the program. Resolves with the exit code; never rejects. */
 export async function runProgram(args: readonly string[], program: Program): Promise<number> {
@@ -67,13 +74,19 @@ export function addCommands(root: Command, cli: Cli, serve: () => Promise<number
   addTenantCommands(root, cli);
   addUserCommands(root, cli);
   addPolicyCommands(root, cli);
+  addSealCommands(root, cli);
   addAuditCommands(root, cli);
   addCompletionCommand(root, cli);
 }
 
 type Globals = { readonly json?: true; readonly address?: string; readonly cacert?: string };
 
-function createCli(root: Command, { io, config }: Program, clients: Bulla[], setExitCode: (code: number) => void): Cli {
+function createCli(
+  root: Command,
+  { io, config, unsealHere }: Program,
+  clients: Bulla[],
+  setExitCode: (code: number) => void,
+): Cli {
   const globals = () => root.opts<Globals>();
   const address = () => (globals().address ?? config.address).replace(/\/+$/, '');
   return {
@@ -93,6 +106,7 @@ function createCli(root: Command, { io, config }: Program, clients: Bulla[], set
       return client;
     },
     setExitCode,
+    unsealHere: unsealHere ?? (async () => false),
   };
 }
 

@@ -31,11 +31,14 @@ import {
   keepCredentials,
   readCredentials,
 } from './first-credentials.ts';
+import { type AskPassphrase, passphraseSource, showShares } from './host-seal.ts';
 
 export type ServerIo = {
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown };
   readonly isTty: boolean;
+  /** Asks on the terminal, where there is one. */
+  readonly ask?: AskPassphrase;
 };
 
 /** Resolves with the exit code when the vault has stopped: 0 after a signal, 1 when it could not serve. */
@@ -75,10 +78,17 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   const database = await openDatabaseServer(config, dataDir, log, down);
   const migrated = await migrate(database.owner);
   if (migrated.applied.length > 0) log.info({ applied: migrated.applied }, 'migrated the database');
-  const vault = await openVault({ config, target: database.app, setRole: database.setRole, dataDir, log });
+  const vault = await openVault({
+    config,
+    target: database.app,
+    setRole: database.setRole,
+    dataDir,
+    log,
+    passphrase: passphraseSource(config, io.ask),
+  });
   down.push(() => closeVault(vault));
   // Runs beside the first start's own hashing: a broken binary is a sentence, not a crash at the first login.
-  const [first] = await Promise.all([start(vault, config, dataDir), vault.hasher.selfTest()]);
+  const [first] = await Promise.all([start(vault, config, io, dataDir), vault.hasher.selfTest()]);
   const keep = async () => {
     const markFile = config.auditMarkFile ?? join(dataDir, 'audit-mark.jsonl');
     const keeper = await startAuditKeeper(vault, markFile, { migrations: migrated.applied });
@@ -97,7 +107,7 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   down.push(async () => endTails(vault));
   log.info({ ms: Math.round(performance.now() - started), postgres: migrated.serverVersion }, 'started');
   down.push(forgetWhenChanged(vault, dataDir));
-  announce(io, listener, dataDir, first);
+  announce(io, listener, dataDir, first, vault.seal.sealed ? vault.seal.error.message : undefined);
 }
 
 type DatabaseServer = { owner: string | Endpoint; app: string | Endpoint; setRole: boolean };
@@ -134,19 +144,34 @@ function makeDataDir(dataDir: string): void {
 }
 
 /** What a first start made, or what an earlier one left because its passwords have not been changed. */
-async function start(vault: Vault, config: Config, dataDir: string): Promise<FirstCredentials | undefined> {
+async function start(
+  vault: Vault,
+  config: Config,
+  io: ServerIo,
+  dataDir: string,
+): Promise<FirstCredentials | undefined> {
   const { host, port } = config.listen;
   const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
   const made = await initialise(
     vault,
-    (credentials) => keepCredentials(dataDir, address, credentials),
+    (credentials) => {
+      showShares(vault, io);
+      keepCredentials(dataDir, address, credentials);
+    },
     () => discardCredentials(dataDir),
   );
   return made ?? readCredentials(dataDir);
 }
 
-function announce(io: ServerIo, listener: Listener, dataDir: string, first: FirstCredentials | undefined): void {
+function announce(
+  io: ServerIo,
+  listener: Listener,
+  dataDir: string,
+  first: FirstCredentials | undefined,
+  sealed: string | undefined,
+): void {
   const lines = [`Bulla is running at ${listener.address}`, ''];
+  if (sealed !== undefined) lines.push(sealed, '');
   if (first) {
     const file = credentialsFile(dataDir);
     if (io.isTty) {

@@ -16,6 +16,7 @@ import { BullaError } from './error.ts';
 import { createJobs, type Jobs } from './job.ts';
 import { createKeys, createRootKeys, type Keys, type RootKeys } from './key.ts';
 import { createPolicies, type Policies } from './policy.ts';
+import { createSeal, type SealClient } from './seal.ts';
 import { createSecrets, type Secrets } from './secret.ts';
 import { createTenants, type Tenants } from './tenant.ts';
 import type { Status } from './types.ts';
@@ -60,6 +61,7 @@ export class Bulla {
   readonly keys: Keys;
   readonly rootKeys: RootKeys;
   readonly jobs: Jobs;
+  readonly seal: SealClient;
   readonly audit: Audit;
   readonly #connection: Connection;
 
@@ -83,6 +85,7 @@ export class Bulla {
     this.keys = createKeys(connection);
     this.rootKeys = createRootKeys(connection);
     this.jobs = createJobs(connection);
+    this.seal = createSeal(connection);
     this.audit = createAudit(connection);
   }
 

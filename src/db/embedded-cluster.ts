@@ -134,7 +134,7 @@ function scramVerifier(password: string): string {
 
 const credentialsShape = z.strictObject({ bulla_owner: z.string().min(32), bulla_app: z.string().min(32) });
 
-function readCredentials(place: Place): Credentials {
+export function readCredentials(place: Place): Credentials {
   const text = readIfThere(place.credentialsFile);
   const parsed = credentialsShape.safeParse(text === undefined ? undefined : parseJson(text));
   if (parsed.success) {

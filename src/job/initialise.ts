@@ -53,10 +53,11 @@ export async function initialise(
     killpoint('initialise.kept');
     const made = await makeVault(vault, pepper, operator, admin, hashes);
     killpoint('initialise.committed');
+    await vault.seal.follow();
     if (made) return { system: operator, default: admin };
     discard();
-    // The winner's root key must open under the seal of this node too: otherwise it could serve nothing.
-    await activeRootKey(vault);
+    // The winner's root key must open under the seal of this node too, or wait for people: otherwise it could serve nothing.
+    if (!vault.seal.sealed) await activeRootKey(vault);
     return undefined;
   } finally {
     pepper.wipe();

@@ -98,7 +98,7 @@ export async function resolve(vault: Vault, tx: Tx, token: ParsedToken, row: Acc
 /** Why the holder of a proven token may not do this, or undefined when they may. */
 export function refusal(access: Access, asks: readonly Ask[], source: string): VaultError | undefined {
   const { row } = access;
-  if (row.sealed) return new VaultError('sealed', 'The vault is sealed.', { retryAfterSeconds: 5 });
+  if (row.sealed) return new VaultError('sealed', 'The vault is sealed.');
   if (!row.live || row.disabled) return unauthenticated();
   if (row.tenantState === 'suspended') {
     return new VaultError('tenant_suspended', 'This tenant is suspended: ask the operators of the vault to resume it.');

@@ -268,6 +268,8 @@ export class SealHolder {
     const row = await this.#read();
     // Somebody opened it while we read: what was read may be older.
     if (!row || turn !== this.#accepted.turn) return;
+    // Stored by us or by another node that was first: nothing is new any more.
+    this.#new = undefined;
     if (this.#unsealer?.id !== row.id) this.#endUnsealing();
     if (this.#seen?.sealedAt) {
       this.shut('operator');
@@ -345,7 +347,7 @@ const WHY: Readonly<Record<ShutReason, string>> = {
 };
 
 function shutError(reason: ShutReason): VaultError {
-  return new VaultError('sealed', WHY[reason], { retryAfterSeconds: 5 });
+  return new VaultError('sealed', WHY[reason]);
 }
 
 function opensByItself(): VaultError {

@@ -27,7 +27,7 @@ const parameters = z
 
 export const passphraseSeal: SealMember = {
   create: async (means) => {
-    const passphrase = await means.passphrase?.();
+    const passphrase = await means.passphrase?.('new');
     if (passphrase === undefined) {
       throw new VaultError(
         'sealed',
@@ -46,7 +46,7 @@ export const passphraseSeal: SealMember = {
     return { seal: localSeal('passphrase', await derive(means, made, passphrase)), parameters: made };
   },
   open: async (means, stored) => {
-    const passphrase = await means.passphrase?.();
+    const passphrase = await means.passphrase?.('open');
     if (passphrase === undefined) return undefined;
     const key = await derive(means, parametersOf(stored), passphrase);
     if (fits(key, stored)) return localSeal('passphrase', key);

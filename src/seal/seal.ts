@@ -50,7 +50,7 @@ export type SealMeans = {
   readonly file: string;
   readonly key: string | undefined;
   /** Asks once for the passphrase, where there is a terminal or a descriptor; undefined where nobody answers. */
-  readonly passphrase: (() => Promise<string | undefined>) | undefined;
+  readonly passphrase: ((purpose: 'new' | 'open') => Promise<string | undefined>) | undefined;
   readonly deriveKey: DeriveKey;
   readonly passphraseCost: { readonly memoryKib: number; readonly passes: number; readonly lanes: number };
   readonly shamir: { readonly shares: number; readonly threshold: number };

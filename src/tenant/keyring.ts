@@ -151,7 +151,7 @@ async function loadSystemKey(vault: Vault, purpose: SystemPurpose, version: numb
     );
   }
   // Before this node has looked: a login would otherwise still find the root key in memory.
-  if (row.sealed) throw new VaultError('sealed', 'The vault is sealed.', { retryAfterSeconds: 5 });
+  if (row.sealed) throw new VaultError('sealed', 'The vault is sealed.');
   const root = await rootKey(vault, row.rootVersion);
   return { version: row.version, secret: root.unwrapSecret(systemKeyContext(purpose, row.version), row.wrapped) };
 }
