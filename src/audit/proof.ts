@@ -5,7 +5,15 @@
  * A proof is checked against the root that it is for before it leaves: a vault whose stored tree does not add up says so
  * instead of handing out a proof that fails.
  */
-import { proveConsistency, proveInclusion, verifyConsistency, verifyInclusion } from '../crypto/merkle.ts';
+import {
+  frontierNodes,
+  proveConsistency,
+  proveInclusion,
+  rootOf,
+  type TreeNode,
+  verifyConsistency,
+  verifyInclusion,
+} from '../crypto/merkle.ts';
 import { formatVerifierKey } from '../crypto/note.ts';
 import type { TenantId, Tx } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
@@ -37,14 +45,18 @@ export async function proveEntry(
 ): Promise<InclusionProof> {
   const details = { proof: 'inclusion', index, ...(wanted === undefined ? {} : { size: wanted }) };
   return prove(vault, call, details, async (tx, tenant, extent) => {
-    const size = await sizeFor(tx, tenant, extent, wanted);
-    const read = nodesOf(tx, tenant, extent);
-    const proof = await proveInclusion(index, size, read);
-    const [leaf] = await read([{ level: 0, index }]);
-    const root = await rootAt(tx, tenant, extent, size);
-    if (!verifyInclusion(index, size, leaf!, proof, root)) throw unproven(`entry ${index} in ${size}`);
-    const checkpoint = (await readCheckpoint(tx, tenant, size))?.note ?? null;
-    return { origin: originOf(vault, tenant), index, size, leaf: leaf!, proof, root, checkpoint };
+    const { size, checkpoint } = await sizeFor(tx, tenant, extent, wanted);
+    const also: TreeNode[] = [{ level: 0, index }, ...frontierNodes(size)];
+    let read: Uint8Array[] = [];
+    const proof = await proveInclusion(index, size, async (nodes) => {
+      read = await nodesOf(tx, tenant, extent)([...also, ...nodes]);
+      return read.slice(also.length);
+    });
+    if (read.length === 0) read = await nodesOf(tx, tenant, extent)(also);
+    const leaf = read[0]!;
+    const root = rootOf(size, Buffer.concat(read.slice(1, also.length)));
+    if (!verifyInclusion(index, size, leaf, proof, root)) throw unproven(`entry ${index} in ${size}`);
+    return { origin: originOf(vault, tenant), index, size, leaf, proof, root, checkpoint };
   });
 }
 
@@ -66,12 +78,11 @@ export async function proveExtension(
 ): Promise<ConsistencyProof> {
   const details = { proof: 'consistency', from, ...(wanted === undefined ? {} : { to: wanted }) };
   return prove(vault, call, details, async (tx, tenant, extent) => {
-    const to = await sizeFor(tx, tenant, extent, wanted);
+    const { size: to, checkpoint } = await sizeFor(tx, tenant, extent, wanted);
     const proof = await proveConsistency(from, to, nodesOf(tx, tenant, extent));
     const fromRoot = await rootAt(tx, tenant, extent, from);
     const toRoot = await rootAt(tx, tenant, extent, to);
     if (!verifyConsistency(from, fromRoot, to, toRoot, proof)) throw unproven(`${from} in ${to}`);
-    const checkpoint = (await readCheckpoint(tx, tenant, to))?.note ?? null;
     return { origin: originOf(vault, tenant), from, to, proof, fromRoot, toRoot, checkpoint };
   });
 }
@@ -93,9 +104,16 @@ async function prove<T>(
   });
 }
 
-async function sizeFor(tx: Tx, tenant: TenantId, extent: Extent, wanted: number | undefined): Promise<number> {
-  const size = wanted ?? (await readCheckpoint(tx, tenant))?.size ?? extent.size;
-  if (size <= extent.size) return size;
+/** The size that a proof is for, and the note that was signed over it. */
+async function sizeFor(
+  tx: Tx,
+  tenant: TenantId,
+  extent: Extent,
+  wanted: number | undefined,
+): Promise<{ size: number; checkpoint: string | null }> {
+  const signed = await readCheckpoint(tx, tenant, wanted);
+  const size = wanted ?? signed?.size ?? extent.size;
+  if (size <= extent.size) return { size, checkpoint: signed?.note ?? null };
   throw new VaultError('invalid_request', `The log has ${extent.size} entries, not ${size}.`);
 }
 

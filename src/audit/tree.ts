@@ -143,12 +143,9 @@ export function nodesOf(tx: Tx, tenant: TenantId, { tiledSize, size }: Extent) {
     const parts = nodes.flatMap((node) => splitAt(node, tiledSize));
     const end = Math.max(0, ...parts.map((node) => (node.index + 1) * 2 ** node.level));
     assert(end <= size, 'a node is read once it is complete');
-    const tiles = await readTiles(
-      tx,
-      tenant,
-      parts.filter((node) => isTiled(node, tiledSize)),
-    );
-    const tail = await readLeaves(tx, tenant, tiledSize, end);
+    const tiled = parts.filter((node) => isTiled(node, tiledSize));
+    // Sent together: one round trip.
+    const [tiles, tail] = await Promise.all([readTiles(tx, tenant, tiled), readLeaves(tx, tenant, tiledSize, end)]);
     const hashOf = (node: TreeNode): Uint8Array => {
       if (isTiled(node, tiledSize)) return fromTile(tiles, node);
       const start = node.index * 2 ** node.level - tiledSize;

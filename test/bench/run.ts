@@ -4,6 +4,7 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
+import { benchAudit } from './audit.ts';
 import { benchFetch, benchReads, benchWrites, fill } from './read.ts';
 import { startStage } from './stage.ts';
 import { print, type Row } from './table.ts';
@@ -26,6 +27,7 @@ try {
     reads: () => benchReads(stage, rounds, seconds),
     fetch: () => benchFetch(stage, rounds, seconds),
     writes: () => benchWrites(stage, seconds),
+    audit: () => benchAudit(stage, quick ? 5 : 20),
   };
   for (const [name, part] of Object.entries(parts))
     if (only === undefined || only === name) rows.push(...(await part()));
