@@ -612,12 +612,12 @@ describe('administration', () => {
     const jobs = startJobs(vault.vault);
     const moved = await here(words('key rotate --reencrypt'));
     await jobs.stop();
-    expect([moved.code, moved.stdout]).toEqual([0, expect.stringMatching(/New writes use version 3[^]*state:\s+done/)]);
+    expect([moved.code, moved.stdout]).toEqual([0, expect.stringMatching(/New writes use version 3[\s\S]*state:\s+done/)]);
     const [job] = JSON.parse((await here(words('job list --json'))).stdout);
     expect((await here(words(`job show ${job.id}`))).stdout).toMatch(/"destroyed":\[\{/);
     expect((await here(words(`job cancel ${job.id}`))).code).toBe(6);
     expect((await here(words(`job resume ${job.id}`))).code).toBe(6);
-    expect((await here(words('key list'))).stdout).toMatch(/^3\s+active[^]*^2\s+destroyed[^]*^1\s+destroyed/m);
+    expect((await here(words('key list'))).stdout).toMatch(/^3\s+active[\s\S]*^2\s+destroyed[\s\S]*^1\s+destroyed/m);
     expect((await here(words('root-key rotate'), operator)).stdout).toMatch(/version 1 is destroyed/);
     expect((await here(words('root-key list'), operator)).stdout).toMatch(/^2\s+active/m);
   });
