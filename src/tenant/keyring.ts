@@ -71,13 +71,21 @@ function keyFrom(version: number, secret: SecretBytes, fingerprint: string): Key
 
 /** The version that wraps new keys, with its key. */
 export async function activeRootKey(vault: Vault): Promise<Key> {
-  const [row] = await transaction(
-    vault.keyDb,
-    [SYSTEM],
-    (tx) => tx<{ version: number }[]>`SELECT version FROM root_keys WHERE state = 'active'`,
-  );
-  if (!row) throw new VaultError('sealed', 'This vault has no root key yet: start it once to initialise it.');
-  return rootKey(vault, row.version);
+  for (let attempt = 1; ; attempt += 1) {
+    const [row] = await transaction(
+      vault.keyDb,
+      [SYSTEM],
+      (tx) => tx<{ version: number }[]>`SELECT version FROM root_keys WHERE state = 'active'`,
+    );
+    if (!row) throw new VaultError('sealed', 'This vault has no root key yet: start it once to initialise it.');
+    try {
+      return await rootKey(vault, row.version);
+    } catch (error) {
+      // A rotation has destroyed it between the two reads.
+      if (attempt < 3 && error instanceof VaultError && error.code === 'not_found') continue;
+      throw error;
+    }
+  }
 }
 
 /** The data key of a version, to open with. `not_found` when it is destroyed. */
