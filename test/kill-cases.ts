@@ -2,7 +2,7 @@
 import type { Killpoint } from '../src/db/killpoint.ts';
 import { SCENARIOS, type Scenario } from './kill.ts';
 
-const { rotate, reencrypt, root, migrate, seal, unseal, tenantDelete, load } = SCENARIOS;
+const { rotate, pepper, reencrypt, root, migrate, seal, unseal, tenantDelete, load } = SCENARIOS;
 
 type Case = { readonly case: string; readonly scenario?: Scenario };
 
@@ -10,6 +10,7 @@ const rotation = { case: 'T-172', scenario: rotate };
 const moving = { case: 'T-172', scenario: reencrypt };
 const second = { case: 'T-172', scenario: { ...reencrypt, times: 2 } };
 const rooted = { case: 'T-171', scenario: root };
+const peppered = { case: 'T-171', scenario: pepper };
 const migrating = { case: 'T-171', scenario: migrate };
 const deleting = { case: 'T-176', scenario: tenantDelete };
 const loaded = { case: 'T-174', scenario: load };
@@ -42,6 +43,9 @@ export const KILL_CASES: Readonly<Record<Killpoint, Case>> = {
   'seal.sealed': { case: 'T-175', scenario: seal },
   'unseal.offered': { case: 'T-175', scenario: unseal },
   'unseal.recorded': { case: 'T-175', scenario: unseal },
+  'pepper.retired': peppered,
+  'pepper.inserted': peppered,
+  'pepper.committed': peppered,
   'tenant-delete.marked': deleting,
   'tenant-delete.keys-destroyed': deleting,
   'tenant-delete.committed': deleting,

@@ -168,6 +168,13 @@ export const SCENARIOS = {
       expect(old).toHaveLength(0);
     },
   },
+  pepper: {
+    act: ({ address, operator }) => api(address, 'POST', '/peppers/rotate', operator),
+    after: async (t) => {
+      expect(await t.owner`SELECT 1 FROM system_keys WHERE purpose = 'pepper' AND state = 'active'`).toHaveLength(1);
+      expect(await t.login('default', 'admin')).toMatch(/^bulla_/);
+    },
+  },
   root: { act: ({ address, operator }) => api(address, 'POST', '/root-keys/rotate', operator) },
   tenantDelete: {
     act: ({ address, operator }) => api(address, 'DELETE', '/tenants/doomed', operator),

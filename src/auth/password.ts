@@ -15,6 +15,9 @@ export const PASSWORD_CHARACTERS_MIN = 15;
 
 export type PasswordHash = { readonly phc: string; readonly pepperVersion: number };
 
+/** In place of a hash: no password fits until an administrator gives one. */
+export const NO_PASSWORD = '!';
+
 /** Hashes a new password. Throws `invalid_request` when it is too short or not text, `busy` when too many are hashed. */
 export async function hashPassword(vault: Vault, password: string): Promise<PasswordHash> {
   if (Array.from(password).length < PASSWORD_CHARACTERS_MIN) {
@@ -46,10 +49,11 @@ export async function checkPassword(
 ): Promise<{ fits: boolean; fresh: PasswordHash | undefined }> {
   const bytes = normalisePassword(password);
   const active = await systemKey(vault, 'pepper');
+  const has = stored !== undefined && stored.phc !== NO_PASSWORD;
   const pepper =
-    stored && stored.pepperVersion !== active.version ? await systemKey(vault, 'pepper', stored.pepperVersion) : active;
+    has && stored.pepperVersion !== active.version ? await systemKey(vault, 'pepper', stored.pepperVersion) : active;
   try {
-    if (!stored) return { fits: await vault.hasher.verifyDecoy(bytes, pepper.secret), fresh: undefined };
+    if (!has) return { fits: await vault.hasher.verifyDecoy(bytes, pepper.secret), fresh: undefined };
     const fits = await vault.hasher.verify(stored.phc, bytes, pepper.secret);
     const outdated = stored.pepperVersion !== active.version || vault.hasher.needsRehash(stored.phc);
     return { fits, fresh: fits && outdated ? await hashUnder(vault, normalisePassword(password)) : undefined };

@@ -2,7 +2,7 @@
 
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
-import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { isUniqueViolation, SYSTEM, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { type Name, parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
@@ -10,7 +10,7 @@ import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
 import { permit, precheck } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
-import { hashPassword, oneTimePassword, type PasswordHash, storeHash } from './password.ts';
+import { hashPassword, NO_PASSWORD, oneTimePassword, type PasswordHash, storeHash } from './password.ts';
 
 export type UserInfo = {
   readonly id: string;
@@ -163,6 +163,48 @@ export async function insertUser(
 /** Removes every user of a tenant that is being deleted. */
 export async function removeUsers(tx: Tx, tenant: TenantId): Promise<void> {
   await tx`DELETE FROM users WHERE tenant_id = ${tenant}`;
+}
+
+// ---- peppers ------------------------------------------------------------------------------------------------------
+
+/** Users of every tenant that the transaction shows, by the pepper of their password. */
+export async function countUnderPepper(tx: Tx): Promise<{ version: number; users: number }[]> {
+  return tx<{ version: number; users: number }[]>`
+    SELECT pepper_version AS version, count(*) AS users FROM users WHERE password_hash <> ${NO_PASSWORD}
+    GROUP BY pepper_version`;
+}
+
+export type UnderPepper = {
+  readonly tenantId: TenantId;
+  readonly tenant: string;
+  readonly userId: string;
+  readonly username: string;
+  readonly lastLoginAt: Timestamp | null;
+};
+
+/** In the order of tenant id and user id, behind `<tenant id>/<user id>`. */
+export async function usersUnderPepper(tx: Tx, version: number, after: string, limit: number): Promise<UnderPepper[]> {
+  const [tenant = '', user = ''] = after.split('/');
+  return tx<UnderPepper[]>`
+    SELECT u.tenant_id AS "tenantId", t.name AS tenant, u.user_id AS "userId", u.name AS username,
+           u.last_login_at AS "lastLoginAt"
+    FROM users u JOIN tenants t USING (tenant_id)
+    WHERE u.pepper_version = ${version} AND u.password_hash <> ${NO_PASSWORD}
+      AND (u.tenant_id, u.user_id) > (${tenant}, ${user})
+    ORDER BY u.tenant_id, u.user_id LIMIT ${limit}`;
+}
+
+/** Ends the passwords under a pepper, and the tokens of their users, in every tenant shown but that of the operators. */
+export async function endPasswordsUnder(tx: Tx, version: number, active: number): Promise<{ tenantId: TenantId }[]> {
+  const ended = await tx<{ tenantId: TenantId; userId: string }[]>`
+    UPDATE users SET password_hash = ${NO_PASSWORD}, pepper_version = ${active}
+    WHERE pepper_version = ${version} AND tenant_id <> ${SYSTEM}
+    RETURNING tenant_id AS "tenantId", user_id AS "userId"`;
+  await tx`
+    DELETE FROM tokens t USING unnest(${ended.map((user) => user.tenantId)}::text[],
+                                      ${ended.map((user) => user.userId)}::text[]) AS u (tenant_id, user_id)
+    WHERE t.tenant_id = u.tenant_id AND t.user_id = u.user_id`;
+  return ended;
 }
 
 async function userNamed(tx: Tx, tenant: TenantId, name: string): Promise<UserInfo> {

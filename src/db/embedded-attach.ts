@@ -14,7 +14,10 @@ import { PORT } from './embedded-postmaster.ts';
 /** As the role that serves. Throws `unavailable` when there is no vault, or this user may not read its credentials. */
 export function embeddedEndpoint(dataDir: string): Endpoint {
   if (!existsSync(join(dataDir, 'pg'))) {
-    throw new VaultError('unavailable', `${dataDir} holds no vault: set BULLA_DATA_DIR to the directory of the server.`);
+    throw new VaultError(
+      'unavailable',
+      `${dataDir} holds no vault: set BULLA_DATA_DIR to the directory of the server.`,
+    );
   }
   const place = openPlace(dataDir);
   const password = readCredentials(place).bulla_app;

@@ -38,6 +38,10 @@ export const KILLPOINTS = [
   'seal.sealed', // every node is to wipe its keys, none has
   'unseal.offered', // what was brought opens the seal, nothing is recorded
   'unseal.recorded',
+  // A new pepper, in one transaction.
+  'pepper.retired',
+  'pepper.inserted',
+  'pepper.committed',
   // The deletion of a tenant.
   'tenant-delete.marked',
   'tenant-delete.keys-destroyed',

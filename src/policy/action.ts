@@ -79,6 +79,9 @@ const TABLE = {
   'root-key.list': { noun: 'key', about: 'List the versions of the root key, never their bytes.', system: true },
   'root-key.rotate': { noun: 'key', about: 'Make a new root key and wrap every key under it.', system: true },
   // key:log
+  'pepper.list': { noun: 'key', about: 'List the versions of the pepper, and who depends on each.', system: true },
+  'pepper.rotate': { noun: 'key', about: 'Make a new pepper for all passwords.', system: true },
+  'pepper.destroy': { noun: 'key', about: 'Destroy an old pepper, ending passwords under it if asked.', system: true },
   'log-key.rotate': { noun: 'key', about: 'Make a new key that signs the checkpoints of every log.', system: true },
   // seal:vault
   'seal.read': { noun: 'seal', about: 'Read the state of the seal.', system: true },

@@ -9,6 +9,7 @@ import * as job from './job.ts';
 import * as key from './key.ts';
 import * as metadata from './metadata.ts';
 import { describeEndpoint, describeErrors } from './openapi.ts';
+import * as pepper from './pepper.ts';
 import * as policy from './policy.ts';
 import * as seal from './seal.ts';
 import * as secret from './secret.ts';
@@ -26,6 +27,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[version.list, version.undelete, version.destroy],
   ...[metadata.read, metadata.patch, metadata.remove],
   ...[key.list, key.rotate, key.destroy, key.listRoots, key.rotateRoot],
+  ...[pepper.list, pepper.rotate, pepper.users, pepper.destroy],
   ...[job.list, job.read, job.cancel, job.resume],
   ...[tenant.list, tenant.create, tenant.read, tenant.update, tenant.remove],
   ...[

@@ -1,0 +1,170 @@
+/**
+ * Peppers: the secret that every password is hashed with, and that no copy of the database holds.
+ *
+ *     active ──rotate──▶ retiring ──nobody is left under it──▶ destroyed
+ *
+ * A new pepper takes each user at the next login. Who has not come back is listed; to destroy the old pepper all the
+ * same, their passwords are ended, and an administrator of their tenant gives them new ones. The foreign keys of the
+ * passwords refuse to let a pepper go that one of them depends on. For operators.
+ */
+import { countUnderPepper, endPasswordsUnder, type UnderPepper, usersUnderPepper } from '../auth/user.ts';
+import { SecretBytes } from '../crypto/keys.ts';
+import { isForeignKeyViolation, SYSTEM, showTenants, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { killpoint } from '../db/killpoint.ts';
+import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
+import { VaultError } from '../errors.ts';
+import type { Call } from '../policy/access.ts';
+import { permit, precheck } from '../policy/permit.ts';
+import { activeRootKey } from '../tenant/keyring.ts';
+import { insertSystemKey } from '../tenant/rotation.ts';
+import { allTenants } from '../tenant/tenant.ts';
+import type { Vault } from '../vault.ts';
+
+export type PepperInfo = {
+  readonly version: number;
+  readonly state: 'active' | 'retiring' | 'destroyed';
+  readonly createdAt: Timestamp;
+  readonly destroyedAt: Timestamp | null;
+  /** Passwords that depend on it, in all tenants. */
+  readonly users: number;
+};
+
+const PEPPER_BYTES = 32;
+const TENANTS_AT_ONCE = 500;
+const RESOURCE = 'key:pepper';
+
+/** All versions, newest first. */
+export async function listPeppers(vault: Vault, call: Call): Promise<PepperInfo[]> {
+  const tenants = await allTenants(vault);
+  return permit(vault, call, { action: 'pepper.list', resource: RESOURCE }, async (tx) => {
+    const rows = await tx<Omit<PepperInfo, 'users'>[]>`
+      SELECT version, state, created_at AS "createdAt", destroyed_at AS "destroyedAt" FROM system_keys
+      WHERE purpose = 'pepper' ORDER BY version DESC`;
+    const counts = new Map<number, number>();
+    await inTenants(tx, tenants, async () => {
+      for (const { version, users } of await countUnderPepper(tx)) {
+        counts.set(version, (counts.get(version) ?? 0) + users);
+      }
+    });
+    return { value: rows.map((row) => ({ ...row, users: counts.get(row.version) ?? 0 })) };
+  });
+}
+
+/** New passwords use the new pepper at once, others at the next login. */
+export async function rotatePepper(vault: Vault, call: Call): Promise<PepperInfo> {
+  const pepper = SecretBytes.generate(PEPPER_BYTES);
+  try {
+    const made = await permit(vault, call, { action: 'pepper.rotate', resource: RESOURCE }, async (tx) => {
+      const [old] = await tx<{ version: number }[]>`
+        UPDATE system_keys SET state = 'retiring' WHERE purpose = 'pepper' AND state = 'active' RETURNING version`;
+      if (!old) throw new VaultError('conflict', 'Another rotation of the pepper is running: look at GET /peppers.');
+      killpoint('pepper.retired');
+      const version = old.version + 1;
+      await insertSystemKey(tx, 'pepper', version, pepper, await activeRootKey(vault));
+      killpoint('pepper.inserted');
+      const [row] = await tx<{ createdAt: Timestamp }[]>`
+        SELECT created_at AS "createdAt" FROM system_keys WHERE purpose = 'pepper' AND version = ${version}`;
+      const value: PepperInfo = { version, state: 'active', destroyedAt: null, users: 0, ...row! };
+      return { value, notes: [{ version }] };
+    });
+    killpoint('pepper.committed');
+    return made;
+  } finally {
+    pepper.wipe();
+  }
+}
+
+/** Who has not logged in since a pepper was replaced, by tenant and name. */
+export async function listUnderPepper(
+  vault: Vault,
+  call: Call,
+  version: number,
+  page: PageAsk,
+): Promise<Page<UnderPepper>> {
+  const { limit, after } = parsePage(page);
+  const [afterTenant = ''] = after.split('/');
+  const tenants = (await allTenants(vault)).filter((tenant) => tenant >= afterTenant).sort();
+  return permit(vault, call, { action: 'pepper.list', resource: RESOURCE }, async (tx) => {
+    await assertPepper(tx, version);
+    const found: UnderPepper[] = [];
+    await inTenants(tx, tenants, async () => {
+      if (found.length > limit) return;
+      found.push(...(await usersUnderPepper(tx, version, after, limit + 1 - found.length)));
+    });
+    return { value: pageOf(found, limit, ({ tenantId, userId }) => `${tenantId}/${userId}`) };
+  });
+}
+
+/**
+ * Destroys a pepper. Refused with `conflict` while a password depends on it, unless those passwords are to be ended:
+ * their users are then refused until an administrator gives them a new one. Operators' own are never ended so: nobody
+ * could give them others.
+ */
+export async function destroyPepper(
+  vault: Vault,
+  call: Call,
+  version: number,
+  { endPasswords }: { endPasswords: boolean },
+): Promise<void> {
+  const ask = { action: 'pepper.destroy', resource: RESOURCE } as const;
+  await precheck(vault, call, ask);
+  const tenants = endPasswords ? (await allTenants(vault)).filter((tenant) => tenant !== SYSTEM) : [];
+  await permit(
+    vault,
+    call,
+    ask,
+    async (tx) => {
+      const { state, active } = await assertPepper(tx, version);
+      if (state === 'active')
+        throw new VaultError('conflict', 'The active pepper cannot be destroyed: rotate it first.');
+      const ended = endPasswords ? await endPasswordsUnder(tx, version, active) : [];
+      if (state === 'retiring') await deletePepper(tx, version);
+      const counts = new Map<TenantId, number>();
+      for (const { tenantId } of ended) counts.set(tenantId, (counts.get(tenantId) ?? 0) + 1);
+      const elsewhere = Array.from(counts, ([tenant, count]) => ({
+        ...{ tenant, note: { version, details: { passwords_ended: count } } },
+        revokes: true,
+      }));
+      return {
+        value: undefined,
+        notes: [{ version, details: { passwords_ended: ended.length } }],
+        elsewhere,
+        revokes: true,
+      };
+    },
+    { tenants },
+  );
+}
+
+async function assertPepper(tx: Tx, version: number): Promise<{ state: PepperInfo['state']; active: number }> {
+  const rows = await tx<{ version: number; state: PepperInfo['state'] }[]>`
+    SELECT version, state FROM system_keys WHERE purpose = 'pepper' AND (version = ${version} OR state = 'active')`;
+  const found = rows.find((row) => row.version === version);
+  const active = rows.find((row) => row.state === 'active');
+  if (!found || !active) throw new VaultError('not_found', `There is no pepper version ${version}.`);
+  return { state: found.state, active: active.version };
+}
+
+async function deletePepper(tx: Tx, version: number): Promise<void> {
+  try {
+    await tx`DELETE FROM system_key_material WHERE purpose = 'pepper' AND version = ${version}`;
+  } catch (error) {
+    if (!isForeignKeyViolation(error)) throw error;
+    throw new VaultError(
+      'conflict',
+      'Passwords still depend on this pepper: see GET /peppers/{version}/users, wait for their logins, or end them with end_passwords.',
+    );
+  }
+  await tx`
+    UPDATE system_keys SET state = 'destroyed', destroyed_at = bulla.now()
+    WHERE purpose = 'pepper' AND version = ${version}`;
+}
+
+/** Opens the transaction for all tenants, a few at a time, and closes it again. */
+async function inTenants(tx: Tx, tenants: readonly TenantId[], look: () => Promise<void>): Promise<void> {
+  for (let at = 0; at < tenants.length; at += TENANTS_AT_ONCE) {
+    await showTenants(tx, tenants.slice(at, at + TENANTS_AT_ONCE));
+    await look();
+  }
+  await showTenants(tx, [SYSTEM]);
+}
