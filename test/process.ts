@@ -27,9 +27,17 @@ export function temporaryDirectory(name: string): { path: string; remove: () => 
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }
 
-/** Starts the real process and resolves when it serves; rejects with what it printed when it ends before. */
-export function startServer(dataDir: string, env: Record<string, string> = {}): Promise<Server> {
-  const child = spawn(process.execPath, [MAIN, 'server'], {
+/**
+ * Starts the real process and resolves when it serves; rejects with what it printed when it ends before. `through` is a
+ * program that becomes the server, such as `setpriv` with its options.
+ */
+export function startServer(
+  dataDir: string,
+  env: Record<string, string> = {},
+  through: readonly string[] = [],
+): Promise<Server> {
+  const [program = '', ...args] = [...through, process.execPath, MAIN, 'server'];
+  const child = spawn(program, args, {
     env: { PATH: process.env.PATH, BULLA_DATA_DIR: dataDir, BULLA_LISTEN: '127.0.0.1:0', ...CHEAP_ARGON2, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

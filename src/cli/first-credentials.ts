@@ -5,14 +5,14 @@
  *
  *     {"address": "http://…", "system": {"tenant", "username", "password"}, "default": {…}}
  */
-import { closeSync, fsyncSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { firstPasswordsChanged } from '../auth/password.ts';
 import { VaultError } from '../errors.ts';
 import type { FirstCredentials } from '../job/initialise.ts';
 import type { Vault } from '../vault.ts';
 
-const CHECK_EVERY_MS = 5_000;
+const CHECK_EVERY_MS = 2_000;
 
 export function credentialsFile(dataDir: string): string {
   return join(dataDir, 'first-credentials.json');
@@ -20,12 +20,9 @@ export function credentialsFile(dataDir: string): string {
 
 export function keepCredentials(dataDir: string, address: string, credentials: FirstCredentials): void {
   const file = credentialsFile(dataDir);
+  const { system, default: first } = credentials;
   try {
-    rmSync(file, { force: true });
-    const descriptor = openSync(file, 'wx', 0o600);
-    writeSync(descriptor, `${JSON.stringify({ address, ...credentials }, null, 2)}\n`);
-    fsyncSync(descriptor);
-    closeSync(descriptor);
+    replaceFile(file, `${JSON.stringify({ address, system, default: first }, null, 2)}\n`);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     throw new VaultError(
@@ -40,10 +37,32 @@ export function discardCredentials(dataDir: string): void {
   rmSync(credentialsFile(dataDir), { force: true });
 }
 
-/** Undefined when there is none any more. */
-export function readCredentials(dataDir: string): FirstCredentials | undefined {
+/** The address may be another one than was asked for (port 0), or than at the first start. */
+export function keepAddress(dataDir: string, address: string): void {
+  const kept = readCredentials(dataDir);
+  if (kept && kept.address !== address) keepCredentials(dataDir, address, kept);
+}
+
+/** Whole or not at all: what stands there before may hold the only copy of the passwords. */
+function replaceFile(file: string, text: string): void {
+  const temporary = `${file}.new`;
+  rmSync(temporary, { force: true });
+  const descriptor = openSync(temporary, 'wx', 0o600);
   try {
-    return JSON.parse(readFileSync(credentialsFile(dataDir), 'utf8')) as FirstCredentials;
+    writeSync(descriptor, text);
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+  renameSync(temporary, file);
+}
+
+type Kept = FirstCredentials & { readonly address: string };
+
+/** Undefined when there is none any more. */
+export function readCredentials(dataDir: string): Kept | undefined {
+  try {
+    return JSON.parse(readFileSync(credentialsFile(dataDir), 'utf8')) as Kept;
   } catch {
     return undefined;
   }

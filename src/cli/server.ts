@@ -28,10 +28,12 @@ import {
   credentialsFile,
   discardCredentials,
   forgetWhenChanged,
+  keepAddress,
   keepCredentials,
   readCredentials,
 } from './first-credentials.ts';
 import { type AskPassphrase, passphraseSource, showShares } from './host-seal.ts';
+import { guardProcess } from './process-guard.ts';
 
 export type ServerIo = {
   readonly stdout: { write(text: string): unknown };
@@ -43,11 +45,11 @@ export type ServerIo = {
 
 /** Resolves with the exit code when the vault has stopped: 0 after a signal, 1 when it could not serve. */
 export async function runServer(config: Config, io: ServerIo): Promise<number> {
-  process.umask(0o077);
   const log = pino({ level: config.logLevel, base: undefined }, pino.destination({ dest: 2, sync: true }));
   const down: (() => Promise<void>)[] = [];
   const signals = awaitSignal();
   try {
+    guardProcess(log);
     const served = serve(config, io, log, down);
     const ended = await Promise.race([served.then(() => undefined), signals.first]);
     // A signal during the start waits for the step that is running, so that it can be undone.
@@ -77,7 +79,6 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
       : resolve(config.dataDir);
   const database = await openDatabaseServer(config, dataDir, log, down);
   const migrated = await migrate(database.owner);
-  if (migrated.applied.length > 0) log.info({ applied: migrated.applied }, 'migrated the database');
   const vault = await openVault({
     config,
     target: database.app,
@@ -105,7 +106,18 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   down.push(() => listener.close());
   // A tail never ends by itself, and a clean end waits for running answers.
   down.push(async () => endTails(vault));
-  log.info({ ms: Math.round(performance.now() - started), postgres: migrated.serverVersion }, 'started');
+  if (first) keepAddress(dataDir, listener.address);
+  // The one line of a start: what it did before goes here, so that a start that fails says nothing but why.
+  log.info(
+    {
+      ms: Math.round(performance.now() - started),
+      address: listener.address,
+      postgres: migrated.serverVersion,
+      migrated: migrated.applied,
+      dataDir,
+    },
+    'started',
+  );
   down.push(forgetWhenChanged(vault, dataDir));
   announce(io, listener, dataDir, first, vault.seal.sealed ? vault.seal.error.message : undefined);
 }
@@ -123,10 +135,13 @@ async function openDatabaseServer(
     makeDataDir(dataDir);
     return { owner: databaseOwnerUrl ?? databaseUrl, app: databaseUrl, setRole: databaseOwnerUrl === undefined };
   }
+  let supervised = false;
   const embedded: Embedded = await startEmbedded({
     dataDir,
-    log: (message, fields) => log.info(fields ?? {}, message),
+    // After the start it speaks up only when PostgreSQL has ended by itself.
+    log: (message, fields) => log[supervised ? 'warn' : 'debug'](fields ?? {}, message),
   });
+  supervised = true;
   down.push(() => embedded.stop());
   return { owner: embedded.owner, app: embedded.app, setRole: false };
 }

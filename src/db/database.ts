@@ -366,10 +366,10 @@ function laneOptions(lane: Lane, db: Database, deadlineMs: number) {
 
 // ---- errors -------------------------------------------------------------------------------------------------------
 
-/** The SQLSTATE of an error of the database, or undefined. */
+/** The SQLSTATE of an error of the database, or undefined. No class begins with E; the system's EPIPE does. */
 export function sqlState(error: unknown): string | undefined {
   const code = (error as { code?: unknown } | undefined)?.code;
-  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
+  return typeof code === 'string' && /^(?!E)[0-9A-Z]{5}$/.test(code) ? code : undefined;
 }
 
 export function isUniqueViolation(error: unknown, constraint?: string): boolean {

@@ -54,7 +54,7 @@ export async function listen(
   serve(server, app, state);
   await bind(server, address, host, port);
   server.on('error', (error) => vault.log.error({ error: recordOf(error) }, 'the listening socket failed'));
-  vault.log.info({ address: addressOf(server) }, 'listening');
+  vault.log.debug({ address: addressOf(server) }, 'listening');
   return { address: addressOf(server), close: () => stop(server, state, limits.drainDeadlineMs) };
 }
 

@@ -210,9 +210,18 @@ async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode
     });
   } catch (error) {
     if (!(error instanceof VaultError) && members.length > 1) return members;
-    for (const member of members) member.reject(error);
+    for (const member of members) member.reject(forReader(error));
     return [];
   }
+}
+
+/** A read changes nothing: when nobody knows whether its entry was committed, asking again is safe. */
+function forReader(error: unknown): unknown {
+  if (!(error instanceof VaultError) || error.code !== 'outcome_unknown') return error;
+  return new VaultError('unavailable', 'The database was lost while the access was recorded; try again.', {
+    retryAfterSeconds: 1,
+    cause: error.cause,
+  });
 }
 
 /** Refusals of tokens that were never issued: there is no log that an entry would belong to. */
