@@ -6,13 +6,15 @@ import { spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
-  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   readlinkSync,
   renameSync,
+  rmSync,
   statSync,
+  writeFileSync,
 } from 'node:fs';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { dirname, join } from 'node:path';
@@ -340,39 +342,45 @@ describe('a start that cannot serve ends with one sentence that says what to do'
 
   it('T-203 a seal key that is missing, damaged, somebody else’s, or open to others', async () => {
     const key = join(dir('a'), 'seal.key');
-    const away = join(dir('a'), 'away');
-    renameSync(key, away);
-    expect(await refusal('a')).toMatch(
-      /seal\.key cannot be read \(ENOENT\): restore it .* sealed by key [0-9a-f]{16}\.$/,
-    );
-    expect(existsSync(key)).toBe(false);
-
-    cpSync(join(dir('tty'), 'seal.key'), key);
-    const wrong = await refusal('a');
-    const [held, expected] = /holds the seal key ([0-9a-f]{16}), but this vault was sealed by ([0-9a-f]{16}):/
-      .exec(wrong)!
-      .slice(1);
-    expect(held).not.toBe(expected);
-    expect(await refusal('a', { BULLA_SEAL: 'env', BULLA_SEAL_KEY: 'x' })).toMatch(/set BULLA_SEAL=file/);
-
-    renameSync(away, key);
-    chmodSync(key, 0o644);
-    expect(await refusal('a')).toMatch(/must be a plain file of mode 0600/);
-    chmodSync(key, 0o600);
+    const right = readFileSync(key);
+    const put = (bytes: Uint8Array, mode: number) => {
+      rmSync(key, { force: true });
+      writeFileSync(key, bytes);
+      chmodSync(key, mode);
+    };
+    try {
+      rmSync(key);
+      expect(await refusal('a')).toMatch(
+        /seal\.key cannot be read \(ENOENT\): restore it .* sealed by key [0-9a-f]{16}\.$/,
+      );
+      expect(existsSync(key)).toBe(false);
+      put(right.subarray(0, 40), 0o600);
+      expect(await refusal('a')).toMatch(/seal\.key does not hold a seal key .* restore it from your backup/);
+      put(readFileSync(join(dir('tty'), 'seal.key')), 0o600);
+      const wrong = /holds the seal key ([0-9a-f]{16}), but this vault was sealed by ([0-9a-f]{16}):/;
+      const [, held, expected] = wrong.exec(await refusal('a')) ?? [];
+      expect(expected).toMatch(/^[0-9a-f]{16}$/);
+      expect(held).not.toBe(expected);
+      put(right, 0o644);
+      expect(await refusal('a')).toMatch(/must be a plain file of mode 0600/);
+    } finally {
+      put(right, 0o600);
+    }
   });
 
   it('a database of another vault', async () => {
     const swapped = ['pg', 'pg-credentials.json'];
-    for (const name of swapped) {
-      renameSync(join(dir('a'), name), join(dir('a'), `${name}.away`));
-      cpSync(join(dir('tty'), name), join(dir('a'), name), { recursive: true, preserveTimestamps: true });
-    }
-    const owner = statSync(join(dir('tty'), 'pg'));
-    if (isRoot) spawnSync('chown', ['-R', `${owner.uid}:${owner.gid}`, join(dir('a'), 'pg')]);
-    expect(await refusal('a')).toMatch(/but this vault was sealed by [0-9a-f]{16}: give it that key/);
-    for (const name of swapped) {
-      spawnSync('rm', ['-rf', join(dir('a'), name)]);
-      renameSync(join(dir('a'), `${name}.away`), join(dir('a'), name));
+    try {
+      for (const name of swapped) {
+        renameSync(join(dir('a'), name), join(dir('a'), `${name}.away`));
+        spawnSync('cp', ['-a', join(dir('tty'), name), join(dir('a'), name)]);
+      }
+      expect(await refusal('a')).toMatch(/but this vault was sealed by [0-9a-f]{16}: give it that key/);
+    } finally {
+      for (const name of swapped) {
+        rmSync(join(dir('a'), name), { recursive: true, force: true });
+        renameSync(join(dir('a'), `${name}.away`), join(dir('a'), name));
+      }
     }
     const server = await start('a');
     await admin(server);
