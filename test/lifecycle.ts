@@ -52,9 +52,19 @@ function processes(): number[] {
 
 // ---- requests -----------------------------------------------------------------------------------------------------
 
+/** The fields of answers that these tests read. */
+export type Fields = {
+  readonly code?: string;
+  readonly token: string;
+  readonly password_change_required: boolean;
+  readonly text: string;
+  readonly items: readonly { readonly path: string; readonly text: string }[];
+  readonly one_time_password: string;
+};
+
 /** An answer whole, none at all (the connection ended before its first byte), or half of one, which must not be. */
 export type Outcome =
-  | { readonly kind: 'answer'; readonly status: number; readonly json: any; readonly ms: number }
+  | { readonly kind: 'answer'; readonly status: number; readonly json: Fields | undefined; readonly ms: number }
   | { readonly kind: 'none' | 'half'; readonly ms: number };
 
 export type Asked = { readonly token?: string; readonly body?: unknown; readonly agent?: Agent };
@@ -85,7 +95,7 @@ export function ask(
 
 async function collect(
   answer: IncomingMessage,
-): Promise<{ kind: 'half' } | { kind: 'answer'; status: number; json: any }> {
+): Promise<{ kind: 'half' } | { kind: 'answer'; status: number; json: Fields | undefined }> {
   const pieces: Buffer[] = [];
   try {
     for await (const piece of answer) pieces.push(piece as Buffer);
@@ -97,9 +107,9 @@ async function collect(
 }
 
 /** What must be answered with a 2xx. */
-export async function call(address: string, method: string, path: string, asked: Asked = {}): Promise<any> {
+export async function call(address: string, method: string, path: string, asked: Asked = {}): Promise<Fields> {
   const outcome = await ask(address, method, `/api/v1${path}`, asked);
-  if (outcome.kind === 'answer' && outcome.status < 300) return outcome.json;
+  if (outcome.kind === 'answer' && outcome.status < 300) return outcome.json as Fields;
   throw new Error(`${method} ${path}: ${JSON.stringify(outcome)}`);
 }
 
@@ -174,7 +184,7 @@ export async function settle(
   for (let at = 0; at < paths.length; at += PATHS_AT_ONCE) {
     const wanted = paths.slice(at, at + PATHS_AT_ONCE);
     const { items } = await call(address, 'POST', '/fetch', { token, body: { paths: wanted } });
-    const found = new Map<string, string>(items.map((item: { path: string; text: string }) => [item.path, item.text]));
+    const found = new Map<string, string>(items.map((item) => [item.path, item.text]));
     lost.push(...wanted.filter((path) => found.get(path) !== ledger.kept.get(path)));
   }
   const undead: string[] = [];

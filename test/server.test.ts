@@ -260,7 +260,7 @@ describe('T-178 a kill -9 under load', () => {
     // 504 is the honest answer of a write whose COMMIT had been sent.
     const honest = ({ method, outcome }: (typeof ledger.outcomes)[number]) =>
       outcome.kind === 'answer' &&
-      ([200, 201, 503].includes(outcome.status) || (method === 'PUT' && outcome.json.code === 'outcome_unknown'));
+      ([200, 201, 503].includes(outcome.status) || (method === 'PUT' && outcome.json?.code === 'outcome_unknown'));
     expect(ledger.outcomes.filter((answered) => !honest(answered))).toEqual([]);
     expect(Math.max(...answers.map(({ ms }) => ms))).toBeLessThan(ANSWER_MS_MAX + MARGIN_MS);
     expect(await settle(server.address, token, ledger)).toEqual({ lost: [], undead: [] });
