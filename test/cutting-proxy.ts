@@ -10,6 +10,8 @@ export type CuttingProxy = {
   cut: 'never' | 'before commit' | 'after commit';
   /** What the statement that commits is known by. */
   commit: string;
+  /** What must have gone over a connection before its commit is cut: nodes have other things to commit too. */
+  about: string;
   /** While true no byte goes either way and new connections are taken and left hanging. */
   blackHole: boolean;
   readonly close: () => Promise<void>;
@@ -26,9 +28,11 @@ export async function cuttingProxy(server: Endpoint): Promise<CuttingProxy> {
       socket.on('error', () => undefined).on('close', () => sockets.delete(socket));
     }
     let answerLost = false;
+    let wanted = false;
     client.on('data', (bytes) => {
       if (proxy.blackHole) return;
-      const commits = proxy.cut !== 'never' && bytes.includes(proxy.commit);
+      wanted ||= bytes.includes(proxy.about);
+      const commits = proxy.cut !== 'never' && wanted && bytes.includes(proxy.commit);
       if (commits && proxy.cut === 'before commit') {
         proxy.cut = 'never';
         target.destroy();
@@ -58,6 +62,7 @@ export async function cuttingProxy(server: Endpoint): Promise<CuttingProxy> {
     endpoint: { ...server, host: '127.0.0.1', port },
     cut: 'never',
     commit: 'COMMIT',
+    about: '',
     blackHole: false,
     close: async () => {
       for (const socket of sockets) socket.destroy();

@@ -108,6 +108,7 @@ describe('a lost connection', () => {
       const put = () => putSecret(node, t.call(t.admin), path, { ...text('once'), expect: 0 });
       // What the act needs in memory is loaded, so that the next COMMIT is the put's own.
       await putSecret(node, t.call(t.admin), parsePath('cut/warm'), text('up'));
+      proxy.about = `secret:${path}`;
       proxy.cut = cut;
       expect(await codeOf(put())).toBe('outcome_unknown');
       const again = await codeOf(put());
@@ -128,6 +129,7 @@ describe('a lost connection', () => {
       await putSecret(node, t.call(t.admin), path, text('never without its entry'));
       await readSecret(node, t.call(t.admin), path, 0);
       // The append of reads commits by itself: the statement that carries the entry is the one to lose.
+      proxy.about = `secret:${path}`;
       proxy.commit = '"action":"secret.read"';
       proxy.cut = cut;
       expect(await codeOf(readSecret(node, t.call(t.admin), path, 0))).toBe('unavailable');
