@@ -11,7 +11,7 @@ import type { Context } from '../crypto/context.ts';
 import type { KeyCache, SecretBytes } from '../crypto/keys.ts';
 import { randomId } from '../crypto/token.ts';
 import { type Database, SYSTEM, type Tx, transaction } from '../db/database.ts';
-import { assert, VaultError } from '../errors.ts';
+import { VaultError } from '../errors.ts';
 import { SEALS } from './index.ts';
 import type { NewSeal, Offer, Progress, Seal, SealKind, SealMeans, Unsealer } from './seal.ts';
 import { glance, insertSeal, readSeal, type SealGlance, type SealRow } from './store.ts';
@@ -129,9 +129,12 @@ export class SealHolder {
     return this.#assertOpen().seal.unwrap(context, wrapped);
   }
 
-  /** Stores the seal of a new vault, in the transaction that stores its first root key. */
+  /**
+   * Stores the seal of a new vault, in the transaction that stores its first root key. `conflict` when this node has
+   * noticed meanwhile that another one was first, and holds that one's seal.
+   */
   async store(tx: Tx): Promise<void> {
-    assert(this.#new, 'only a new seal is stored');
+    if (!this.#new) throw new VaultError('conflict', 'Another node has initialised this vault.');
     await insertSeal(tx, this.#new.id, this.#new.made);
   }
 
