@@ -118,6 +118,9 @@ export function refusal(access: Access, asks: readonly Ask[], source: string): V
         `No policy allows ${action} on ${resource}, or one denies it: ask an administrator of the tenant.`,
       );
     }
+    if (access.tenant === SYSTEM && isDecided(action) && NOT_IN_SYSTEM.has(ACTIONS[action].noun)) {
+      return new VaultError('not_found', 'The system tenant has no secrets and no leases: log in to another tenant.');
+    }
   }
   return undefined;
 }
@@ -127,6 +130,9 @@ export function halted(vault: Vault, asks: readonly Ask[]): VaultError | undefin
   const reveals = asks.some(({ action }) => isDecided(action) && ACTIONS[action].reveals);
   return reveals ? haltRefusal(vault) : undefined;
 }
+
+/** Operators manage tenants; what tenants hold, they do not hold themselves either. */
+const NOT_IN_SYSTEM: ReadonlySet<string> = new Set(['secret', 'lease', 'backend', 'role']);
 
 /** What somebody with a one-time password may do before changing it. */
 const OPEN_TO_ONE_TIME_PASSWORDS: ReadonlySet<string> = new Set(['auth.self', 'auth.password', 'auth.logout']);
