@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { z } from '@hono/zod-openapi';
 import { LIMITS } from '../../config.ts';
-import type { OpenedVersion } from '../../policy/read.ts';
+import type { OpenedVersion } from '../../policy/opened.ts';
 import { type FlatSource, flatten, toDotenv } from '../../secret/dotenv.ts';
 import { fetchSecrets } from '../../secret/fetch.ts';
 import type { SecretPrefix } from '../../secret/path.ts';

@@ -6,7 +6,7 @@
  * escape.
  */
 import { z } from '@hono/zod-openapi';
-import type { OpenedVersion } from '../../policy/read.ts';
+import type { OpenedVersion } from '../../policy/opened.ts';
 import { secretPath, time } from './schema.ts';
 
 export const openedSchema = z
