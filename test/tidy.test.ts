@@ -189,7 +189,7 @@ describe('tables', () => {
     audit_tiles: 'src/audit/',
     audit_signing: 'src/audit/',
     jobs: 'src/job/',
-    clock_marks: 'src/job/',
+    clock_marks: 'src/tenant/',
   };
   /** Who else may read (never write) which tables, and why. */
   const READERS: readonly { file: RegExp; tables: RegExp; why: string }[] = [

@@ -9,22 +9,17 @@
  */
 import { countUnderPepper, endPasswordsUnder, type UnderPepper, usersUnderPepper } from '../auth/user.ts';
 import { SecretBytes } from '../crypto/keys.ts';
-import { isForeignKeyViolation, SYSTEM, showTenants, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { SYSTEM, showTenants, type TenantId, type Tx } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, precheck } from '../policy/permit.ts';
-import { activeRootKey } from '../tenant/keyring.ts';
-import { insertSystemKey } from '../tenant/rotation.ts';
+import { assertPepper, deletePepper, type PepperVersion, pepperVersions, replacePepper } from '../tenant/pepper.ts';
 import { allTenants } from '../tenant/tenant.ts';
 import type { Vault } from '../vault.ts';
 
-export type PepperInfo = {
-  readonly version: number;
-  readonly state: 'active' | 'retiring' | 'destroyed';
-  readonly createdAt: Timestamp;
-  readonly destroyedAt: Timestamp | null;
+export type PepperInfo = PepperVersion & {
   /** Passwords that depend on it, in all tenants. */
   readonly users: number;
 };
@@ -37,9 +32,7 @@ const RESOURCE = 'key:pepper';
 export async function listPeppers(vault: Vault, call: Call): Promise<PepperInfo[]> {
   const tenants = await allTenants(vault);
   return permit(vault, call, { action: 'pepper.list', resource: RESOURCE }, async (tx) => {
-    const rows = await tx<Omit<PepperInfo, 'users'>[]>`
-      SELECT version, state, created_at AS "createdAt", destroyed_at AS "destroyedAt" FROM system_keys
-      WHERE purpose = 'pepper' ORDER BY version DESC`;
+    const rows = await pepperVersions(tx);
     const counts = new Map<number, number>();
     await inTenants(tx, tenants, async () => {
       for (const { version, users } of await countUnderPepper(tx)) {
@@ -55,16 +48,8 @@ export async function rotatePepper(vault: Vault, call: Call): Promise<PepperInfo
   const pepper = SecretBytes.generate(PEPPER_BYTES);
   try {
     const made = await permit(vault, call, { action: 'pepper.rotate', resource: RESOURCE }, async (tx) => {
-      const [old] = await tx<{ version: number }[]>`
-        UPDATE system_keys SET state = 'retiring' WHERE purpose = 'pepper' AND state = 'active' RETURNING version`;
-      if (!old) throw new VaultError('conflict', 'Another rotation of the pepper is running: look at GET /peppers.');
-      killpoint('pepper.retired');
-      const version = old.version + 1;
-      await insertSystemKey(tx, 'pepper', version, pepper, await activeRootKey(vault));
-      killpoint('pepper.inserted');
-      const [row] = await tx<{ createdAt: Timestamp }[]>`
-        SELECT created_at AS "createdAt" FROM system_keys WHERE purpose = 'pepper' AND version = ${version}`;
-      const value: PepperInfo = { version, state: 'active', destroyedAt: null, users: 0, ...row! };
+      const { version, createdAt } = await replacePepper(vault, tx, pepper);
+      const value: PepperInfo = { version, state: 'active', destroyedAt: null, users: 0, createdAt };
       return { value, notes: [{ version }] };
     });
     killpoint('pepper.committed');
@@ -134,30 +119,6 @@ export async function destroyPepper(
     },
     { tenants },
   );
-}
-
-async function assertPepper(tx: Tx, version: number): Promise<{ state: PepperInfo['state']; active: number }> {
-  const rows = await tx<{ version: number; state: PepperInfo['state'] }[]>`
-    SELECT version, state FROM system_keys WHERE purpose = 'pepper' AND (version = ${version} OR state = 'active')`;
-  const found = rows.find((row) => row.version === version);
-  const active = rows.find((row) => row.state === 'active');
-  if (!found || !active) throw new VaultError('not_found', `There is no pepper version ${version}.`);
-  return { state: found.state, active: active.version };
-}
-
-async function deletePepper(tx: Tx, version: number): Promise<void> {
-  try {
-    await tx`DELETE FROM system_key_material WHERE purpose = 'pepper' AND version = ${version}`;
-  } catch (error) {
-    if (!isForeignKeyViolation(error)) throw error;
-    throw new VaultError(
-      'conflict',
-      'Passwords still depend on this pepper: see GET /peppers/{version}/users, wait for their logins, or end them with end_passwords.',
-    );
-  }
-  await tx`
-    UPDATE system_keys SET state = 'destroyed', destroyed_at = bulla.now()
-    WHERE purpose = 'pepper' AND version = ${version}`;
 }
 
 /** Opens the transaction for all tenants, a few at a time, and closes it again. */
