@@ -14,30 +14,26 @@ export function checked<S extends z.ZodType>(schema: S, value: unknown): z.outpu
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   const field = fieldOf(issue);
-  const message = `${field === '' ? 'the body' : field}: ${expectationOf(issue)}`;
+  const message = `${field === '' ? 'the request' : field}: ${expectationOf(issue, schema)}`;
   throw new VaultError('invalid_request', message, field === '' ? {} : { details: { field } });
 }
 
-const FIELD_CHARS_MAX = 100;
-
+/** Up to the first name that the caller chose: what stands in the place of a key may be a secret (T-088). */
 function fieldOf({ path }: z.core.$ZodIssue): string {
   let field = '';
-  for (const key of path) field += typeof key === 'number' ? `[${key}]` : `${field === '' ? '' : '.'}${String(key)}`;
-  return shown(field);
+  for (const key of path) {
+    if (typeof key === 'number') field += `[${key}]`;
+    else field += `${field === '' ? '' : '.'}${String(key)}`;
+    if (key === 'metadata') break;
+  }
+  return field;
 }
 
-/** Names of fields come from outside: bounded, and printable. */
-function shown(name: string): string {
-  const plain = name.replace(/[^\x20-\x7e]/g, '?');
-  return plain.length > FIELD_CHARS_MAX ? `${plain.slice(0, FIELD_CHARS_MAX)}…` : plain;
-}
-
-const UNKNOWN_SHOWN_MAX = 5;
-
-function expectationOf(issue: z.core.$ZodIssue): string {
+function expectationOf(issue: z.core.$ZodIssue, schema: z.ZodType): string {
   if (issue.code !== 'unrecognized_keys') return `${issue.message.replace(/^Invalid input: /, '').replace(/\.$/, '')}.`;
-  const names = issue.keys.slice(0, UNKNOWN_SHOWN_MAX).map(shown);
-  return `${names.join(', ')} ${names.length === 1 ? 'is not a field' : 'are not fields'} that this route takes.`;
+  const known = issue.path.length === 0 && schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
+  const takes = known.length === 0 ? '' : `; it takes ${known.join(', ')}`;
+  return `there is a field that this route does not take${takes}.`;
 }
 
 /** What a parser of ours says becomes an issue of the field. */
