@@ -35,10 +35,19 @@ CREATE TABLE bulla.audit_signing (
   key_announced integer NOT NULL DEFAULT 0
 );
 
+-- How far each place outside has been given the checkpoints of a log. cosigned: the last note with a witness's line.
+CREATE TABLE bulla.audit_deliveries (
+  tenant_id      text NOT NULL REFERENCES bulla.tenants,
+  target         text NOT NULL,
+  delivered_size bigint NOT NULL,
+  cosigned       text,
+  PRIMARY KEY (tenant_id, target)
+);
+
 DO $$
 DECLARE name text;
 BEGIN
-  FOREACH name IN ARRAY ARRAY['audit_checkpoints', 'audit_tiles', 'audit_signing'] LOOP
+  FOREACH name IN ARRAY ARRAY['audit_checkpoints', 'audit_tiles', 'audit_signing', 'audit_deliveries'] LOOP
     EXECUTE format('ALTER TABLE bulla.%I ENABLE ROW LEVEL SECURITY', name);
     EXECUTE format($p$CREATE POLICY tenants_of_the_transaction ON bulla.%I TO bulla_app
       USING (bulla.visible(tenant_id))$p$, name);

@@ -101,6 +101,11 @@ const settings = z.object({
   BULLA_REQUEST_DEADLINE: duration('4s'),
   BULLA_CHECKPOINT_INTERVAL: duration('45s'),
   BULLA_LOG_KEY_OVERLAP: duration('30d'),
+  BULLA_CHECKPOINT_DIR: z.string().min(1).optional(),
+  BULLA_CHECKPOINT_WEBHOOK: z.url({ protocol: /^https?$/ }).optional(),
+  BULLA_CHECKPOINT_PUT: z.url({ protocol: /^https?$/ }).optional(),
+  BULLA_WITNESS_URL: z.url({ protocol: /^https?$/ }).optional(),
+  BULLA_WITNESS_KEY: z.string().min(1).optional(),
   BULLA_AUDIT_MARK_FILE: z.string().min(1).optional(),
   BULLA_DATA_KEY_MAX_AGE: duration('90d'),
   BULLA_ROOT_KEY_MAX_AGE: duration('365d'),
@@ -146,6 +151,13 @@ export type Config = Readonly<{
   checkpointIntervalSeconds: number;
   /** How long an old log key signs beside its successor. */
   logKeyOverlapSeconds: number;
+  /** Where every checkpoint is sent to: files, a POST, a PUT under a prefix, a witness with its key. */
+  checkpointTargets: Readonly<{
+    dir: string | undefined;
+    webhook: string | undefined;
+    put: string | undefined;
+    witness: { url: string; key: string } | undefined;
+  }>;
   /** Where the last checkpoints are kept outside the database; audit-mark.jsonl in the data directory when absent. */
   auditMarkFile: string | undefined;
   /** Older active keys rotate by themselves; 0: never. */
@@ -183,6 +195,12 @@ function splitListen(text: string): { host: string; port: number } {
     throw new VaultError('invalid_request', `BULLA_LISTEN: port ${port} does not exist; use one from 0 to 65535.`);
   }
   return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port };
+}
+
+function witnessOf(url: string | undefined, key: string | undefined): { url: string; key: string } | undefined {
+  if (url === undefined && key === undefined) return undefined;
+  if (url !== undefined && key !== undefined) return { url, key };
+  throw new VaultError('invalid_request', 'BULLA_WITNESS_URL and BULLA_WITNESS_KEY are to be set together.');
 }
 
 /** Reads the settings out of an environment. Throws `invalid_request` naming the variable, never its value. */
@@ -236,6 +254,12 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     requestDeadlineSeconds: s.BULLA_REQUEST_DEADLINE,
     checkpointIntervalSeconds: Math.min(60, Math.max(1, s.BULLA_CHECKPOINT_INTERVAL)),
     logKeyOverlapSeconds: s.BULLA_LOG_KEY_OVERLAP,
+    checkpointTargets: {
+      dir: s.BULLA_CHECKPOINT_DIR,
+      webhook: s.BULLA_CHECKPOINT_WEBHOOK,
+      put: s.BULLA_CHECKPOINT_PUT,
+      witness: witnessOf(s.BULLA_WITNESS_URL, s.BULLA_WITNESS_KEY),
+    },
     auditMarkFile: s.BULLA_AUDIT_MARK_FILE,
     dataKeyMaxAgeSeconds: s.BULLA_DATA_KEY_MAX_AGE,
     rootKeyMaxAgeSeconds: s.BULLA_ROOT_KEY_MAX_AGE,

@@ -88,6 +88,13 @@ export async function readCheckpoint(tx: Tx, tenant: TenantId, size?: number): P
   return row;
 }
 
+/** The last notes that witnesses have cosigned. */
+async function readCosigned(tx: Tx, tenant: TenantId): Promise<string[]> {
+  const rows = await tx<{ cosigned: string }[]>`
+    SELECT cosigned FROM audit_deliveries WHERE tenant_id = ${tenant} AND cosigned IS NOT NULL`;
+  return rows.map((row) => row.cosigned);
+}
+
 /** Opens a note of ours. Throws `integrity` when it is not one, or is another log's. */
 export function openCheckpoint(note: string, origin: string, verifiers: readonly Verifier[]): Checkpoint {
   const checkpoint = parseCheckpoint(openNote(Buffer.from(note, 'utf8'), verifiers).text);
@@ -119,6 +126,16 @@ export async function assertExtends(tx: Tx, tenant: TenantId, before: Checkpoint
       ? `The head of the log ${origin} is not the root of its ${extent.size} leaf hashes: entries after ${size} were rewritten.`
       : `The log ${origin} was rewritten before entry ${size}: its first ${size} leaf hashes are not those that were signed.`,
   );
+}
+
+/** Checkpoints that nobody has taken to the outside yet, by log. Kept only once somebody has asked. */
+const fresh = new WeakMap<Vault, Map<TenantId, SignedCheckpoint>>();
+
+/** What has been signed or met since the last time, on demand or not: the newest of each log. */
+export function takeFreshCheckpoints(vault: Vault): SignedCheckpoint[] {
+  const taken = [...(fresh.get(vault)?.values() ?? [])];
+  fresh.set(vault, new Map());
+  return taken;
 }
 
 /** What each node of this process has signed or seen last, which no database can take back. */
@@ -159,10 +176,15 @@ async function extend(vault: Vault, tenant: TenantId, keys: LogKeys): Promise<Si
     const origin = originOf(vault, tenant);
     assertNotTakenBack(origin, last, known, signedSize);
     if (last) await assertExtends(tx, tenant, agreed(last, openCheckpoint(last.note, origin, verifiers)), extent);
+    for (const note of await readCosigned(tx, tenant)) {
+      await assertExtends(tx, tenant, openCheckpoint(note, origin, verifiers), extent);
+    }
     if (extent.size === (last?.size ?? 0)) return last;
     return signExtent(tx, tenant, origin, extent, keys);
   });
-  if (signed) seenOf(vault).set(tenant, { origin: originOf(vault, tenant), ...signed, extensions: [] });
+  if (!signed) return undefined;
+  if (known?.size !== signed.size) fresh.get(vault)?.set(tenant, signed);
+  seenOf(vault).set(tenant, { origin: originOf(vault, tenant), ...signed, extensions: [] });
   return signed;
 }
 

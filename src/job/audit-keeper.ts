@@ -5,7 +5,8 @@
  * Every node runs one; a log's row orders them. A round that fails is tried again in the next; one that finds a log
  * changed halts the node (audit/halt.ts), and the rounds end.
  */
-import { dueLogs, fillLog, openLogKeys, type SignedCheckpoint, signLog } from '../audit/checkpoint.ts';
+import { dueLogs, fillLog, openLogKeys, signLog, takeFreshCheckpoints } from '../audit/checkpoint.ts';
+import { deliver, targetsOf } from '../audit/delivery.ts';
 import { haltReason } from '../audit/halt.ts';
 import { checkMark, keepInMark, type Mark, markOf } from '../audit/mark.ts';
 import { hasNews } from '../audit/recorded.ts';
@@ -54,24 +55,60 @@ export async function startAuditKeeper(
   }
   const node = randomId();
   await recordLife(vault, 'vault.start', node, facts);
-  await runRound(vault, mark, 0);
-  let rounds = 0;
-  let running: Promise<void> = Promise.resolve();
-  const timer = setInterval(() => {
-    rounds += 1;
-    const count = rounds;
-    running = running.then(() => attempt(vault, mark, count));
-  }, ROUND_MS);
+  const rounds = roundsOf(vault, mark, new Set(await allTenants(vault, 'deleted too')));
+  await rounds.run(0);
+  const timer = setInterval(rounds.next, ROUND_MS);
   timer.unref();
   return {
     stop: async () => {
       clearInterval(timer);
-      await running;
+      await rounds.idle();
       await writeSummaries(vault);
       await recordLife(vault, 'vault.stop', node, { migrations: [] });
-      if (!haltReason(vault) && !vault.seal.sealed) await runRound(vault, mark, 0);
+      if (!haltReason(vault) && !vault.seal.sealed) await rounds.run(0);
     },
   };
+}
+
+/** The rounds of a node, one after the other. What is sent outside runs beside them, because it may take long. */
+function roundsOf(vault: Vault, mark: Mark, undelivered: Set<TenantId>) {
+  const targets = targetsOf(vault);
+  let count = 0;
+  let running: Promise<void> = Promise.resolve();
+  let sending: Promise<void> | undefined;
+  const send = async () => {
+    const tenants = [...undelivered];
+    undelivered.clear();
+    if (!(await deliver(vault, targets, tenants))) for (const tenant of tenants) undelivered.add(tenant);
+    sending = undefined;
+  };
+  const run = async (intervalSeconds: number) => {
+    takeAway(vault, mark, undelivered);
+    await runRound(vault, intervalSeconds).finally(() => takeAway(vault, mark, undelivered));
+    if (targets.length > 0 && undelivered.size > 0) sending ??= send();
+  };
+  return {
+    run,
+    next: () => {
+      count += 1;
+      const round = count;
+      running = running.then(() => attempt(vault, round, run));
+    },
+    idle: async () => {
+      await running;
+      await sending;
+    },
+  };
+}
+
+/** Keeps what was signed outside the database. */
+function takeAway(vault: Vault, mark: Mark, undelivered: Set<TenantId>): void {
+  const checkpoints = takeFreshCheckpoints(vault);
+  for (const { tenant } of checkpoints) undelivered.add(tenant);
+  keepInMark(
+    mark,
+    checkpoints.map((checkpoint) => markOf(vault, checkpoint)),
+  );
 }
 
 /** That a node began or ended to serve, and what its start did to the schema. */
@@ -92,14 +129,14 @@ async function recordLife(
   }));
 }
 
-async function attempt(vault: Vault, mark: Mark, round: number): Promise<void> {
+async function attempt(vault: Vault, round: number, run: (intervalSeconds: number) => Promise<void>): Promise<void> {
   if (haltReason(vault) || vault.seal.sealed) return;
   try {
     if (round % ROUNDS_BETWEEN_KEY_CHECKS === 0) await destroyRetiredLogKeys(vault);
     if (round % (hasNews(vault) ? ROUNDS_BETWEEN_SUMMARIES : ROUNDS_BETWEEN_QUIET_SUMMARIES) === 0) {
       await writeSummaries(vault);
     }
-    await runRound(vault, mark, vault.config.checkpointIntervalSeconds);
+    await run(vault.config.checkpointIntervalSeconds);
   } catch (error) {
     const reason = error instanceof VaultError ? error.message : error;
     vault.log.error({ reason }, 'a log could not be signed; the next round tries again');
@@ -107,27 +144,19 @@ async function attempt(vault: Vault, mark: Mark, round: number): Promise<void> {
 }
 
 /** One round over all logs. `intervalSeconds` 0 signs everything that is new. */
-async function runRound(vault: Vault, mark: Mark, intervalSeconds: number): Promise<void> {
+async function runRound(vault: Vault, intervalSeconds: number): Promise<void> {
   const tenants = await allTenants(vault, 'deleted too');
   for (let at = 0; at < tenants.length; at += TENANTS_AT_ONCE) {
     const due = await dueLogs(vault, tenants.slice(at, at + TENANTS_AT_ONCE), intervalSeconds);
-    if (due.length > 0) await serve(vault, mark, due);
+    if (due.length > 0) await serve(vault, due);
   }
 }
 
-async function serve(vault: Vault, mark: Mark, due: readonly { tenant: TenantId; sign: boolean }[]): Promise<void> {
+async function serve(vault: Vault, due: readonly { tenant: TenantId; sign: boolean }[]): Promise<void> {
   const keys = await openLogKeys(vault);
-  const signed: SignedCheckpoint[] = [];
   try {
-    for (const { tenant, sign } of due) {
-      if (!sign) await fillLog(vault, tenant);
-      else signed.push(...[await signLog(vault, tenant, keys)].flatMap((checkpoint) => checkpoint ?? []));
-    }
+    for (const { tenant, sign } of due) await (sign ? signLog(vault, tenant, keys) : fillLog(vault, tenant));
   } finally {
     keys.wipe();
-    keepInMark(
-      mark,
-      signed.map((checkpoint) => markOf(vault, checkpoint)),
-    );
   }
 }
