@@ -612,7 +612,10 @@ describe('administration', () => {
     const jobs = startJobs(vault.vault);
     const moved = await here(words('key rotate --reencrypt'));
     await jobs.stop();
-    expect([moved.code, moved.stdout]).toEqual([0, expect.stringMatching(/New writes use version 3[\s\S]*state:\s+done/)]);
+    expect([moved.code, moved.stdout]).toEqual([
+      0,
+      expect.stringMatching(/New writes use version 3[\s\S]*state:\s+done/),
+    ]);
     const [job] = JSON.parse((await here(words('job list --json'))).stdout);
     expect((await here(words(`job show ${job.id}`))).stdout).toMatch(/"destroyed":\[\{/);
     expect((await here(words(`job cancel ${job.id}`))).code).toBe(6);

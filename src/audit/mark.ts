@@ -111,6 +111,9 @@ function write(file: string, flag: 'a' | 'w', lines: readonly { origin: string; 
 
 const acknowledgedFile = (file: string) => `${file}.acknowledged`;
 
+/** Whether an operator has set a mark aside and no start has recorded that yet. */
+export const isAcknowledged = (file: string) => existsSync(acknowledgedFile(file));
+
 /** Sets the mark aside: the next start goes on without it and records that. False where there is no mark. */
 export function acknowledgeRollback(file: string): boolean {
   try {

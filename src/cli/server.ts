@@ -7,11 +7,13 @@
  * standard output, its log to standard error.
  */
 import { mkdirSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type Logger, pino } from 'pino';
+import { isAcknowledged } from '../audit/mark.ts';
 import { endTails } from '../audit/tail.ts';
 import type { Config } from '../config.ts';
+import { assertKnownAnswers } from '../crypto/self-test.ts';
 import type { Endpoint } from '../db/database.ts';
 import { type Embedded, startEmbedded } from '../db/embedded.ts';
 import { resolveDataDir } from '../db/embedded-directory.ts';
@@ -23,6 +25,7 @@ import { startAuditKeeper } from '../job/audit-keeper.ts';
 import { type FirstCredentials, initialise } from '../job/initialise.ts';
 import { startJobs } from '../job/kinds.ts';
 import { startSchedule } from '../job/schedule.ts';
+import { checkRootMark, proveKeys } from '../tenant/self-test.ts';
 import { closeVault, openVault, type Vault } from '../vault.ts';
 import {
   credentialsFile,
@@ -77,6 +80,7 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
     config.databaseUrl === undefined
       ? resolveDataDir(config.dataDir, config.dataDirConfigured)
       : resolve(config.dataDir);
+  assertKnownAnswers();
   const database = await openDatabaseServer(config, dataDir, log, down);
   const migrated = await migrate(database.owner);
   const vault = await openVault({
@@ -92,11 +96,14 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   const [first] = await Promise.all([start(vault, config, io, dataDir), vault.hasher.selfTest()]);
   const keep = async () => {
     const markFile = config.auditMarkFile ?? join(dataDir, 'audit-mark.jsonl');
+    const rootMark = join(dirname(markFile), 'root-mark.json');
+    await proveKeys(vault);
+    await checkRootMark(vault, rootMark, isAcknowledged(markFile));
     const keeper = await startAuditKeeper(vault, markFile, { migrations: migrated.applied });
     down.push(() => keeper.stop());
     const jobs = startJobs(vault);
     down.push(() => jobs.stop());
-    const schedule = startSchedule(vault);
+    const schedule = startSchedule(vault, rootMark);
     down.push(() => schedule.stop());
   };
   // All this needs keys: a vault that starts sealed checks its mark when it is unsealed, before it serves.

@@ -9,6 +9,7 @@ import { VaultError } from '../errors.ts';
 import { withoutToken } from '../policy/permit.ts';
 import { advanceMark, type DueKey, dueRootKey, readDueDataKeys, type SeenMark } from '../tenant/age.ts';
 import { replaceRoot, rotateDataKey } from '../tenant/rotation.ts';
+import { followRootMark } from '../tenant/self-test.ts';
 import type { Vault } from '../vault.ts';
 import { insertJob, wake } from './job.ts';
 import { recordRootRotation } from './reencrypt.ts';
@@ -19,13 +20,15 @@ const ROTATED_AT_ONCE = 100;
 
 export type Schedule = { readonly stop: () => Promise<void> };
 
-export function startSchedule(vault: Vault): Schedule {
+/** `rootMarkFile`: where the newest root key that this node has seen is kept. */
+export function startSchedule(vault: Vault, rootMarkFile?: string): Schedule {
   let seen: SeenMark | undefined;
   let running: Promise<void> = Promise.resolve();
   const look = async () => {
     try {
       seen = await advanceMark(vault, seen);
       await rotateDue(vault);
+      if (rootMarkFile !== undefined) await followRootMark(vault, rootMarkFile);
     } catch (error) {
       const reason = error instanceof VaultError ? error.message : error;
       vault.log.warn({ reason }, 'a key that is due was not rotated; the next look tries again');

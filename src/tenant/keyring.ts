@@ -41,17 +41,35 @@ export async function rootKey(vault: Vault, version: number): Promise<Key> {
   const [row] = await transaction(
     vault.keyDb,
     [SYSTEM],
-    (tx) => tx<{ wrapped: Uint8Array; sealId: string; fingerprint: string }[]>`
-      SELECT wrapped, seal_id AS "sealId", fingerprint
+    (tx) => tx<{ wrapped: Uint8Array; sealId: string; fingerprint: string; state: string }[]>`
+      SELECT wrapped, seal_id AS "sealId", fingerprint, state
       FROM root_key_material JOIN root_keys USING (tenant_id, version) WHERE version = ${version}`,
   );
   if (!row) throw new VaultError('not_found', `Root key version ${version} does not exist any more.`);
+  if (row.state === 'destroyed') throw putBack('root key', version, row.fingerprint);
   // Another node has migrated the vault to another seal.
   if (row.sealId !== vault.seal.id) await vault.seal.follow();
   const secret = await vault.seal.unwrap(rootKeyContext(vault, version), row.wrapped);
   const key = keyFrom(version, secret, row.fingerprint);
   vault.keys.set(rootId(version), key);
   return key;
+}
+
+/** Destroying deletes the bytes, so somebody put them back: they are not used. */
+function putBack(kind: string, version: number, fingerprint: string): VaultError {
+  return new VaultError(
+    'integrity',
+    `The ${kind} version ${version} (${fingerprint}) was destroyed, but its bytes are in the database again: remove them and find out who put them there.`,
+  );
+}
+
+function notTheKey(version: number, fingerprint: string, found: Key): VaultError {
+  const opened = found.fingerprint;
+  found.wipe();
+  return new VaultError(
+    'integrity',
+    `Data key version ${version} is ${opened}, not ${fingerprint} as its row says: it was edited. Restore it from a backup.`,
+  );
 }
 
 /** A root key of its own bytes, which are wiped. A seal that commits to no key could give back another one. */
@@ -112,13 +130,16 @@ export async function activeDataKey(vault: Vault, tx: Tx, tenant: TenantId): Pro
 /** A root rotation may destroy the wrapping version between the two reads; the row then names the new one. */
 async function loadDataKey(vault: Vault, tx: Tx, tenant: TenantId, version: number): Promise<Key> {
   for (let attempt = 1; ; attempt += 1) {
-    const [row] = await tx<{ rootVersion: number; wrapped: Uint8Array | null }[]>`
-      SELECT root_version AS "rootVersion", wrapped FROM data_key_material
-      WHERE tenant_id = ${tenant} AND version = ${version}`;
+    const [row] = await tx<{ rootVersion: number; wrapped: Uint8Array | null; state: string; fingerprint: string }[]>`
+      SELECT m.root_version AS "rootVersion", m.wrapped, k.state, k.fingerprint
+      FROM data_key_material m JOIN data_keys k USING (tenant_id, version)
+      WHERE m.tenant_id = ${tenant} AND m.version = ${version}`;
     if (!row?.wrapped) throw new VaultError('not_found', `Data key version ${version} is destroyed.`);
+    if (row.state === 'destroyed') throw putBack('data key', version, row.fingerprint);
     try {
       const root = await rootKey(vault, row.rootVersion);
       const key = root.unwrap(dataKeyContext(tenant, version), row.wrapped, version);
+      if (key.fingerprint !== row.fingerprint) throw notTheKey(version, row.fingerprint, key);
       vault.keys.set(dataId(tenant, version), key);
       return key;
     } catch (error) {

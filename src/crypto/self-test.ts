@@ -1,0 +1,125 @@
+/**
+ * Known answers of every primitive that the vault uses, tried before it serves: a broken build, a patched library or a
+ * processor that computes wrongly is a sentence at the start and not a vault of unreadable ciphertexts.
+ *
+ * Argon2id has its own (password.ts), in the process that hashes. A primitive that comes into use comes in here too.
+ */
+import { createHash, createPrivateKey, createPublicKey, hkdfSync, sign, verify } from 'node:crypto';
+import { VaultError } from '../errors.ts';
+import { open, seal } from './envelope.ts';
+import { Key } from './keys.ts';
+import { leafHash, treeRoot } from './merkle.ts';
+import { decrypt, encrypt } from './xchacha.ts';
+
+export type KnownAnswer = { readonly name: string; readonly holds: () => boolean };
+
+const hex = (text: string) => Buffer.from(text, 'hex');
+const equals = (bytes: ArrayBuffer | Uint8Array | undefined, expected: string) =>
+  bytes !== undefined && Buffer.from(bytes as Uint8Array).toString('hex') === expected;
+
+/** 00 01 02 … */
+const counting = (length: number, from = 0) => Uint8Array.from({ length }, (_, i) => from + i);
+
+const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
+
+export const KNOWN_ANSWERS: readonly KnownAnswer[] = [
+  {
+    name: 'SHA-256 (FIPS 180-4, "abc")',
+    holds: () =>
+      equals(
+        createHash('sha256').update('abc').digest(),
+        'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad',
+      ),
+  },
+  {
+    name: 'HKDF-SHA-256 (RFC 5869 A.1)',
+    holds: () =>
+      equals(
+        hkdfSync('sha256', Buffer.alloc(22, 0x0b), counting(13), counting(10, 0xf0), 42),
+        '3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865',
+      ),
+  },
+  {
+    name: 'XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03 A.3.1)',
+    holds: () => {
+      const [key, nonce, aad] = [counting(32, 0x80), counting(24, 0x40), hex('50515253c0c1c2c3c4c5c6c7')];
+      const sealed = encrypt(key, nonce, aad, Buffer.from(SUNSCREEN));
+      const broken = Uint8Array.from(sealed, (byte, i) => (i === 5 ? byte ^ 1 : byte));
+      return (
+        equals(sealed, SUNSCREEN_SEALED) &&
+        equals(decrypt(key, nonce, aad, sealed), Buffer.from(SUNSCREEN).toString('hex')) &&
+        decrypt(key, nonce, aad, broken) === undefined
+      );
+    },
+  },
+  {
+    name: 'Ed25519 (RFC 8032 7.1, test 1)',
+    holds: () => {
+      const seed = hex('9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60');
+      const key = createPrivateKey({ key: Buffer.concat([PKCS8_ED25519, seed]), format: 'der', type: 'pkcs8' });
+      const signature = sign(null, Buffer.alloc(0), key);
+      const good = verify(null, Buffer.alloc(0), createPublicKey(key), signature);
+      return (
+        good && equals(signature, ED25519_SIGNATURE) && !verify(null, Buffer.of(0), createPublicKey(key), signature)
+      );
+    },
+  },
+  {
+    name: 'envelope (docs/envelope.md)',
+    holds: () => {
+      const [key, other] = [Key.fromBytes(1, counting(32)), Key.fromBytes(1, counting(32, 1))];
+      const context = { label: 'secret', tenant: 'aaaaaaaaaaaaaaaa', secret: 'bbbbbbbbbbbbbbbb', version: 1 } as const;
+      const again = seal(key, context, hex('00ff'));
+      return (
+        equals(open(key, context, hex(ENVELOPE)), ENVELOPE_PLAINTEXT) &&
+        equals(open(key, context, again), '00ff') &&
+        refuses(() => open(other, context, hex(ENVELOPE))) &&
+        refuses(() => open(key, { ...context, version: 2 }, hex(ENVELOPE)))
+      );
+    },
+  },
+  {
+    name: 'Merkle tree (RFC 6962)',
+    holds: () =>
+      equals(treeRoot([]), EMPTY_SHA256) &&
+      equals(leafHash(new Uint8Array(0)), '6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d'),
+  },
+];
+
+/** Throws `integrity` naming what computes wrongly. */
+export function assertKnownAnswers(answers: readonly KnownAnswer[] = KNOWN_ANSWERS): void {
+  const wrong = answers.filter(({ holds }) => !safely(holds)).map(({ name }) => name);
+  if (wrong.length === 0) return;
+  throw new VaultError(
+    'integrity',
+    `The self-test failed: ${wrong.join(', ')} does not give the known answer. Nothing is served: check this installation, its Node.js and this machine.`,
+  );
+}
+
+function safely(holds: () => boolean): boolean {
+  try {
+    return holds();
+  } catch {
+    return false;
+  }
+}
+
+function refuses(opening: () => unknown): boolean {
+  try {
+    opening();
+    return false;
+  } catch (error) {
+    return error instanceof VaultError && error.code === 'integrity';
+  }
+}
+
+const PKCS8_ED25519 = hex('302e020100300506032b657004220420');
+const ED25519_SIGNATURE =
+  'e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b';
+const SUNSCREEN =
+  "Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
+const SUNSCREEN_SEALED =
+  'bd6d179d3e83d43b9576579493c0e939572a1700252bfaccbed2902c21396cbb731c7f1b0b4aa6440bf3a82f4eda7e39ae64c6708c54c216cb96b72e1213b4522f8c9ba40db5d945b11b69b982c1bb9e3f3fac2bc369488f76b2383565d3fff921f9664c97637da9768812f615c68b13b52ec0875924c1c7987947deafd8780acf49';
+const ENVELOPE_PLAINTEXT = '7b2264617461223a7b2270617373776f7264223a2268756e74657232227d7d';
+const ENVELOPE =
+  '010100000001451c22c60a80c5534a0cd63b9c05095f41d12457a1e5ff787f9691740aa8c91357d1d96c34fa42ffe0f32ffcd015117bb63b3ad36be21d48ce9540201c13ec92bcb788ed1eab80969e7f9cb44d50841f4c413d28926dfe9c6f497cd358200165391ae2f771ad84';
