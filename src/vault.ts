@@ -12,6 +12,7 @@ import { KeyCache } from './crypto/keys.ts';
 import { PasswordHasher } from './crypto/password.ts';
 import { randomId } from './crypto/token.ts';
 import { closeDatabase, type Database, type Endpoint, openDatabase, SYSTEM, transaction } from './db/database.ts';
+import { assertServingRole } from './db/serving-role.ts';
 import { SealHolder } from './seal/holder.ts';
 import type { SealMeans } from './seal/seal.ts';
 
@@ -65,6 +66,7 @@ export async function openVault(options: VaultOptions): Promise<Vault> {
   const keys = new KeyCache(config.keyCacheTtlSeconds * 1000, monotonicMs);
   const sealMeans = meansOf(options, hasher);
   try {
+    await assertServingRole(keyDb);
     const deploymentId = await readDeployment(keyDb);
     const seal = await SealHolder.start({
       ...{ db: keyDb, keys, deploymentId, means: sealMeans, kind: config.seal },

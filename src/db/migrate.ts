@@ -116,6 +116,18 @@ function explain(error: unknown): VaultError {
       'The database role may not create the schema or the role bulla_app: run "CREATE ROLE bulla_app NOLOGIN; GRANT bulla_app TO <this role>; GRANT CREATE ON DATABASE <database> TO <this role>;" as an administrator, then start again.',
     );
   }
+  if (/^(53|57P)/.test(code)) {
+    return new VaultError(
+      'unavailable',
+      `PostgreSQL takes no connection now (${code}): wait until it has started, or raise its max_connections.`,
+    );
+  }
+  if (/CERT|TLS|SSL/.test(code)) {
+    return new VaultError(
+      'unavailable',
+      `PostgreSQL cannot be trusted (${code}): give its certificate's authority in NODE_EXTRA_CA_CERTS, and the name it was made for in BULLA_DATABASE_URL.`,
+    );
+  }
   if (/^E[A-Z]+$|^CONNECT/.test(code)) {
     return new VaultError(
       'unavailable',
