@@ -693,6 +693,27 @@ describe('audit proofs', () => {
   });
 });
 
+describe('audit questions', () => {
+  test('who could, who did, what nobody reads, what was denied: tables, and JSON for programs', async () => {
+    await admin.secrets.put('asked/db', { text: 'x' });
+    await admin.secrets.put('asked/idle', { text: 'x' });
+    await admin.secrets.get('asked/db');
+    const token = await vault.user('stranger', []);
+    await here(words('secret get asked/db'), { token });
+    expect((await here(words('audit who-can asked/db'))).stdout).toMatch(/^admin\s+anywhere\s+admin/m);
+    expect((await here(words('audit who-did asked/db'))).stdout).toMatch(/^stranger\s+0\s+1\s+0\s/m);
+    const idle = JSON.parse((await here(words('audit unread --days 1 --json'))).stdout);
+    const paths = idle.map(({ path }: { path: string }) => path);
+    expect(paths).toContain('asked/idle');
+    expect(paths).not.toContain('asked/db');
+    expect((await here(words('audit denials'))).stdout).toMatch(/denied\s+stranger\s+secret.read\s+secret:asked\/db/);
+    expect((await here(words('audit denials --day yesterday'))).code).toBe(2);
+    const [entry] = JSON.parse((await here(words('audit actor stranger --json'))).stdout);
+    const request = JSON.parse((await here(['audit', 'request', entry.request, '--json'])).stdout);
+    expect(request).toEqual([entry]);
+  });
+});
+
 describe('the process', () => {
   test('bash completes commands, sub-commands, options and shells, and nothing after --', async () => {
     writeFileSync(file('bulla.bash'), (await here(words('completion bash'))).stdout);

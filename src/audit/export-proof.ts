@@ -13,11 +13,11 @@ import {
   detailsOf,
   type Export,
   type ExportFilter,
-  firstSegment,
   type Matcher,
   matcherOf,
   permitExport,
   segments,
+  stretchOf,
 } from './export.ts';
 import { gapNodes, PROOF_START } from './proof-format.ts';
 import { nodesOf, readExtent } from './tree.ts';
@@ -58,10 +58,9 @@ type Chosen = { readonly seq: number; readonly line: string };
 async function* readProven(source: Source, note: string): AsyncGenerator<string> {
   const { vault, tenant, size, filter } = source;
   yield `${PROOF_START}"checkpoint":${JSON.stringify(note)}}\n`;
-  const end = Math.min(size, filter.toIndex ?? size);
   let left = filter.limit ?? Number.POSITIVE_INFINITY;
   let proven = 0;
-  const start = await firstSegment(vault, tenant, filter.fromIndex ?? 0);
+  const { start, end } = await stretchOf(vault, tenant, size, filter);
   for (let at = start; at < end && left > 0; at += CHUNK_ENTRIES) {
     const chosen = (await choose(source, at, Math.min(end, at + CHUNK_ENTRIES), end)).slice(0, left);
     if (chosen.length === 0) continue;

@@ -9,6 +9,7 @@ import { type Command, Option } from 'commander';
 import { type Audit, type AuditFilter, BullaError } from '../client/index.ts';
 import { wholeNumber } from './argument.ts';
 import { addFollowCommands } from './audit-follow.ts';
+import { addQuestionCommands } from './audit-question.ts';
 import { addVerifyCommand } from './audit-verify.ts';
 import type { Cli } from './cli.ts';
 import { type Io, readFile } from './io.ts';
@@ -54,6 +55,7 @@ export function addAuditCommands(root: Command, cli: Cli): void {
     .action((file: string, options: ExportOptions) => exportLog(cli, file, options));
   addVerifyCommand(audit, cli);
   addFollowCommands(audit, cli);
+  addQuestionCommands(audit, cli);
 }
 
 const AFTER_HELP = `

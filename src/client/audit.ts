@@ -1,5 +1,5 @@
 /** The audit log as a stream, and the tree that proves it. Memory does not grow with the log. */
-import { API, sendForJson } from './answer.ts';
+import { API, listAll, sendForJson } from './answer.ts';
 import type { Call, CallOptions, Connection } from './connection.ts';
 
 /** Which entries; none given is the whole log. Times are RFC 3339, `resource` is a glob. */
@@ -24,6 +24,18 @@ export type EntriesOptions = {
   readonly proof?: boolean;
   /** With proof: the size of an older checkpoint to connect to. */
   readonly extending?: number;
+};
+
+export type Able = { username: string; disabled: boolean; reach: 'anywhere' | 'some_networks'; policies: string[] };
+
+export type Did = {
+  actor: string;
+  kind: string;
+  ok: number;
+  denied: number;
+  error: number;
+  first_at: string;
+  last_at: string;
 };
 
 export type LogKey = { version: number; state: string; public_key: string; created_at: string };
@@ -109,6 +121,34 @@ export function createAudit(connection: Connection) {
         ...{ method: 'POST', path: `${API}/audit/key/rotate`, effect: 'more', json: {} },
         ...options,
       }),
+
+    /** Who could do something (`secret.read` unless said) to a resource, by the policies as they are now. */
+    whoCan: (
+      resource: string,
+      options: CallOptions & { readonly action?: string } = {},
+    ): AsyncGenerator<Able, void, undefined> => {
+      const { action, ...rest } = options;
+      return listAll<Able>(connection, `${API}/audit/who-can`, { resource, action }, rest);
+    },
+
+    /** Who did something to what a glob covers, the latest first. */
+    whoDid: async (
+      resource: string,
+      options: CallOptions & { readonly action?: string; readonly from?: string; readonly to?: string } = {},
+    ): Promise<Did[]> => {
+      const { action, from, to, ...rest } = options;
+      const query = { resource, action, from, to };
+      const path = `${API}/audit/who-did`;
+      return (await sendForJson<{ items: Did[] }>(connection, { method: 'GET', path, effect: 'none', query, ...rest }))
+        .items;
+    },
+
+    /** Secrets that nobody has read for so many days. */
+    unread: async (days: number, options: CallOptions = {}): Promise<{ path: string; created_at: string }[]> => {
+      const path = `${API}/audit/unread`;
+      const call: Call = { method: 'GET', path, effect: 'none', query: { days }, ...options };
+      return (await sendForJson<{ items: { path: string; created_at: string }[] }>(connection, call)).items;
+    },
 
     /** That an entry is in the log of a size (the newest checkpoint's when absent). */
     proveInclusion: (

@@ -74,3 +74,18 @@ function comesFrom(rule: CompiledRule, effect: 'deny' | 'allow', question: Quest
   if (address === null) return effect === 'deny';
   return rule.cidrs.some((cidr) => contains(cidr, address));
 }
+
+/** From where somebody with these policies may do something: nowhere, anywhere, or from networks that conditions name. */
+export type Reach = 'nowhere' | 'anywhere' | 'some_networks';
+
+export function reachOf(policies: readonly CompiledPolicy[], action: Action, resource: string): Reach {
+  const wanted = resourceOf(resource);
+  const rules = (effect: 'deny' | 'allow') =>
+    policies.flatMap((policy) =>
+      (policy.byAction.get(action)?.[effect] ?? []).filter((rule) => coversAny(rule, wanted)),
+    );
+  const denies = rules('deny');
+  const allows = rules('allow');
+  if (allows.length === 0 || denies.some((rule) => rule.cidrs === undefined)) return 'nowhere';
+  return denies.length === 0 && allows.some((rule) => rule.cidrs === undefined) ? 'anywhere' : 'some_networks';
+}

@@ -2,6 +2,7 @@
 import type { Protocol } from '../protocol.ts';
 import * as audit from './audit.ts';
 import * as auditProof from './audit-proof.ts';
+import * as auditQuestion from './audit-question.ts';
 import * as auth from './auth.ts';
 import type { Endpoint } from './endpoint.ts';
 import { fetch } from './fetch.ts';
@@ -40,6 +41,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     auditProof.consistency,
   ],
   ...[auditProof.tile, auditProof.key, auditProof.rotateKey],
+  ...[auditQuestion.whoCanDo, auditQuestion.whoDidIt, auditQuestion.unreadSecrets],
   ...[seal.read, seal.unseal, seal.seal, seal.migrate, seal.check],
   status,
 ];

@@ -1,0 +1,67 @@
+/** Who could do something to a resource: every user of the tenant, by the policies as they are now. */
+import type { TenantId, Tx } from '../db/database.ts';
+import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
+import { VaultError } from '../errors.ts';
+import type { Vault } from '../vault.ts';
+import { type Call, policiesOf } from './access.ts';
+import { ACTION_NAMES, type Action } from './action.ts';
+import { type Reach, reachOf } from './decide.ts';
+import { permit } from './permit.ts';
+
+export type Able = {
+  readonly username: string;
+  readonly disabled: boolean;
+  readonly reach: Exclude<Reach, 'nowhere'>;
+  /** Of the policies held, those that allow it. */
+  readonly policies: readonly string[];
+};
+
+type UserRow = { name: string; disabled: boolean; held: string[]; policyIds: string[] };
+
+/** Throws `invalid_request` for an action that does not exist. */
+export async function whoCan(
+  vault: Vault,
+  call: Call,
+  { action, resource, ...page }: PageAsk & { action: string; resource: string },
+): Promise<Page<Able>> {
+  const { limit, after } = parsePage(page);
+  const known = ACTION_NAMES.find((name) => name === action);
+  if (!known) throw new VaultError('invalid_request', 'action: expected one such as secret.read.');
+  const ask = { action: 'audit.read', resource: 'audit:log' } as const;
+  return permit(vault, call, ask, async (tx, { tenant }) => {
+    const able: Able[] = [];
+    for (let from = after; able.length <= limit; ) {
+      const users = await readUsers(tx, tenant, from, limit + 1);
+      for (const user of users) able.push(...(await ableOf(vault, tx, tenant, user, known, resource)));
+      if (users.length <= limit) break;
+      from = users.at(-1)!.name;
+    }
+    const details = { question: 'who_can', action: known, about: resource };
+    return { value: pageOf(able, limit, (user) => user.username), notes: [{ details }] };
+  });
+}
+
+function readUsers(tx: Tx, tenant: TenantId, after: string, limit: number): Promise<UserRow[]> {
+  return tx<UserRow[]>`
+    SELECT u.name, u.disabled,
+           ARRAY(SELECT p.name FROM policies p WHERE p.tenant_id = u.tenant_id AND p.name = ANY (u.policies)
+                 ORDER BY p.name) AS held,
+           ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
+                 WHERE p.tenant_id = u.tenant_id AND p.name = ANY (u.policies) ORDER BY p.name) AS "policyIds"
+    FROM users u WHERE u.tenant_id = ${tenant} AND u.name > ${after} ORDER BY u.name LIMIT ${limit}`;
+}
+
+async function ableOf(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  user: UserRow,
+  action: Action,
+  resource: string,
+): Promise<Able[]> {
+  const policies = await policiesOf(vault, tx, tenant, user.policyIds);
+  const reach = reachOf(policies, action, resource);
+  if (reach === 'nowhere') return [];
+  const allowing = user.held.filter((_, i) => policies[i] && reachOf([policies[i]!], action, resource) !== 'nowhere');
+  return [{ username: user.name, disabled: user.disabled, reach, policies: allowing }];
+}
