@@ -110,6 +110,7 @@ it('from each member to each other: all is readable, the new seal opens it after
     expect(await text(restarted, t.admin)).toBe('kept through thirty seals');
     await closeVault(restarted);
   }
+  await until('the first node to follow', async () => t.vault.seal.kind === 'file' && !t.vault.seal.sealed);
   for (const secret of [PASSPHRASE, transit.token, env.BULLA_SEAL_KEY!]) t.secrets.add(secret);
   await t.check();
 }, 120_000);

@@ -2,9 +2,11 @@
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { MAIN, run, temporaryDirectory } from './process.ts';
 import { CHEAP_ARGON2, PASSWORD } from './setup.ts';
+
+vi.setConfig({ testTimeout: 120_000 });
 
 const PASSPHRASE = 'seven bright lanterns over the harbour';
 const CHEAP = { ...CHEAP_ARGON2, BULLA_SEAL_PASSPHRASE_MEMORY_KIB: '19456', BULLA_SEAL_PASSPHRASE_PASSES: '2' };
