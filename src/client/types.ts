@@ -220,6 +220,9 @@ export type DataKey = {
   root_version: number | null;
   /** Stored ciphertexts that it opens. */
   depends: number;
+  age_seconds: number;
+  /** When it rotates by itself; null when it does not. */
+  due_at: string | null;
 };
 
 export type DataKeyRotation = DataKey & {
@@ -257,6 +260,9 @@ export type RootKey = {
   seal: string | null;
   created_at: string;
   destroyed_at: string | null;
+  age_seconds: number;
+  /** When it rotates by itself; null when it does not. */
+  due_at: string | null;
 };
 
 export type RootRotation = {
@@ -268,11 +274,23 @@ export type RootRotation = {
   seal: string | null;
   created_at: string;
   destroyed_at: string | null;
+  age_seconds: number;
+  /** When it rotates by itself; null when it does not. */
+  due_at: string | null;
   /** Keys that are wrapped by it now. */
   rewrapped: number;
   destroyed_version: number;
   /** The job that keeps the report. */
   job: string;
+};
+
+export type Pepper = {
+  version: number;
+  state: 'active' | 'retiring' | 'destroyed';
+  /** Passwords that depend on it, in all tenants. */
+  users: number;
+  created_at: string;
+  destroyed_at: string | null;
 };
 
 export type Tenant = {
@@ -375,7 +393,16 @@ export type Status = {
     kind: string;
     fingerprint: string;
   };
+  root_key: KeyAge;
+  data_key: KeyAge;
   uptime_seconds: number;
+};
+
+export type KeyAge = {
+  version: number;
+  age_seconds: number;
+  /** When it rotates by itself; null when it does not. */
+  due_at: string | null;
 };
 
 export type Health = {

@@ -34,7 +34,7 @@ export const status = endpoint(
             tenant: name,
             seal: z.object({ kind: z.string(), fingerprint: z.string() }),
             root_key: keyAge,
-            data_key: keyAge.openapi({ description: 'Of the tenant.' }),
+            data_key: keyAge,
             uptime_seconds: z.int(),
           })
           .openapi('Status'),
