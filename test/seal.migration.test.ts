@@ -236,6 +236,7 @@ it('T-020 check-shares says before and after whether shares fit, and unseals not
   const check = async (shares: readonly string[]) =>
     (await t.request('POST', '/api/v1/seal/check', { token: t.operator, body: { shares } })).json;
   await until('the seal to be seen', async () => t.vault.seal.kind === 'shamir');
+  await t.vault.seal.follow();
   await bring(t.vault, now);
   expect(await check([now[0]!, now[1]!])).toMatchObject({
     opens: true,

@@ -39,7 +39,9 @@ async function underShares(t: TestVault, shares = 5, threshold = 3): Promise<str
   return [...prepared.shares];
 }
 
-async function entries(t: TestVault): Promise<any[]> {
+type Line = { action: string; outcome: string; actor: { kind: string }; details: Record<string, unknown> };
+
+async function entries(t: TestVault): Promise<Line[]> {
   const rows = await t.owner`SELECT lines FROM audit_segments WHERE tenant_id = 'system' ORDER BY first_seq`;
   return rows.flatMap((row) =>
     (row.lines as Buffer)
@@ -248,7 +250,7 @@ it('T-019 passphrases that strangers try never make one from this machine wait',
   const outcomes = await Promise.allSettled(strangers);
   expect((await mine).sealed).toBe(false);
   const tried = outcomes.filter(
-    ({ status, ...o }) => status === 'rejected' && (o as any).reason.code === 'invalid_request',
+    (outcome) => outcome.status === 'rejected' && outcome.reason.code === 'invalid_request',
   );
   expect(tried.length).toBeLessThanOrEqual(2);
 });

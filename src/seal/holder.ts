@@ -96,6 +96,11 @@ export class SealHolder {
     return this.#assertOpen().id;
   }
 
+  /** Whether this is the seal that was last read: another one is to be followed first. */
+  knows(id: string): boolean {
+    return (this.#open?.id ?? this.#row?.id) === id;
+  }
+
   get sealed(): boolean {
     return this.#open === undefined || this.#opening;
   }
@@ -140,6 +145,8 @@ export class SealHolder {
 
   /** Brings what is held in line with the database now: after a migration elsewhere, or a first start that lost a race. */
   async follow(): Promise<void> {
+    // One that is under way may have read before what the caller knows of.
+    await this.#following?.catch(() => undefined);
     this.#following ??= this.#follow('running').finally(() => {
       this.#following = undefined;
     });

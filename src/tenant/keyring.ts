@@ -48,7 +48,7 @@ export async function rootKey(vault: Vault, version: number): Promise<Key> {
   if (!row) throw new VaultError('not_found', `Root key version ${version} does not exist any more.`);
   if (row.state === 'destroyed') throw putBack('root key', version, row.fingerprint);
   // Another node has migrated the vault to another seal.
-  if (row.sealId !== vault.seal.id) await vault.seal.follow();
+  if (!vault.seal.knows(row.sealId)) await vault.seal.follow();
   const secret = await vault.seal.unwrap(rootKeyContext(vault, version), row.wrapped);
   const key = keyFrom(version, secret, row.fingerprint);
   vault.keys.set(rootId(version), key);
