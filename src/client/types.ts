@@ -346,6 +346,30 @@ export type LogKey = {
   created_at: string;
 };
 
+export type Able = {
+  username: string;
+  disabled: boolean;
+  /** Whether conditions limit where from. */
+  reach: 'anywhere' | 'some_networks';
+  /** Those held that allow it. */
+  policies: string[];
+};
+
+export type Did = {
+  actor: string;
+  kind: string;
+  ok: number;
+  denied: number;
+  error: number;
+  first_at: string;
+  last_at: string;
+};
+
+export type Unread = {
+  path: string;
+  created_at: string;
+};
+
 export type Seal = {
   sealed: boolean;
   kind: 'file' | 'env' | 'passphrase' | 'shamir' | 'aws-kms' | 'transit';
