@@ -12,7 +12,7 @@ import { listPolicies } from '../src/policy/store.ts';
 import { parsePath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import { setTenantState } from '../src/tenant/tenant.ts';
-import type { Vault } from '../src/vault.ts';
+import { closeVault, type Vault } from '../src/vault.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
 import { added, codeOf, entriesOf, errorOf, hold, rowsHash, tenantId, text, waiting } from './witness.ts';
 
@@ -412,6 +412,7 @@ describe('tokens', () => {
     for (let hours = 2; hours <= 24; hours += 4) {
       const node = await t.node({ clockOffsetSeconds: hours * 3600 - 200 });
       last = await renewToken(node, t.call(token), 24 * 3600);
+      await closeVault(node);
       expect(last.expiresAt <= maxExpiresAt).toBe(true);
       expect(last.maxExpiresAt).toBe(maxExpiresAt);
     }

