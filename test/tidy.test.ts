@@ -52,7 +52,7 @@ describe('imports', () => {
     [/^src\/protocols\//, 6],
     [/^src\/job\//, 5],
     [/^src\/policy\/(access|permit|read|opened|refused)\.ts$/, 3],
-    [/^src\/policy\/store\.ts$/, 4],
+    [/^src\/policy\/(store|who)\.ts$/, 4],
     [/^src\/policy\//, 0],
     [/^src\/tenant\/keyring\.ts$/, 2],
     [/^src\/audit\/(append|entry|halt|recorded)\.ts$/, 2],
@@ -188,6 +188,7 @@ describe('tables', () => {
     audit_checkpoints: 'src/audit/',
     audit_tiles: 'src/audit/',
     audit_signing: 'src/audit/',
+    audit_deliveries: 'src/audit/',
     jobs: 'src/job/',
     clock_marks: 'src/tenant/',
   };
@@ -197,6 +198,16 @@ describe('tables', () => {
       file: /^src\/policy\/access\.ts$/,
       tables: /^(tokens|users|tenants|audit_heads)$/,
       why: 'who asks, in one statement with the revision that it was decided under',
+    },
+    {
+      file: /^src\/policy\/who\.ts$/,
+      tables: /^users$/,
+      why: 'who could do something: every user, by the policies of now',
+    },
+    {
+      file: /^src\/audit\/question\.ts$/,
+      tables: /^secrets$/,
+      why: 'what nobody has read: the paths that are there, against the log',
     },
     {
       file: /^src\/policy\/read\.ts$/,
