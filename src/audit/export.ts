@@ -141,8 +141,10 @@ export async function firstSegment(vault: Vault, tenant: TenantId, index: number
     vault.db,
     [tenant],
     (tx) => tx<{ firstSeq: number }[]>`
-      SELECT first_seq AS "firstSeq" FROM audit_segments WHERE tenant_id = ${tenant} AND first_seq <= ${index}
-      ORDER BY first_seq DESC LIMIT 1`,
+      SELECT coalesce(
+        (SELECT first_seq FROM audit_segments WHERE tenant_id = ${tenant} AND first_seq <= ${index}
+         ORDER BY first_seq DESC LIMIT 1),
+        (SELECT min(first_seq) FROM audit_segments WHERE tenant_id = ${tenant}), 0) AS "firstSeq"`,
   );
   return row?.firstSeq ?? 0;
 }

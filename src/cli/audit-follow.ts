@@ -42,6 +42,17 @@ export function addFollowCommands(audit: Command, cli: Cli): void {
       );
     });
   audit
+    .command('retention')
+    .description('show or set how long lines are kept; export what goes before: bulla audit export FILE --proof')
+    .option('--days <number>', 'remove older lines; their hashes stay', wholeNumber)
+    .option('--for-ever', 'remove none')
+    .action(async ({ days, forEver }: { days?: number; forEver?: true }) => {
+      const { audit: log } = cli.client();
+      const now = days === undefined && !forEver ? await log.retention() : await log.retain(forEver ? null : days!);
+      const kept = now.days === null ? 'Lines are kept for ever.' : `Lines are kept for ${now.days} days.`;
+      await printDone(cli.io, cli.json(), `${kept} Those before entry ${now.removed_to} are gone.`, now);
+    });
+  audit
     .command('acknowledge-rollback')
     .description('let a server start on an older database than it signed; on its machine, with its settings')
     .action(() => acknowledge(cli));

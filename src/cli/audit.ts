@@ -63,7 +63,8 @@ The log is signed first. The whole log as NDJSON comes with FILE.tree and FILE.c
 note that \`bulla audit verify\` checks it against. A part of it can be proved when it was exported with --proof.`;
 
 async function exportLog(cli: Cli, file: string, options: ExportOptions): Promise<void> {
-  const { format, fromIndex, toIndex, proof, checkpoint: older, ...filters } = options;
+  const { format, fromIndex, toIndex, checkpoint: older, ...given } = options;
+  const { proof: wanted, ...filters } = given;
   const { audit } = cli.client();
   const note = format === 'ndjson' ? await signedNote(audit) : undefined;
   const filter: AuditFilter = {
@@ -71,7 +72,11 @@ async function exportLog(cli: Cli, file: string, options: ExportOptions): Promis
     ...(fromIndex === undefined ? {} : { from_index: fromIndex }),
     ...(toIndex === undefined ? {} : { to_index: toIndex }),
   };
-  const whole = format === 'ndjson' && !proof && Object.keys(filter).length === 0;
+  const all = format === 'ndjson' && !wanted && Object.keys(filter).length === 0;
+  // What is left of a log that was shortened is a part of it, and is proved as such.
+  const shortened = all && note !== undefined && (await audit.retention()).removed_to > 0;
+  const proof = wanted === true || shortened;
+  const whole = all && !shortened;
   const size = whole && note !== undefined ? sizeOf(note) : undefined;
   const asked = size === undefined ? filter : { to_index: size };
   const proving = proof ? { proof, ...(older === undefined ? {} : { extending: sizeOf(readText(older)) }) } : {};
@@ -81,8 +86,8 @@ async function exportLog(cli: Cli, file: string, options: ExportOptions): Promis
   if (whole) await save(cli.io, `${file}.tree`, await audit.tree({ size: size ?? saved }), 'hashes');
   if (whole && note !== undefined) await save(cli.io, `${file}.checkpoint`, asPieces(note), 'notes');
   const count = format === 'csv' ? Math.max(0, saved - 1) : saved;
-  const provable = whole || proof === true;
-  await printDone(cli.io, cli.json(), sentenceOf(file, count, whole, proof === true), {
+  const provable = whole || proof;
+  await printDone(cli.io, cli.json(), sentenceOf(file, count, whole, proof), {
     ...{ file, entries: count, tree: whole ? `${file}.tree` : null },
     ...{ checkpoint: whole && note !== undefined ? `${file}.checkpoint` : null, provable },
   });

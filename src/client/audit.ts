@@ -38,6 +38,8 @@ export type Did = {
   last_at: string;
 };
 
+export type Retention = { days: number | null; removed_to: number };
+
 export type LogKey = { version: number; state: string; public_key: string; created_at: string };
 
 /** Hashes are base64. */
@@ -114,6 +116,17 @@ export function createAudit(connection: Connection) {
       const { all, ...rest } = options;
       return text({ method: 'GET', path: `${API}/audit/key`, effect: 'none', query: { all }, ...rest });
     },
+
+    /** How long lines are kept, and before which number they are gone. */
+    retention: (options: CallOptions = {}): Promise<Retention> =>
+      sendForJson(connection, { method: 'GET', path: `${API}/audit/retention`, effect: 'none', ...options }),
+
+    /** Keeps lines for so many days; null: for ever. Hashes stay in any case. */
+    retain: (days: number | null, options: CallOptions = {}): Promise<Retention> =>
+      sendForJson(connection, {
+        ...{ method: 'PUT', path: `${API}/audit/retention`, effect: 'same', json: { days } },
+        ...options,
+      }),
 
     /** A new key signs checkpoints, beside the old one for a while (operators). */
     rotateKey: (options: CallOptions = {}): Promise<LogKey> =>

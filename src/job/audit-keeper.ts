@@ -10,6 +10,7 @@ import { deliver, targetsOf } from '../audit/delivery.ts';
 import { haltReason } from '../audit/halt.ts';
 import { checkMark, keepInMark, type Mark, markOf } from '../audit/mark.ts';
 import { hasNews } from '../audit/recorded.ts';
+import { limitedLogs, removeOldLines } from '../audit/retention.ts';
 import { writeSummaries } from '../audit/summary.ts';
 import { randomId } from '../crypto/token.ts';
 import { SYSTEM, type TenantId } from '../db/database.ts';
@@ -33,6 +34,7 @@ const ROUND_MS = 5_000;
 const ROUNDS_BETWEEN_SUMMARIES = 12;
 /** Answered probes alone wait this long, so that an idle log does not grow by them every minute. */
 const ROUNDS_BETWEEN_QUIET_SUMMARIES = 720;
+const ROUNDS_BETWEEN_REMOVALS = 360;
 const TENANTS_AT_ONCE = 500;
 const ROUNDS_BETWEEN_KEY_CHECKS = 100;
 
@@ -136,10 +138,21 @@ async function attempt(vault: Vault, round: number, run: (intervalSeconds: numbe
     if (round % (hasNews(vault) ? ROUNDS_BETWEEN_SUMMARIES : ROUNDS_BETWEEN_QUIET_SUMMARIES) === 0) {
       await writeSummaries(vault);
     }
+    if (round % ROUNDS_BETWEEN_REMOVALS === 0) await removeLines(vault);
     await run(vault.config.checkpointIntervalSeconds);
   } catch (error) {
     const reason = error instanceof VaultError ? error.message : error;
     vault.log.error({ reason }, 'a log could not be signed; the next round tries again');
+  }
+}
+
+/** Of every log, the lines that are older than it keeps them. */
+async function removeLines(vault: Vault): Promise<void> {
+  const tenants = await allTenants(vault, 'deleted too');
+  for (let at = 0; at < tenants.length; at += TENANTS_AT_ONCE) {
+    for (const tenant of await limitedLogs(vault, tenants.slice(at, at + TENANTS_AT_ONCE))) {
+      await removeOldLines(vault, tenant);
+    }
   }
 }
 

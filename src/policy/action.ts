@@ -51,6 +51,7 @@ const TABLE = {
   // audit:log
   'audit.read': { noun: 'audit', about: 'Read, export and prove the audit log.' },
   'audit.sign': { noun: 'audit', about: 'Have a checkpoint of the audit log signed.' },
+  'audit.retain': { noun: 'audit', about: 'Set how long the lines of the audit log are kept.' },
   // job:<id>
   'job.list': { noun: 'job', about: 'List background jobs.' },
   'job.read': { noun: 'job', about: 'Read the progress of a background job.' },

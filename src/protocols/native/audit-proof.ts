@@ -8,6 +8,7 @@ import {
   readVerifierKeys,
   signCheckpoint,
 } from '../../audit/proof.ts';
+import { readRetention, setRetention } from '../../audit/retention.ts';
 import { parseTilePath } from '../../audit/tile-path.ts';
 import { rotateLogKey } from '../../tenant/log-key.ts';
 import { endpoint, json } from './endpoint.ts';
@@ -204,5 +205,50 @@ export const rotateKey = endpoint(
   async ({ vault, call }) => {
     const { version, state, publicKey, createdAt } = await rotateLogKey(vault, call);
     return json(200, { version, state, public_key: publicKey, created_at: createdAt });
+  },
+);
+
+const retentionState = z
+  .object({
+    days: z.int().nullable().openapi({ description: 'null: for ever.' }),
+    removed_to: z.int().openapi({ description: 'Lines before this number are gone; their hashes are not.' }),
+  })
+  .openapi('Retention');
+
+export const retention = endpoint(
+  {
+    method: 'get',
+    path: '/audit/retention',
+    id: 'readRetention',
+    tag: 'audit',
+    summary: 'How long lines are kept',
+    answers: { 200: { about: 'The setting.', schema: retentionState, example: { days: 365, removed_to: 1000 } } },
+    errors: [],
+  },
+  async ({ vault, call }) => {
+    const { days, removedTo } = await readRetention(vault, call);
+    return json(200, { days, removed_to: removedTo });
+  },
+);
+
+const DAYS_MAX = 36_500;
+
+export const retain = endpoint(
+  {
+    method: 'put',
+    path: '/audit/retention',
+    id: 'setRetention',
+    tag: 'audit',
+    summary: 'Set how long lines are kept',
+    description:
+      'Older lines are removed within the hour, once a checkpoint covers them. Their hashes stay: every proof still holds.',
+    body: z.strictObject({ days: z.int().min(1).max(DAYS_MAX).nullable() }),
+    bodyExample: { days: 365 },
+    answers: { 200: { about: 'The setting.', schema: retentionState, example: { days: 365, removed_to: 1000 } } },
+    errors: [],
+  },
+  async ({ vault, call, body }) => {
+    const { days, removedTo } = await setRetention(vault, call, body.days);
+    return json(200, { days, removed_to: removedTo });
   },
 );

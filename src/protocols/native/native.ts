@@ -40,7 +40,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     auditProof.inclusion,
     auditProof.consistency,
   ],
-  ...[auditProof.tile, auditProof.key, auditProof.rotateKey],
+  ...[auditProof.tile, auditProof.key, auditProof.rotateKey, auditProof.retention, auditProof.retain],
   ...[auditQuestion.whoCanDo, auditQuestion.whoDidIt, auditQuestion.unreadSecrets],
   ...[seal.read, seal.unseal, seal.seal, seal.migrate, seal.check],
   status,
