@@ -346,6 +346,13 @@ export type LogKey = {
   created_at: string;
 };
 
+export type Retention = {
+  /** null: for ever. */
+  days: number | null;
+  /** Lines before this number are gone; their hashes are not. */
+  removed_to: number;
+};
+
 export type Able = {
   username: string;
   disabled: boolean;
@@ -501,6 +508,10 @@ export type CreateTenantBody = {
 
 export type UpdateTenantBody = {
   state: 'active' | 'suspended';
+};
+
+export type SetRetentionBody = {
+  days: number | null;
 };
 
 export type UnsealBody = {
