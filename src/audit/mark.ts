@@ -43,6 +43,7 @@ export type Mark = {
 };
 
 const STALE_LINES_MAX = 1000;
+const PROBLEMS_SAID_MAX = 3;
 
 /** Reads the mark, or an empty one where there is none. Throws `integrity` when the file is not a mark. */
 export function readMark(file: string): Mark {
@@ -132,12 +133,16 @@ export function acknowledgeRollback(file: string): boolean {
 export async function checkMark(vault: Vault, keys: LogKeys, file: string): Promise<Mark> {
   await recordAcknowledged(vault, keys, file);
   const mark = readMark(file);
+  const problems: string[] = [];
   for (const [origin, note] of mark.notes) {
     const problem = await problemWith(vault, keys, origin, note);
-    if (problem === undefined) continue;
+    if (problem !== undefined) problems.push(problem);
+  }
+  if (problems.length > 0) {
+    const said = problems.slice(0, PROBLEMS_SAID_MAX).join(' ');
     throw new VaultError(
       'integrity',
-      `${problem} ${file} keeps what was signed. If an older database was put back on purpose, run "bulla audit acknowledge-rollback" and start again: that is recorded.`,
+      `${said} ${file} keeps what was signed of ${problems.length} such ${problems.length === 1 ? 'log' : 'logs'}. If an older database was put back on purpose, run "bulla audit acknowledge-rollback" and start again: that is recorded.`,
     );
   }
   return mark;
