@@ -218,14 +218,18 @@ function announce(
 
 const DEFAULT_ADDRESS = 'http://127.0.0.1:8200';
 
+/** npm sends a Ctrl-C on that the terminal has sent to us already: what comes this soon is the same one. */
+const SAME_SIGNAL_MS = 500;
+
 /** The first SIGINT or SIGTERM asks for a clean end; the second one ends at once. */
 function awaitSignal(): { first: Promise<string>; stop: () => void } {
   let stop = () => {};
   const first = new Promise<string>((done) => {
-    let asked = false;
+    let askedMs: number | undefined;
     const onSignal = (signal: string) => {
-      if (asked) process.exit(130);
-      asked = true;
+      const nowMs = performance.now();
+      if (askedMs !== undefined && nowMs - askedMs >= SAME_SIGNAL_MS) process.exit(130);
+      askedMs ??= nowMs;
       done(signal);
     };
     process.on('SIGINT', onSignal);
