@@ -218,9 +218,9 @@ describe('a signal', () => {
   });
 });
 
-// ---- killing ------------------------------------------------------------------------------------------------------
+// ---- under fire ------------------------------------------------------------------------------------------------------
 
-describe('T-178 a kill -9 under load', () => {
+describe('under fire', () => {
   afterEach(endAll);
 
   const killings = {
@@ -232,7 +232,7 @@ describe('T-178 a kill -9 under load', () => {
     },
   };
   for (const [whom, kill] of Object.entries(killings)) {
-    it(`${whom}: the next start recovers by itself, and no acknowledged write is lost`, async () => {
+    it(`T-178 a kill -9 ${whom} under load: the next start recovers by itself, and no acknowledged write is lost`, async () => {
       const server = await start('a');
       const load = startLoad(server.address, await admin(server), whom.replaceAll(' ', '-'));
       await until('the load runs', async () => load.ledger.kept.size > 50);
@@ -246,7 +246,7 @@ describe('T-178 a kill -9 under load', () => {
     });
   }
 
-  it('of PostgreSQL: 503 within 5 s, then it serves again without a restart, and no acknowledged write is lost', async () => {
+  it('T-178 a kill -9 of PostgreSQL: 503 within 5 s, then it serves again without a restart, and no acknowledged write is lost', async () => {
     const server = await start('a');
     const token = await admin(server);
     const load = startLoad(server.address, token, 'postgres');
@@ -293,6 +293,27 @@ describe('T-178 a kill -9 under load', () => {
       for (const pid of stopped) process.kill(pid, 'SIGCONT');
     }
     await untilAnswered(server.address, '/readyz', 200);
+    expect((await call(server.address, 'GET', '/secrets/prod/web/db', { token })).text).toContain('postgres://');
+    expect(await server.end('SIGTERM')).toBe(0);
+  });
+
+  it('T-186 a log that cannot be written, and a reader that has gone, do not stop it', async () => {
+    const server = await start('a', {}, ['sh', '-c', 'exec "$0" "$@" 2>/dev/full']);
+    server.child.stdout?.destroy();
+    const token = await admin(server);
+    expect((await call(server.address, 'GET', '/secrets/prod/web/db', { token })).text).toContain('postgres://');
+    expect(await server.end('SIGTERM')).toBe(0);
+    expect(postgresOf(dir('a'))).toEqual([]);
+  });
+
+  it('T-187 more connections than it may open files: it refuses some, and heals', async () => {
+    const server = await start('a', {}, ['sh', '-c', 'ulimit -n 300; exec "$0" "$@"']);
+    const port = Number(new URL(server.address).port);
+    const sockets = Array.from({ length: 400 }, () => connect(port, '127.0.0.1').on('error', () => undefined));
+    await until('it has none left', async () => readdirSync(`/proc/${server.child.pid}/fd`).length >= 299);
+    for (const socket of sockets) socket.destroy();
+    await untilAnswered(server.address, '/readyz', 200);
+    const token = await admin(server);
     expect((await call(server.address, 'GET', '/secrets/prod/web/db', { token })).text).toContain('postgres://');
     expect(await server.end('SIGTERM')).toBe(0);
   });

@@ -22,6 +22,9 @@ export function guardProcess(log: Logger): void {
     );
   }
   emptyCoreFiles(log);
+  // Whoever read what it prints may be gone; that is no reason to stop serving.
+  for (const stream of [process.stdout, process.stderr])
+    stream.removeAllListeners('error').on('error', () => undefined);
   // Reports hold the environment and the arguments, and are asked for by a signal or written by a crash.
   if (process.report) {
     process.report.reportOnSignal = false;

@@ -9,7 +9,7 @@
 import { mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { type Logger, pino } from 'pino';
+import type { Logger } from 'pino';
 import { isAcknowledged } from '../audit/mark.ts';
 import { endTails } from '../audit/tail.ts';
 import type { Config } from '../config.ts';
@@ -36,6 +36,7 @@ import {
   readCredentials,
 } from './first-credentials.ts';
 import { type AskPassphrase, passphraseSource, showShares } from './host-seal.ts';
+import { openLog } from './log.ts';
 import { guardProcess } from './process-guard.ts';
 
 export type ServerIo = {
@@ -48,7 +49,7 @@ export type ServerIo = {
 
 /** Resolves with the exit code when the vault has stopped: 0 after a signal, 1 when it could not serve. */
 export async function runServer(config: Config, io: ServerIo): Promise<number> {
-  const log = pino({ level: config.logLevel, base: undefined }, pino.destination({ dest: 2, sync: true }));
+  const log = openLog(config);
   const down: (() => Promise<void>)[] = [];
   const signals = awaitSignal();
   try {
