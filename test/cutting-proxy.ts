@@ -28,11 +28,11 @@ export async function cuttingProxy(server: Endpoint): Promise<CuttingProxy> {
       socket.on('error', () => undefined).on('close', () => sockets.delete(socket));
     }
     let answerLost = false;
-    let wanted = false;
+    let carried: string | undefined;
     client.on('data', (bytes) => {
       if (proxy.blackHole) return;
-      wanted ||= bytes.includes(proxy.about);
-      const commits = proxy.cut !== 'never' && wanted && bytes.includes(proxy.commit);
+      if (bytes.includes(proxy.about)) carried = proxy.about;
+      const commits = proxy.cut !== 'never' && carried === proxy.about && bytes.includes(proxy.commit);
       if (commits && proxy.cut === 'before commit') {
         proxy.cut = 'never';
         target.destroy();
