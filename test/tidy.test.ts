@@ -189,6 +189,7 @@ describe('tables', () => {
     audit_tiles: 'src/audit/',
     audit_signing: 'src/audit/',
     audit_deliveries: 'src/audit/',
+    audit_retention: 'src/audit/',
     jobs: 'src/job/',
     clock_marks: 'src/tenant/',
   };
