@@ -5,9 +5,11 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { login } from '../src/auth/login.ts';
 import { createUser } from '../src/auth/user.ts';
+import { SecretBytes } from '../src/crypto/keys.ts';
 import { atKillpoints } from '../src/db/killpoint.ts';
 import { readSecret } from '../src/policy/read.ts';
 import { SEAL_KINDS, type SealKind } from '../src/seal/seal.ts';
+import { rootKeyContext } from '../src/tenant/keyring.ts';
 import { type Migration, migrateSeal } from '../src/tenant/migration.ts';
 import { rotateRootKey } from '../src/tenant/rotation.ts';
 import { unseal } from '../src/tenant/seal.ts';
@@ -87,6 +89,8 @@ function tour(kinds: readonly SealKind[]): SealKind[] {
   return circuit.reverse();
 }
 
+const loginAs = (vault: Vault) => login(vault, callOf(), { tenant: 'default', username: 'admin', password: PASSWORD });
+
 const text = async (vault: Vault, token: string) =>
   Buffer.from((await readSecret(vault, callOf(token), 'kept', 0)).body).toString();
 
@@ -162,7 +166,7 @@ it('another node follows at once: it reads and logs people in through every migr
       try {
         count += 1;
         other.keys.clear();
-        await login(other, callOf(), { tenant: 'default', username: 'admin', password: PASSWORD });
+        await loginAs(other);
         other.keys.clear();
         expect(await text(other, t.admin)).toBe('kept');
       } catch (error) {
@@ -201,6 +205,37 @@ it('a root rotation during a migration cannot leave a root key under the seal be
   const late = t.owner`UPDATE root_key_material SET seal_id = ${before!.seal_id}`;
   await expect(late).rejects.toMatchObject({ code: '23503' });
   await expect(t.owner`DELETE FROM seals`).rejects.toMatchObject({ code: '23503' });
+});
+
+it('T-009 a root key that another seal key holder made and put in the place of ours is refused by its fingerprint', async () => {
+  const { t, node } = await started();
+  await migrate(node, t.operator, 'transit');
+  const [row] = await t.owner`SELECT version FROM root_key_material`;
+  const another = SecretBytes.generate(32);
+  const wrapped = await node.seal.wrap(rootKeyContext(node, row!.version), another);
+  await t.owner`UPDATE root_key_material SET wrapped = ${Buffer.from(wrapped)}`;
+  node.keys.clear();
+  await expect(loginAs(node)).rejects.toMatchObject({ code: 'integrity' });
+});
+
+it('over the wire: shares are shown first, and the second request changes the seal', async () => {
+  const { t } = await started();
+  const migration = async (body: object) => {
+    const { status, json } = await t.request('POST', '/api/v1/seal/migrate', { token: t.operator, body });
+    return { status, json };
+  };
+  const first = await migration({ to: 'shamir', shares: 3, threshold: 2 });
+  expect(first).toMatchObject({ status: 200, json: { state: 'prepared', threshold: 2 } });
+  expect((await t.request('GET', '/api/v1/seal')).json.kind).toBe('file');
+  const second = await migration({ to: 'shamir', confirm: first.json.shares.slice(1) });
+  expect(second).toMatchObject({ status: 200, json: { state: 'done', from: 'file', root_key_version: 2 } });
+  expect(second.json.shares).toBeUndefined();
+  expect((await t.request('GET', '/api/v1/seal')).json).toMatchObject({ kind: 'shamir', sealed: false });
+  for (const share of first.json.shares) t.secrets.add(share);
+  const rows =
+    await t.owner`SELECT convert_from(lines, 'UTF8') AS lines FROM audit_segments WHERE tenant_id = 'system'`;
+  expect(rows.map((row) => row.lines).join('')).toContain('"action":"seal.migrate"');
+  await t.check();
 });
 
 it('nothing is migrated to the same seal, to one that does not work, or to shares that nobody kept', async () => {
