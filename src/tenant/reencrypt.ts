@@ -4,11 +4,12 @@
  * A batch is one transaction: its rows are locked, opened, sealed and written, so no writer's change is overwritten and
  * a crash leaves each row under the old version or the new. Readers are never held up. Rows that another transaction
  * holds are passed over and taken in the next pass. Two batches overlap: one is in the database while the other is
- * being encrypted; the event loop is given back every few rows. Memory is bounded by the batch, not by the table.
+ * being encrypted; the event loop is given back every few rows, and while requests are served it rests half of the time. Memory is bounded by the batch, not by the table.
  *
  * Owners of tables describe them (EnvelopeTable); job/reencrypt.ts knows them all. A row that does not open is left as
  * it is and reported by name.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Context } from '../crypto/context.ts';
 import { open, seal } from '../crypto/envelope.ts';
 import type { Key } from '../crypto/keys.ts';
@@ -54,6 +55,26 @@ const BATCHES_AT_ONCE = 2;
 /** About a third of a millisecond of encryption between two looks at the event loop. */
 const ROWS_PER_TURN = 8;
 const BATCH_DEADLINE_MS = 60_000;
+/** While requests are served, one batch at a time runs, and rests as long as it ran. */
+const CROWDED_FOR_MS = 250;
+const REST_MS_MAX = 100;
+
+/** What the batches of a pass see of other work on this node. */
+type Pace = { own: number; looks: number; seen: number; crowdedAtMs: number };
+
+function lookAround({ db }: Vault, pace: Pace): void {
+  pace.looks += 1;
+  if (db.busy.size > pace.own || db.waiting.length > 0) pace.seen += 1;
+}
+
+/** Others were at work more than a quarter of the time: what is there only now and then (a heartbeat) does not count. */
+function weigh(vault: Vault, pace: Pace): void {
+  if (pace.seen * 4 > pace.looks) pace.crowdedAtMs = vault.clock.monotonicMs();
+  pace.looks = 0;
+  pace.seen = 0;
+}
+
+const isCrowded = (vault: Vault, pace: Pace) => vault.clock.monotonicMs() - pace.crowdedAtMs < CROWDED_FOR_MS;
 
 /** Goes once through the table. `report` may throw to stop; batches already under way are then waited for. */
 export async function reencryptPass(
@@ -66,8 +87,13 @@ export async function reencryptPass(
   let ended = false;
   let turn: Promise<void> = Promise.resolve();
   let reported: Promise<void> = Promise.resolve();
-  const worker = async () => {
+  const pace: Pace = { own: 0, looks: 0, seen: 0, crowdedAtMs: Number.NEGATIVE_INFINITY };
+  const worker = async (index: number) => {
     while (!ended) {
+      if (index > 0 && isCrowded(vault, pace)) {
+        await sleep(REST_MS_MAX);
+        continue;
+      }
       const before = turn;
       let release = () => {};
       turn = new Promise((resolve) => {
@@ -78,7 +104,8 @@ export async function reencryptPass(
         if (ended) return;
         const from = after;
         let handedOn = false;
-        const batch = await moveBatch(vault, table, pass, from, (rows) => {
+        const startedAtMs = vault.clock.monotonicMs();
+        const batch = await moveBatch(vault, table, pass, from, pace, (rows) => {
           // A transaction that is run again must not turn the other worker back.
           if (handedOn) return;
           handedOn = true;
@@ -89,8 +116,14 @@ export async function reencryptPass(
         if (batch) {
           const earlier = reported;
           reported = earlier.then(() => report(batch));
-          await reported;
+          pace.own += 1;
+          await reported.finally(() => {
+            pace.own -= 1;
+          });
         }
+        weigh(vault, pace);
+        const tookMs = vault.clock.monotonicMs() - startedAtMs;
+        if (!ended && isCrowded(vault, pace)) await sleep(Math.min(tookMs, REST_MS_MAX));
       } catch (error) {
         ended = true;
         throw error;
@@ -99,7 +132,7 @@ export async function reencryptPass(
       }
     }
   };
-  const workers = await Promise.allSettled(Array.from({ length: BATCHES_AT_ONCE }, worker));
+  const workers = await Promise.allSettled(Array.from({ length: BATCHES_AT_ONCE }, (_, index) => worker(index)));
   for (const result of workers) if (result.status === 'rejected') throw result.reason;
 }
 
@@ -118,6 +151,7 @@ async function moveBatch(
   table: EnvelopeTable,
   pass: Pass,
   from: RowKey | undefined,
+  pace: Pace,
   onRead: (rows: readonly Row[]) => void,
 ): Promise<Batch | undefined> {
   const { tenant } = pass;
@@ -131,7 +165,7 @@ async function moveBatch(
     const to = (await activeDataKey(vault, tx, tenant)).version;
     const unopened: RowKey[] = [];
     const move = async (some: readonly Row[]) => {
-      const moved = await sealAgain(vault, tx, table, tenant, some, to, unopened);
+      const moved = await sealAgain(vault, tx, table, tenant, some, { to, unopened, pace });
       if (moved.length > 0) await writeRows(tx, table, tenant, moved, to);
       return moved.length;
     };
@@ -142,6 +176,7 @@ async function moveBatch(
     killpoint('reencrypt.updated');
     return { moved, after: last.key, unopened };
   };
+  pace.own += 1;
   try {
     const batch = await transaction(vault.db, [tenant], work, { deadlineMs: BATCH_DEADLINE_MS });
     killpoint('reencrypt.committed');
@@ -150,6 +185,8 @@ async function moveBatch(
     // A writer never waits for a batch, so a batch gives way.
     if (!isForeignKeyViolation(error)) throw error;
     throw new VaultError('unavailable', 'The data key was destroyed while a batch was being moved to it.');
+  } finally {
+    pace.own -= 1;
   }
 }
 
@@ -198,13 +235,13 @@ async function sealAgain(
   { context }: EnvelopeTable,
   tenant: TenantId,
   rows: readonly Row[],
-  to: number,
-  unopened: RowKey[],
+  { to, unopened, pace }: { to: number; unopened: RowKey[]; pace: Pace },
 ): Promise<Moved[]> {
   const versions = [...new Set(rows.map((row) => row.keyVersion)), to];
   const moved: Moved[] = [];
   for (let at = 0; at < rows.length; at += ROWS_PER_TURN) {
     if (at > 0) await new Promise(setImmediate);
+    lookAround(vault, pace);
     // A key may leave the cache while we wait, so it is asked for again at every turn.
     for (const version of versions) await dataKey(vault, tx, tenant, version);
     for (const { key, keyVersion, envelope } of rows.slice(at, at + ROWS_PER_TURN)) {

@@ -141,7 +141,7 @@ async function rotateAndWait(vault, call) {
     const now = await readJob(vault, call, job.id);
     if (now.state === 'failed') throw new Error(`the job failed: ${now.error}`);
     if (now.state === 'done') break;
-    await sleep(20);
+    await sleep(100);
   }
   const seconds = (performance.now() - started) / 1000;
   const { user, system } = process.cpuUsage(cpu);
