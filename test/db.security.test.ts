@@ -11,8 +11,11 @@ import {
   type Tx,
   transaction,
 } from '../src/db/database.ts';
+import { readSecret } from '../src/policy/read.ts';
+import { parsePath } from '../src/secret/path.ts';
+import { putSecret } from '../src/secret/secret.ts';
 import { type TestVault, testVault } from './harness.ts';
-import { codeOf, tablesOf, tenantId } from './witness.ts';
+import { codeOf, tablesOf, tenantId, text } from './witness.ts';
 
 let t: TestVault;
 let tenant: TenantId;
@@ -75,6 +78,21 @@ describe('row security', () => {
       expect(await tx`SELECT 1 FROM users`).toHaveLength(0);
       expect(await tx`SELECT 1 FROM tenants`).toHaveLength(0);
     });
+  });
+
+  it('T-069 lanes that served reads of a tenant show nothing of it to a transaction of nobody, or of another', async () => {
+    const call = () => t.call(t.admin);
+    await putSecret(t.vault, call(), parsePath('lane/secret'), text('x'));
+    for (let i = 0; i < 5; i += 1) {
+      await Promise.all(Array.from({ length: 20 }, () => readSecret(t.vault, call(), parsePath('lane/secret'), 0)));
+    }
+    const looks = Array.from({ length: 16 }, (_, i) =>
+      transaction(t.vault.db, i % 2 ? [] : [SYSTEM], async (tx) => {
+        await tx`SELECT pg_sleep(0.01)`;
+        return (await tx`SELECT 1 FROM secrets UNION ALL SELECT 1 FROM users WHERE tenant_id = ${tenant}`).length;
+      }),
+    );
+    expect(new Set(await Promise.all(looks))).toEqual(new Set([0]));
   });
 
   it('a row of another tenant can be neither written nor moved', async () => {

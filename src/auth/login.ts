@@ -82,13 +82,14 @@ async function tenantOf(vault: Vault, name: string): Promise<TenantId | undefine
   return row?.id;
 }
 
+/** `lock` holds the user, and the tenant's state: a suspension waits for the login, or the login for the suspension. */
 async function readUser(tx: Tx, tenant: TenantId, name: string, lock?: 'lock'): Promise<UserRow | undefined> {
   if (!isName(name)) return undefined;
   const [row] = await tx<UserRow[]>`
     SELECT u.user_id AS "userId", u.name, u.password_hash AS phc, u.pepper_version AS "pepperVersion", u.policies,
            u.must_change_password AS "mustChange", u.disabled, t.state AS "tenantState",
            coalesce(u.locked_until > bulla.now(), false) AS locked
-    FROM users u JOIN tenants t USING (tenant_id) WHERE u.tenant_id = ${tenant} AND u.name = ${name} ${lock ? tx`FOR UPDATE OF u` : tx``}`;
+    FROM users u JOIN tenants t USING (tenant_id) WHERE u.tenant_id = ${tenant} AND u.name = ${name} ${lock ? tx`FOR UPDATE OF u FOR SHARE OF t` : tx``}`;
   return row;
 }
 

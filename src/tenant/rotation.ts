@@ -5,6 +5,7 @@
  * the old one goes on opening. A root rotation re-wraps every key and then deletes the old root key's material, which
  * the foreign keys refuse while anything is still wrapped by it.
  */
+import { LIMITS } from '../config.ts';
 import { Key, rewrap, SecretBytes } from '../crypto/keys.ts';
 import {
   isForeignKeyViolation,
@@ -62,9 +63,17 @@ export type RootKeyInfo = {
   readonly dueAt: Timestamp | null;
 };
 
+/** The cursor of a list of versions, newest first, is a version. */
+function versionsPage(ask: PageAsk): { limit: number; before: number } {
+  const { limit, after } = parsePage(ask);
+  if (after === '') return { limit, before: LIMITS.versionMax };
+  if (/^\d{1,9}$/.test(after)) return { limit, before: Number(after) };
+  throw new VaultError('invalid_request', 'cursor: expected next_cursor of the page before, unchanged.');
+}
+
 /** Newest first. */
 export async function listDataKeys(vault: Vault, call: Call, ask: PageAsk): Promise<Page<DataKeyInfo>> {
-  const { limit, after } = parsePage(ask);
+  const { limit, before } = versionsPage(ask);
   return permit(vault, call, { action: 'key.list', resource: 'key:data' }, async (tx, { tenant }) => {
     const rows = await tx<DataKeyInfo[]>`
       SELECT k.version, k.state, k.fingerprint, k.created_at AS "createdAt", k.destroyed_at AS "destroyedAt",
@@ -73,7 +82,7 @@ export async function listDataKeys(vault: Vault, call: Call, ask: PageAsk): Prom
              + (SELECT count(*) FROM secret_metadata d WHERE d.tenant_id = k.tenant_id AND d.key_version = k.version)
              AS depends, ${ageColumns(tx, vault.config.dataKeyMaxAgeSeconds)}
       FROM data_keys k LEFT JOIN data_key_material m USING (tenant_id, version)
-      WHERE k.tenant_id = ${tenant} AND (${after} = '' OR k.version < ${Number(after) || 0})
+      WHERE k.tenant_id = ${tenant} AND k.version < ${before}
       ORDER BY k.version DESC LIMIT ${limit + 1}`;
     return { value: pageOf(rows, limit, (key) => String(key.version)) };
   });
@@ -233,13 +242,13 @@ async function activeRootVersion(vault: Vault): Promise<number> {
 
 /** Newest first. */
 export async function listRootKeys(vault: Vault, call: Call, ask: PageAsk): Promise<Page<RootKeyInfo>> {
-  const { limit, after } = parsePage(ask);
+  const { limit, before } = versionsPage(ask);
   return permit(vault, call, { action: 'root-key.list', resource: 'key:root' }, async (tx) => {
     const rows = await tx<RootKeyInfo[]>`
       SELECT k.version, k.state, k.fingerprint, m.seal, k.created_at AS "createdAt", k.destroyed_at AS "destroyedAt",
              ${ageColumns(tx, vault.config.rootKeyMaxAgeSeconds)}
       FROM root_keys k LEFT JOIN root_key_material m USING (tenant_id, version)
-      WHERE ${after} = '' OR k.version < ${Number(after) || 0} ORDER BY k.version DESC LIMIT ${limit + 1}`;
+      WHERE k.version < ${before} ORDER BY k.version DESC LIMIT ${limit + 1}`;
     return { value: pageOf(rows, limit, (key) => String(key.version)) };
   });
 }
