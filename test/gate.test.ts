@@ -1,3 +1,4 @@
+/** The gate: what it decides, it records; what it cannot record does not happen; what is taken away is not served. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { login } from '../src/auth/login.ts';
 import { logout } from '../src/auth/token.ts';

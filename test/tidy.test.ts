@@ -182,17 +182,11 @@ describe('tables', () => {
     secret_versions: 'src/secret/',
     destroyed_versions: 'src/secret/',
     secret_metadata: 'src/secret/',
-    audit_heads: 'src/audit/',
-    audit_segments: 'src/audit/',
-    audit_leaves: 'src/audit/',
-    audit_checkpoints: 'src/audit/',
-    audit_tiles: 'src/audit/',
-    audit_signing: 'src/audit/',
-    audit_deliveries: 'src/audit/',
-    audit_retention: 'src/audit/',
     jobs: 'src/job/',
     clock_marks: 'src/tenant/',
   };
+  const ownerOf = (table: string) => (table.startsWith('audit_') ? 'src/audit/' : OWNERS[table]);
+
   /** Who else may read (never write) which tables, and why. */
   const READERS: readonly { file: RegExp; tables: RegExp; why: string }[] = [
     {
@@ -238,7 +232,7 @@ describe('tables', () => {
   );
 
   it('each has an owner', () => {
-    expect(TABLES.filter((table) => !(table in OWNERS))).toEqual([]);
+    expect(TABLES.filter((table) => ownerOf(table) === undefined)).toEqual([]);
     expect(Object.keys(OWNERS).filter((table) => !TABLES.includes(table))).toEqual([]);
   });
 
@@ -246,7 +240,7 @@ describe('tables', () => {
     const strangers = SOURCES.flatMap((file) => {
       const code = codeOf(file);
       return [...code.matchAll(STATEMENT)].flatMap(([statement, verb, table]) => {
-        if (!TABLES.includes(table!) || file.startsWith(OWNERS[table!]!)) return [];
+        if (!TABLES.includes(table!) || file.startsWith(ownerOf(table!)!)) return [];
         const before = code.slice(Math.max(0, code.indexOf(statement) - 8), code.indexOf(statement));
         const reads = verb === 'JOIN' || (verb === 'FROM' && !/DELETE\s*$/.test(before));
         const allowed = reads && READERS.some((reader) => reader.file.test(file) && reader.tables.test(table!));

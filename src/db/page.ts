@@ -16,6 +16,14 @@ export function parsePage({ limit = LIMITS.pageDefault, cursor }: PageAsk): { li
   return { limit, after: cursor === undefined ? '' : decodeCursor(cursor) };
 }
 
+/** The same for versions, newest first: the cursor is a version. */
+export function parseVersionsPage(ask: PageAsk): { limit: number; before: number } {
+  const { limit, after } = parsePage(ask);
+  if (after === '') return { limit, before: LIMITS.versionMax };
+  if (/^\d{1,9}$/.test(after)) return { limit, before: Number(after) };
+  throw notOurs();
+}
+
 /**
  * A page of what `visible` lets through, filled from chunks in key order, so that what is hidden leaves no gap that
  * could be counted. `readChunk` gives up to `limit + 1` rows after a key.
@@ -51,7 +59,9 @@ export function encodeCursor(key: string): string {
 function decodeCursor(cursor: string): string {
   const key = Buffer.from(cursor, 'base64url').toString('utf8');
   if (cursor.length > 1024 || encodeCursor(key) !== cursor || key.includes('\0')) {
-    throw new VaultError('invalid_request', 'cursor: expected next_cursor of the page before, unchanged.');
+    throw notOurs();
   }
   return key;
 }
+
+const notOurs = () => new VaultError('invalid_request', 'cursor: expected next_cursor of the page before, unchanged.');

@@ -5,7 +5,6 @@
  * the old one goes on opening. A root rotation re-wraps every key and then deletes the old root key's material, which
  * the foreign keys refuse while anything is still wrapped by it.
  */
-import { LIMITS } from '../config.ts';
 import { Key, rewrap, SecretBytes } from '../crypto/keys.ts';
 import {
   isForeignKeyViolation,
@@ -18,7 +17,7 @@ import {
   type Tx,
 } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
-import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
+import { type Page, type PageAsk, pageOf, parseVersionsPage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, precheck } from '../policy/permit.ts';
@@ -63,17 +62,9 @@ export type RootKeyInfo = {
   readonly dueAt: Timestamp | null;
 };
 
-/** The cursor of a list of versions, newest first, is a version. */
-function versionsPage(ask: PageAsk): { limit: number; before: number } {
-  const { limit, after } = parsePage(ask);
-  if (after === '') return { limit, before: LIMITS.versionMax };
-  if (/^\d{1,9}$/.test(after)) return { limit, before: Number(after) };
-  throw new VaultError('invalid_request', 'cursor: expected next_cursor of the page before, unchanged.');
-}
-
 /** Newest first. */
 export async function listDataKeys(vault: Vault, call: Call, ask: PageAsk): Promise<Page<DataKeyInfo>> {
-  const { limit, before } = versionsPage(ask);
+  const { limit, before } = parseVersionsPage(ask);
   return permit(vault, call, { action: 'key.list', resource: 'key:data' }, async (tx, { tenant }) => {
     const rows = await tx<DataKeyInfo[]>`
       SELECT k.version, k.state, k.fingerprint, k.created_at AS "createdAt", k.destroyed_at AS "destroyedAt",
@@ -242,7 +233,7 @@ async function activeRootVersion(vault: Vault): Promise<number> {
 
 /** Newest first. */
 export async function listRootKeys(vault: Vault, call: Call, ask: PageAsk): Promise<Page<RootKeyInfo>> {
-  const { limit, before } = versionsPage(ask);
+  const { limit, before } = parseVersionsPage(ask);
   return permit(vault, call, { action: 'root-key.list', resource: 'key:root' }, async (tx) => {
     const rows = await tx<RootKeyInfo[]>`
       SELECT k.version, k.state, k.fingerprint, m.seal, k.created_at AS "createdAt", k.destroyed_at AS "destroyedAt",
