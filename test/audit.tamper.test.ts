@@ -193,3 +193,14 @@ describe('T-095 a fork by two nodes from one dump', () => {
     expect(haltReason(t.vault)).toBeDefined();
   });
 });
+
+describe('bytes that are no text', () => {
+  it('are exported as what they are, and fail to verify by the entry', async () => {
+    const note = await sign();
+    await t.owner`
+      UPDATE audit_segments SET lines = overlay(lines PLACING '\\xff'::bytea FROM 20) WHERE tenant_id = ${tenant} AND first_seq = 3`;
+    const { ok, findings } = await audited(note);
+    expect(ok).toBe(false);
+    expect(findings).toMatchObject([{ kind: 'edited', entries: [3, 3] }]);
+  });
+});

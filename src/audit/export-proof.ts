@@ -81,7 +81,6 @@ async function choose(
   const rows = await segments(vault, tenant, from, to, filter);
   return rows.flatMap(({ firstSeq, lines }) =>
     lines
-      .toString('utf8')
       .split('\n')
       .slice(0, -1)
       .map((line, i) => ({ seq: firstSeq + i, line }))

@@ -4,7 +4,7 @@
  *
  * An export shows the log as it was when it was permitted: `size` entries, not the one that records the export itself.
  */
-import { type TenantId, type Timestamp, transaction } from '../db/database.ts';
+import { sqlState, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { compileGlob, covers, resourceOf } from '../policy/glob.ts';
@@ -75,9 +75,8 @@ export async function* readLines(
   let left = filter.limit ?? Number.POSITIVE_INFINITY;
   for (let at = start; at < end && left > 0; at += CHUNK_ENTRIES) {
     const rows = await segments(vault, tenant, at, Math.min(end, at + CHUNK_ENTRIES), filter);
-    for (const { firstSeq, count, lines } of rows) {
+    for (const { firstSeq, count, lines: text } of rows) {
       if (left <= 0) return;
-      const text = lines.toString('utf8');
       const whole = !matches && firstSeq >= from && firstSeq + count <= end && count <= left;
       const chosen = whole ? text : choose(text, firstSeq, from, end, left, matches);
       left -= whole ? count : countLines(chosen);
@@ -149,24 +148,37 @@ export async function firstSegment(vault: Vault, tenant: TenantId, index: number
   return row?.firstSeq ?? 0;
 }
 
-type Segment = { firstSeq: number; count: number; lines: Buffer };
+type Segment = { firstSeq: number; count: number; lines: string };
 
-export function segments(
+/** The segments that start from `from` to before `end`, in order, without those that the filter's times rule out. */
+export async function segments(
   vault: Vault,
   tenant: TenantId,
   from: number,
   end: number,
   filter: ExportFilter,
 ): Promise<Segment[]> {
-  return transaction(vault.db, [tenant], async (tx) => [
-    ...(await tx<Segment[]>`
-      SELECT first_seq AS "firstSeq", count, lines FROM audit_segments
-      WHERE tenant_id = ${tenant} AND first_seq >= ${from} AND first_seq < ${end}
-        ${filter.from === undefined ? tx`` : tx`AND last_time >= ${filter.from}`}
-        ${filter.to === undefined ? tx`` : tx`AND first_time <= ${filter.to}`}
-      ORDER BY first_seq`),
-  ]);
+  const read = <L>(lines: (tx: Tx) => ReturnType<Tx>) =>
+    transaction(vault.db, [tenant], async (tx) => [
+      ...(await tx<{ firstSeq: number; count: number; lines: L }[]>`
+        SELECT first_seq AS "firstSeq", count, ${lines(tx)} AS lines FROM audit_segments
+        WHERE tenant_id = ${tenant} AND first_seq >= ${from} AND first_seq < ${end}
+          ${filter.from === undefined ? tx`` : tx`AND last_time >= ${filter.from}`}
+          ${filter.to === undefined ? tx`` : tx`AND first_time <= ${filter.to}`}
+        ORDER BY first_seq`),
+    ]);
+  try {
+    // As text they cross in half the bytes.
+    return await read<string>((tx) => tx`convert_from(lines, 'UTF8')`);
+  } catch (error) {
+    // Bytes that are no text were not written by us: they are shown as what they are, and fail to verify.
+    if (sqlState(error) !== NOT_UTF8) throw error;
+    const rows = await read<Buffer>((tx) => tx`lines`);
+    return rows.map((row) => ({ ...row, lines: row.lines.toString('utf8') }));
+  }
 }
+
+const NOT_UTF8 = '22021';
 
 type Parsed = {
   readonly actor: { readonly id?: string; readonly name?: string };

@@ -84,7 +84,6 @@ async function eventsOf(vault: Vault, tenant: TenantId, from: number, end: numbe
   let text = '';
   for (const { firstSeq, lines } of rows) {
     lines
-      .toString('utf8')
       .split('\n')
       .slice(0, -1)
       .forEach((line, i) => {
