@@ -3,7 +3,7 @@
  * Linux.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -50,15 +50,19 @@ describe('a first start', () => {
     const file = join(dir('a'), 'first-credentials.json');
     expect(existsSync(file)).toBe(true);
     await logIn(server.address, firstCredentials(dir('a')).system, OPERATOR);
+    const forgotten = readFileSync(file);
     await until('the file is gone', async () => !existsSync(file));
     const pids = postgresOf(dir('a'));
     expect(pids.length).toBeGreaterThan(1);
     expect(await server.end('SIGINT')).toBe(0);
     expect(postgresOf(dir('a'))).toEqual([]);
 
+    // As if it had been killed before it could remove the file.
+    writeFileSync(file, forgotten, { mode: 0o600 });
     server = await start('a');
     await until('everything is printed', async () => server.output().includes('secret get'));
     expect(server.output()).not.toMatch(/credentials|password/);
+    expect(existsSync(file)).toBe(false);
     const token = await admin(server);
     expect((await call(server.address, 'GET', '/secrets/prod/web/db', { token })).text).toContain('postgres://');
     expect(await server.end('SIGTERM')).toBe(0);

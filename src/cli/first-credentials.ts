@@ -9,7 +9,7 @@ import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, write
 import { join } from 'node:path';
 import { firstPasswordsChanged } from '../auth/password.ts';
 import { VaultError } from '../errors.ts';
-import type { FirstCredentials } from '../job/initialise.ts';
+import type { FirstAccount, FirstCredentials } from '../job/initialise.ts';
 import type { Vault } from '../vault.ts';
 
 const CHECK_EVERY_MS = 2_000;
@@ -60,12 +60,24 @@ function replaceFile(file: string, text: string): void {
 type Kept = FirstCredentials & { readonly address: string };
 
 /** Undefined when there is none any more. */
-export function readCredentials(dataDir: string): Kept | undefined {
+function readCredentials(dataDir: string): Kept | undefined {
   try {
     return JSON.parse(readFileSync(credentialsFile(dataDir), 'utf8')) as Kept;
   } catch {
     return undefined;
   }
+}
+
+/** The first accounts whose passwords nobody has changed; the file goes when there is none, though a kill had kept it. */
+export async function unchangedAccounts(vault: Vault, dataDir: string): Promise<readonly FirstAccount[]> {
+  const kept = readCredentials(dataDir);
+  if (!kept) return [];
+  const unchanged: FirstAccount[] = [];
+  for (const account of [kept.system, kept.default]) {
+    if (!(await firstPasswordsChanged(vault, [account]))) unchanged.push(account);
+  }
+  if (unchanged.length === 0) discardCredentials(dataDir);
+  return unchanged;
 }
 
 /** Watches for both passwords to be changed, then removes the file. Returns how to stop watching. */

@@ -22,7 +22,7 @@ import { VaultError } from '../errors.ts';
 import { createApp } from '../http/app.ts';
 import { type Listener, listen } from '../http/listener.ts';
 import { startAuditKeeper } from '../job/audit-keeper.ts';
-import { type FirstCredentials, initialise } from '../job/initialise.ts';
+import { type FirstAccount, initialise } from '../job/initialise.ts';
 import { startJobs } from '../job/kinds.ts';
 import { startSchedule } from '../job/schedule.ts';
 import { checkRootMark, proveKeys } from '../tenant/self-test.ts';
@@ -33,7 +33,7 @@ import {
   forgetWhenChanged,
   keepAddress,
   keepCredentials,
-  readCredentials,
+  unchangedAccounts,
 } from './first-credentials.ts';
 import { type AskPassphrase, passphraseSource, showShares } from './host-seal.ts';
 import { openLog } from './log.ts';
@@ -114,7 +114,7 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   down.push(() => listener.close());
   // A tail never ends by itself, and a clean end waits for running answers.
   down.push(async () => endTails(vault));
-  if (first) keepAddress(dataDir, listener.address);
+  if (first.length > 0) keepAddress(dataDir, listener.address);
   // The one line of a start: what it did before goes here, so that a start that fails says nothing but why.
   log.info(
     {
@@ -166,13 +166,8 @@ function makeDataDir(dataDir: string): void {
   }
 }
 
-/** What a first start made, or what an earlier one left because its passwords have not been changed. */
-async function start(
-  vault: Vault,
-  config: Config,
-  io: ServerIo,
-  dataDir: string,
-): Promise<FirstCredentials | undefined> {
+/** The accounts that this or an earlier first start made, while they have the passwords that it gave them. */
+async function start(vault: Vault, config: Config, io: ServerIo, dataDir: string): Promise<readonly FirstAccount[]> {
   const { host, port } = config.listen;
   const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
   const made = await initialise(
@@ -183,28 +178,28 @@ async function start(
     },
     () => discardCredentials(dataDir),
   );
-  return made ?? readCredentials(dataDir);
+  return made ? [made.system, made.default] : unchangedAccounts(vault, dataDir);
 }
 
 function announce(
   io: ServerIo,
   listener: Listener,
   dataDir: string,
-  first: FirstCredentials | undefined,
+  first: readonly FirstAccount[],
   sealed: string | undefined,
 ): void {
   const lines = [`Bulla is running at ${listener.address}`, ''];
   if (sealed !== undefined) lines.push(sealed, '');
-  if (first) {
+  if (first.length > 0) {
     const file = credentialsFile(dataDir);
     if (io.isTty) {
-      lines.push('Its first two accounts, each with a password to be changed at the first login:');
-      for (const account of [first.system, first.default]) {
+      lines.push('The first accounts, with passwords to be changed at the first login:');
+      for (const account of first) {
         lines.push(
           `  tenant ${account.tenant.padEnd(8)} user ${account.username.padEnd(9)} password ${account.password}`,
         );
       }
-      lines.push(`They are also in ${file} until both are changed.`, '');
+      lines.push(`${file} holds them too, until both are changed.`, '');
     } else {
       lines.push(`Its first two accounts are in ${file} until both passwords are changed.`, '');
     }
