@@ -16,6 +16,7 @@ import { type Io, print, readFile } from './io.ts';
 import { addJobCommands } from './job.ts';
 import { addKeyCommands } from './key.ts';
 import { addLoginCommands } from './login.ts';
+import { addPepperCommands } from './pepper.ts';
 import { addPolicyCommands } from './policy.ts';
 import { addRunCommand } from './run.ts';
 import { addSealCommands } from './seal.ts';
@@ -71,6 +72,7 @@ export function addCommands(root: Command, cli: Cli, serve: () => Promise<number
   addRunCommand(root, cli);
   addKeyCommands(root, cli);
   addJobCommands(root, cli);
+  addPepperCommands(root, cli);
   addTenantCommands(root, cli);
   addUserCommands(root, cli);
   addPolicyCommands(root, cli);

@@ -15,6 +15,7 @@ import { type CallOptions, type Connection, createConnection } from './connectio
 import { BullaError } from './error.ts';
 import { createJobs, type Jobs } from './job.ts';
 import { createKeys, createRootKeys, type Keys, type RootKeys } from './key.ts';
+import { createPeppers, type Peppers } from './pepper.ts';
 import { createPolicies, type Policies } from './policy.ts';
 import { createSeal, type SealClient } from './seal.ts';
 import { createSecrets, type Secrets } from './secret.ts';
@@ -61,6 +62,7 @@ export class Bulla {
   readonly keys: Keys;
   readonly rootKeys: RootKeys;
   readonly jobs: Jobs;
+  readonly peppers: Peppers;
   readonly seal: SealClient;
   readonly audit: Audit;
   readonly #connection: Connection;
@@ -85,6 +87,7 @@ export class Bulla {
     this.keys = createKeys(connection);
     this.rootKeys = createRootKeys(connection);
     this.jobs = createJobs(connection);
+    this.peppers = createPeppers(connection);
     this.seal = createSeal(connection);
     this.audit = createAudit(connection);
   }

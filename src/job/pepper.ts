@@ -28,18 +28,20 @@ const PEPPER_BYTES = 32;
 const TENANTS_AT_ONCE = 500;
 const RESOURCE = 'key:pepper';
 
-/** All versions, newest first. */
-export async function listPeppers(vault: Vault, call: Call): Promise<PepperInfo[]> {
+/** Newest first. */
+export async function listPeppers(vault: Vault, call: Call, page: PageAsk): Promise<Page<PepperInfo>> {
+  const { limit, after } = parsePage(page);
   const tenants = await allTenants(vault);
   return permit(vault, call, { action: 'pepper.list', resource: RESOURCE }, async (tx) => {
-    const rows = await pepperVersions(tx);
+    const rows = (await pepperVersions(tx)).filter(({ version }) => after === '' || version < Number(after));
     const counts = new Map<number, number>();
     await inTenants(tx, tenants, async () => {
       for (const { version, users } of await countUnderPepper(tx)) {
         counts.set(version, (counts.get(version) ?? 0) + users);
       }
     });
-    return { value: rows.map((row) => ({ ...row, users: counts.get(row.version) ?? 0 })) };
+    const counted = rows.map((row) => ({ ...row, users: counts.get(row.version) ?? 0 }));
+    return { value: pageOf(counted, limit, ({ version }) => String(version)) };
   });
 }
 

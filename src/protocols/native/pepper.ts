@@ -32,16 +32,17 @@ export const list = endpoint(
     path: '/peppers',
     id: 'listPeppers',
     summary: 'List the versions of the pepper, and how many passwords depend on each',
+    query: pageQuery,
     answers: {
       200: {
-        about: 'All of them, newest first.',
+        about: 'Newest first.',
         schema: listOf(pepper),
         example: { items: [PEPPER], next_cursor: null },
       },
     },
     errors: [],
   },
-  async ({ vault, call }) => page({ items: await listPeppers(vault, call), nextCursor: null }, shape),
+  async ({ vault, call, query }) => page(await listPeppers(vault, call, query), shape),
 );
 
 export const rotate = endpoint(
