@@ -62,6 +62,6 @@ it.each(Object.keys(lists))('T-084 %s', async (name) => {
 });
 
 it('peppers', async () => {
-  expect(await codeOf(listPeppers(t.vault, t.call(t.operator)))).toBe('ok');
-  expect(await codeOf(listPeppers(t.vault, t.call(t.admin)))).toBe('forbidden');
+  expect(await codeOf(listPeppers(t.vault, t.call(t.operator), {}))).toBe('ok');
+  expect(await codeOf(listPeppers(t.vault, t.call(t.admin), {}))).toBe('forbidden');
 });
