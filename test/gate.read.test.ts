@@ -139,6 +139,22 @@ describe('batches', () => {
     expect(new Set(await Promise.all(stuck))).toEqual(new Set(['ok']));
   });
 
+  it('I7 a tenant that writes as fast as it can does not keep another from reading and writing', async () => {
+    await put(acmeAdmin, 'calm/secret', 'x');
+    const storm = Array.from({ length: 300 }, (_, i) => codeOf(put(t.admin, `storm/${i}`, 'x')));
+    const took: number[] = [];
+    for (let i = 0; i < 10; i += 1) {
+      const started = performance.now();
+      await read(acmeAdmin, 'calm/secret');
+      await put(acmeAdmin, 'calm/other', 'y');
+      took.push(performance.now() - started);
+    }
+    const behind = await Promise.race([Promise.all(storm).then(() => 'the storm was over first'), 'served meanwhile']);
+    expect(behind).toBe('served meanwhile');
+    expect(Math.max(...took)).toBeLessThan(1_000);
+    await Promise.all(storm);
+  });
+
   it('bodies up to 1 MiB go through, many at once, among small ones', async () => {
     const sizes = [0, 1, 16 * 1024 - 200, 16 * 1024, 100_000, 1024 * 1024];
     for (const size of sizes) {

@@ -56,20 +56,29 @@ type Lane = {
   dead: boolean;
   /** Statements that were sent and are awaited together with COMMIT. */
   last: PromiseLike<unknown>[];
+  /** The tenant whose transaction has it, or had it last. */
+  holder: string;
 };
-type Waiter = { resolve: (lane: Lane) => void; reject: (error: VaultError) => void; timer: NodeJS.Timeout };
+type Waiter = {
+  holder: string;
+  resolve: (lane: Lane) => void;
+  reject: (error: VaultError) => void;
+  timer: NodeJS.Timeout;
+};
 
 export type Database = {
   readonly options: DatabaseOptions;
   readonly idle: Lane[];
   readonly busy: Set<Lane>;
   readonly waiting: Waiter[];
+  /** How many lanes each tenant's transactions hold. */
+  readonly held: Map<string, number>;
   closed: boolean;
 };
 
 /** Nothing is connected until the first transaction. */
 export function openDatabase(options: DatabaseOptions): Database {
-  return { options, idle: [], busy: new Set(), waiting: [], closed: false };
+  return { options, idle: [], busy: new Set(), waiting: [], held: new Map(), closed: false };
 }
 
 /** Ends every lane. Transactions still running fail as `unavailable`. */
@@ -128,7 +137,7 @@ async function once<T>(
   deadlineMs: number,
 ): Promise<T> {
   const started = performance.now();
-  const lane = await checkOut(db, deadlineMs);
+  const lane = await checkOut(db, tenants, deadlineMs);
   const timer = setTimeout(() => drop(lane), Math.max(1, deadlineMs - (performance.now() - started)));
   try {
     const result = await begin(lane, tenants, fn);
@@ -168,7 +177,7 @@ export async function statements<T>(
   fn: (tx: Tx) => Promise<T>,
 ): Promise<T> {
   const { deadlineMs } = db.options;
-  const lane = await checkOut(db, deadlineMs);
+  const lane = await checkOut(db, tenants, deadlineMs);
   const timer = setTimeout(() => drop(lane), deadlineMs);
   try {
     const wanted = `,${tenants.map(asTenantId).join(',')},`;
@@ -248,31 +257,62 @@ async function rollBack(lane: Lane): Promise<void> {
   }
 }
 
-async function checkOut(db: Database, deadlineMs: number): Promise<Lane> {
+/**
+ * A lane for a transaction of these tenants. One tenant never holds them all, and of those who wait the one whose tenant
+ * holds fewest is next: whoever asks for more than there is waits behind himself, not before others.
+ */
+async function checkOut(db: Database, tenants: readonly TenantId[], deadlineMs: number): Promise<Lane> {
   if (db.closed) throw unavailable('the vault is stopping');
-  const lane = db.idle.pop() ?? (db.busy.size < db.options.connections ? newLane(db) : undefined);
-  if (lane) {
-    db.busy.add(lane);
-    return lane;
-  }
+  const holder = tenants.length === 1 ? tenants[0]! : SEVERAL;
+  const lane = mayHold(db, holder)
+    ? (db.idle.pop() ?? (db.busy.size < db.options.connections ? newLane(db) : undefined))
+    : undefined;
+  if (lane) return take(db, lane, holder);
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       db.waiting.splice(db.waiting.indexOf(waiter), 1);
       reject(unavailable('all database connections are in use'));
     }, deadlineMs / 2);
-    const waiter: Waiter = { resolve, reject, timer };
+    const waiter: Waiter = { holder, resolve, reject, timer };
     db.waiting.push(waiter);
   });
 }
 
+/** Transactions that open several tenants at once are the vault's own rounds and the operators'. */
+const SEVERAL = '';
+
+function mayHold(db: Database, holder: string): boolean {
+  return holder === SEVERAL || (db.held.get(holder) ?? 0) < Math.ceil(db.options.connections * 0.75);
+}
+
+function take(db: Database, lane: Lane, holder: string): Lane {
+  db.busy.add(lane);
+  lane.holder = holder;
+  db.held.set(holder, (db.held.get(holder) ?? 0) + 1);
+  return lane;
+}
+
+function nextWaiter(db: Database): Waiter | undefined {
+  let next = -1;
+  let fewest = Number.POSITIVE_INFINITY;
+  for (const [i, { holder }] of db.waiting.entries()) {
+    const held = db.held.get(holder) ?? 0;
+    if (held >= fewest || !mayHold(db, holder)) continue;
+    next = i;
+    fewest = held;
+  }
+  return next === -1 ? undefined : db.waiting.splice(next, 1)[0];
+}
+
 function checkIn(db: Database, lane: Lane): void {
   db.busy.delete(lane);
-  const next = db.waiting.shift();
+  const left = (db.held.get(lane.holder) ?? 1) - 1;
+  if (left > 0) db.held.set(lane.holder, left);
+  else db.held.delete(lane.holder);
+  const next = nextWaiter(db);
   if (next) {
     clearTimeout(next.timer);
-    const taken = lane.dead ? newLane(db) : lane;
-    db.busy.add(taken);
-    next.resolve(taken);
+    next.resolve(take(db, lane.dead ? newLane(db) : lane, next.holder));
   } else if (!lane.dead && !db.closed) {
     db.idle.push(lane);
   }
@@ -287,7 +327,7 @@ function drop(lane: Lane): void {
 
 function newLane(db: Database): Lane {
   const { target, setRole, deadlineMs, clockOffsetSeconds } = db.options;
-  const lane: Lane = { sql: undefined as never, socket: undefined, dead: false, last: [], tenants: '' };
+  const lane: Lane = { sql: undefined as never, socket: undefined, dead: false, last: [], tenants: '', holder: '' };
   const base = laneOptions(lane, db, deadlineMs);
   const connection = {
     ...SESSION,
