@@ -231,6 +231,14 @@ async function checkCiphertexts(vault: Vault, owner: postgres.Sql): Promise<void
     const key = await transaction(vault.db, [tenant], (tx) => dataKey(vault, tx, tenant, row.key_version));
     open(key, { label: 'secret', tenant, secret: row.secret_id, version: row.version }, row.envelope);
   }
+  const described = await owner`
+    SELECT tenant_id, secret_id, key_version, envelope FROM secret_metadata JOIN tenants USING (tenant_id)
+    WHERE tenants.state IN ('active', 'suspended')`;
+  for (const row of described) {
+    const tenant: TenantId = asTenantId(row.tenant_id);
+    const key = await transaction(vault.db, [tenant], (tx) => dataKey(vault, tx, tenant, row.key_version));
+    open(key, { label: 'secret-metadata', tenant, secret: row.secret_id }, row.envelope);
+  }
 }
 
 /** The encodings that a leak could take. */
