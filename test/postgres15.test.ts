@@ -283,8 +283,9 @@ describe.skipIf(!isHere)('on Debian’s PostgreSQL 15', () => {
 
     const hogs = postgres(url('keeper', 'two'), { max: CONNECTIONS, onnotice: () => undefined });
     const held = Array.from({ length: CONNECTIONS }, () => hogs`SELECT pg_sleep(60)`.catch(() => undefined));
-    await until('others have the rest', async () =>
-      (await run(join(BIN, 'psql'), [url('keeper', 'two'), '-c', 'SELECT 1'])).stderr.includes('too many clients'),
+    await until(
+      'others have the rest',
+      async () => (await run(join(BIN, 'psql'), [url('keeper', 'two'), '-c', 'SELECT 1'])).code !== 0,
     );
     for (const outcome of await burst('few')) {
       expect(outcome).toMatchObject({ kind: 'answer', status: expect.toBeOneOf([200, 201, 503]) });
