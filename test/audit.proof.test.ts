@@ -7,10 +7,11 @@ import { openLogKeys, signLog } from '../src/audit/checkpoint.ts';
 import { haltReason } from '../src/audit/halt.ts';
 import { proveEntry, readLogTile } from '../src/audit/proof.ts';
 import { parseTilePath } from '../src/audit/tile-path.ts';
+import { nodesOf, readExtent } from '../src/audit/tree.ts';
 import { createUser } from '../src/auth/user.ts';
-import { verifyConsistency, verifyInclusion } from '../src/crypto/merkle.ts';
+import { proveInclusion, verifyConsistency, verifyInclusion } from '../src/crypto/merkle.ts';
 import { openNote, parseVerifierKey } from '../src/crypto/note.ts';
-import { asTenantId, type TenantId } from '../src/db/database.ts';
+import { asTenantId, type TenantId, transaction } from '../src/db/database.ts';
 import { rotateLogKey } from '../src/tenant/log-key.ts';
 import { growLog } from './fixtures/log.ts';
 import { naiveRoot, type TestVault, testVault } from './harness.ts';
@@ -196,6 +197,21 @@ describe('tiles', () => {
       const fromRoot = from > 70_000 ? bytes(json.from_root) : naiveRoot(leaves);
       expect(fromRoot.toString('base64')).toBe(json.from_root);
       expect(verifyConsistency(from, fromRoot, size, root, json.proof.map(bytes)), String(from)).toBe(true);
+    }
+  });
+
+  it('a proof reads as many rows as the tree is high, and what is after the last tile', async () => {
+    const { size } = await sign();
+    expect(size).toBeGreaterThan(70_000);
+    for (const index of [0, 12_345, size - 1]) {
+      const rows = await transaction(t.vault.db, [tenant], async (tx) => {
+        await proveInclusion(index, size, nodesOf(tx, tenant, await readExtent(tx, tenant)));
+        const [read] = await tx<{ rows: number }[]>`
+          SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::int AS rows FROM pg_stat_xact_user_tables
+          WHERE schemaname = 'bulla' AND relname IN ('audit_tiles', 'audit_leaves')`;
+        return read!.rows;
+      });
+      expect(rows).toBeLessThan(Math.log2(size) + (size % 256) + 10);
     }
   });
 

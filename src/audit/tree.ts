@@ -119,22 +119,25 @@ async function readTileRow(tx: Tx, tenant: TenantId, level: number, tile: number
 /** The leaf hashes from `from` to before `end`. `integrity` names the first that is missing. */
 export async function readLeaves(tx: Tx, tenant: TenantId, from: number, end: number): Promise<Buffer> {
   if (end <= from) return Buffer.alloc(0);
-  const rows = await tx<{ firstSeq: number; hashes: Buffer }[]>`
-    SELECT first_seq AS "firstSeq", hashes FROM audit_leaves
-    WHERE tenant_id = ${tenant} AND first_seq < ${end} AND first_seq >= coalesce(
-      (SELECT max(first_seq) FROM audit_leaves WHERE tenant_id = ${tenant} AND first_seq <= ${from}), 0)
-    ORDER BY first_seq`;
-  let at = rows[0]?.firstSeq ?? from;
-  for (const { firstSeq, hashes } of rows) {
-    if (firstSeq !== at) break;
+  // Only what is asked for leaves the database: a row may hold many more.
+  const rows = await tx<{ start: number; hashes: Buffer }[]>`
+    SELECT greatest(l.first_seq, ${from}) AS start,
+           substring(l.hashes FROM ((greatest(l.first_seq, ${from}) - l.first_seq) * ${HASH_BYTES} + 1)::int
+             FOR ((least(l.first_seq + l.count, ${end}) - greatest(l.first_seq, ${from})) * ${HASH_BYTES})::int) AS hashes
+    FROM (SELECT coalesce(max(first_seq), 0) AS low FROM audit_leaves
+          WHERE tenant_id = ${tenant} AND first_seq <= ${from}) AS bound
+    CROSS JOIN LATERAL (
+      SELECT first_seq, count, hashes FROM audit_leaves
+      WHERE tenant_id = ${tenant} AND first_seq >= bound.low AND first_seq < ${end} OFFSET 0
+    ) AS l
+    WHERE l.first_seq + l.count > ${from} ORDER BY l.first_seq`;
+  let at = from;
+  for (const { start, hashes } of rows) {
+    if (start !== at) break;
     at += hashes.length / HASH_BYTES;
   }
-  const start = rows[0]?.firstSeq ?? from;
-  if (start > from || at < end) {
-    throw damaged(`The leaf hash of entry ${start > from ? from : at} is missing from the table audit_leaves.`);
-  }
-  const all = Buffer.concat(rows.map((row) => row.hashes));
-  return all.subarray((from - start) * HASH_BYTES, (end - start) * HASH_BYTES);
+  if (at === end) return Buffer.concat(rows.map((row) => row.hashes));
+  throw damaged(`The leaf hash of entry ${at} is missing from the table audit_leaves.`);
 }
 
 /** Reads hashes of complete subtrees: what proveInclusion and proveConsistency ask for. */
@@ -146,7 +149,14 @@ export function nodesOf(tx: Tx, tenant: TenantId, { tiledSize, size }: Extent) {
     const tiled = parts.filter((node) => isTiled(node, tiledSize));
     // Sent together: one round trip.
     const [tiles, tail] = await Promise.all([readTiles(tx, tenant, tiled), readLeaves(tx, tenant, tiledSize, end)]);
+    const known = new Map<string, Uint8Array>();
     const hashOf = (node: TreeNode): Uint8Array => {
+      const key = `${node.level}/${node.index}`;
+      const hash = known.get(key) ?? computed(node);
+      known.set(key, hash);
+      return hash;
+    };
+    const computed = (node: TreeNode): Uint8Array => {
       if (isTiled(node, tiledSize)) return fromTile(tiles, node);
       const start = node.index * 2 ** node.level - tiledSize;
       if (start >= 0) {
@@ -196,7 +206,10 @@ async function readTiles(tx: Tx, tenant: TenantId, nodes: readonly TreeNode[]): 
     SELECT t.level, t.tile, t.hashes
     FROM unnest(${places.map((place) => place.level)}::int[], ${places.map((place) => String(place.tile))}::text[])
          AS w (level, tile)
-    JOIN audit_tiles t ON t.tenant_id = ${tenant} AND t.level = w.level AND t.tile = w.tile::bigint`;
+    CROSS JOIN LATERAL (
+      SELECT level, tile, hashes FROM audit_tiles
+      WHERE tenant_id = ${tenant} AND level = w.level AND tile = w.tile::bigint OFFSET 0
+    ) t`;
   return new Map(rows.map((row) => [tileKey(row), row.hashes]));
 }
 
