@@ -248,7 +248,10 @@ export function spellings(secret: string): Buffer[] {
     const text = Buffer.concat([Buffer.alloc(offset), raw]).toString('base64');
     return Buffer.from(text.slice(offset === 0 ? 0 : 4, text.length - 4));
   });
-  return [raw, Buffer.from(raw.toString('hex')), ...base64].filter((spelling) => spelling.length >= 8);
+  // A bytea column shows as hex whatever was written into it.
+  return [raw, ...base64]
+    .flatMap((spelling) => [spelling, Buffer.from(spelling.toString('hex'))])
+    .filter((spelling) => spelling.length >= 8);
 }
 
 async function checkAbsent(owner: postgres.Sql, secret: string): Promise<void> {
