@@ -141,7 +141,8 @@ async function once<T>(
   const lane = await checkOut(db, tenants, deadlineMs);
   const timer = setTimeout(() => drop(lane), Math.max(1, deadlineMs - (performance.now() - started)));
   try {
-    const result = await begin(lane, tenants, fn);
+    const longer = deadlineMs > db.options.deadlineMs ? deadlineMs : undefined;
+    const result = await begin(lane, tenants, fn, longer);
     await commit(lane);
     killpoint('transaction.committed');
     return result;
@@ -151,10 +152,17 @@ async function once<T>(
   }
 }
 
-async function begin<T>(lane: Lane, tenants: readonly TenantId[], fn: (tx: Tx) => Promise<T>): Promise<T> {
+/** `statementMs`: what a statement of long work may take, where that is more than the session allows. */
+async function begin<T>(
+  lane: Lane,
+  tenants: readonly TenantId[],
+  fn: (tx: Tx) => Promise<T>,
+  statementMs: number | undefined,
+): Promise<T> {
   try {
     // Tenant ids are checked against their alphabet, so the list needs no quoting. Sent together with the first statement of fn.
-    const opened = lane.sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = ',${tenants.map(asTenantId).join(',')},'`);
+    const long = statementMs === undefined ? '' : `; SET LOCAL statement_timeout = ${Math.ceil(statementMs)}`;
+    const opened = lane.sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = ',${tenants.map(asTenantId).join(',')},'${long}`);
     opened.catch(() => drop(lane));
     const [, result] = await Promise.all([opened, fn(lane.sql as Tx)]);
     return result;

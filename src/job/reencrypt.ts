@@ -69,6 +69,8 @@ export async function recordRootRotation(
 
 const SAVE_MS = 500;
 const UNOPENED_SHOWN_MAX = 100;
+/** Counting goes through every index entry of an old version, dead ones too. */
+const COUNT_DEADLINE_MS = 120_000;
 /** After so many passes that met only rows which others hold, the job waits as if the database were away. */
 const PASSES_MAX = 20;
 
@@ -144,7 +146,7 @@ async function save(work: Work, progress: Progress): Promise<void> {
 }
 
 async function countAll(vault: Vault, tenant: TenantId, below: number): Promise<Counts> {
-  return transaction(vault.db, [tenant], (tx) => countTables(tx, tenant, below));
+  return transaction(vault.db, [tenant], (tx) => countTables(tx, tenant, below), { deadlineMs: COUNT_DEADLINE_MS });
 }
 
 async function countTables(tx: Tx, tenant: TenantId, below: number): Promise<Counts> {

@@ -22,6 +22,8 @@ const POLL_MS = 2_000;
 const HEARTBEAT_MS = 3_000;
 const JOBS_AT_ONCE = 2;
 const WAIT_SECONDS_MAX = 60;
+/** The last act of a job may look at everything that it moved. */
+const FINISH_DEADLINE_MS = 120_000;
 
 /** A job in the hands of this node. */
 export type Work = {
@@ -213,16 +215,22 @@ async function finish(
 ): Promise<void> {
   const { tenant, id, claim } = taken;
   const all = [...new Set([tenant, ...tenants])];
-  await withoutToken(vault, originOf(id), all, async (tx) => {
-    const { report, records = [] } = await act(tx);
-    const rows = await tx`
+  await withoutToken(
+    vault,
+    originOf(id),
+    all,
+    async (tx) => {
+      const { report, records = [] } = await act(tx);
+      const rows = await tx`
       UPDATE jobs SET state = 'done', claim = NULL, cursor = NULL, done = total, report = ${JSON.stringify(report)},
              error = NULL, updated_at = bulla.now(), finished_at = bulla.now()
       WHERE tenant_id = ${tenant} AND job_id = ${id} AND claim = ${claim} AND state = 'running' RETURNING 1`;
-    if (rows.length === 0) throw new Stopped();
-    if (taken.kind === 'reencrypt') killpoint('reencrypt.concluded');
-    return { value: undefined, records: [...records, { ...jobRecord(taken, 'job.finish'), outcome: 'ok' }] };
-  });
+      if (rows.length === 0) throw new Stopped();
+      if (taken.kind === 'reencrypt') killpoint('reencrypt.concluded');
+      return { value: undefined, records: [...records, { ...jobRecord(taken, 'job.finish'), outcome: 'ok' }] };
+    },
+    { deadlineMs: FINISH_DEADLINE_MS },
+  );
   killpoint(taken.kind === 'reencrypt' ? 'reencrypt.finished' : 'tenant-delete.finished');
 }
 

@@ -156,7 +156,6 @@ async function moveBatch(
 ): Promise<Batch | undefined> {
   const { tenant } = pass;
   const work = async (tx: Tx) => {
-    await tx.unsafe(`SET LOCAL statement_timeout = ${BATCH_DEADLINE_MS}`);
     const rows = await readRows(tx, table, pass, from);
     onRead(rows);
     const last = rows.at(-1);
