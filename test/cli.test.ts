@@ -391,8 +391,8 @@ describe('T-245, T-229 secrets on the command line', () => {
     const { stdout } = await here(['completion', 'bash']);
     const options = new Set(stdout.match(/--[a-z-]+/g));
     const names = [...options].filter((name) => /pass|token|secret|value|credential/.test(name));
-    // Flags: `login --print-token`, `run --pass-token` and `user create --password` take no value.
-    expect(names.sort()).toEqual(['--pass-token', '--password', '--print-token']);
+    // Flags, which take no value: `login --print-token`, `run --pass-token`, `user create --password`, `pepper … --end-passwords`.
+    expect(names.sort()).toEqual(['--end-passwords', '--pass-token', '--password', '--print-token']);
     const help = (await here(words('user create --help'))).stdout + (await here(words('run --help'))).stdout;
     expect(help).not.toMatch(/--(pass-token|password) </);
   });

@@ -184,6 +184,8 @@ async function issueToken(
   method: string,
   source: string,
 ): Promise<Issued> {
+  // The user's tokens that have ended go with the next login, so that their number stays that of the logins of a day.
+  await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND user_id = ${userId} AND expires_at <= bulla.now()`;
   const { token, tokenId, secretHash } = mintToken(tenant);
   const { tokenTtlSeconds, tokenMaxTtlSeconds } = vault.config;
   const [row] = await tx<{ expiresAt: Timestamp; maxExpiresAt: Timestamp }[]>`

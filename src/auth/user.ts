@@ -224,7 +224,7 @@ function checkPolicies(policies: readonly string[]): Name[] {
 /** A name that no policy has would become a right the day somebody makes one: refused. */
 async function requirePolicies(tx: Tx, tenant: TenantId, names: readonly string[]): Promise<void> {
   const rows = await tx<{ name: string }[]>`
-    SELECT name FROM policies WHERE tenant_id = ${tenant} AND name = ANY (${[...names]})`;
+    SELECT name FROM policies WHERE tenant_id = ${tenant} AND name = ANY (${[...names]}) FOR SHARE`;
   const missing = names.filter((name) => !rows.some((row) => row.name === name));
   if (missing.length > 0) {
     throw new VaultError(

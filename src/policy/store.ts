@@ -15,6 +15,7 @@ import type { Action } from './action.ts';
 import { BUILT_IN_POLICIES } from './built-in.ts';
 import { permit } from './permit.ts';
 import { compilePolicy, type PolicyDocument, policySchema } from './policy.ts';
+import { holdersOf } from './who.ts';
 
 export type PolicyInfo = {
   readonly name: string;
@@ -86,11 +87,16 @@ export async function putPolicy(
   });
 }
 
-/** Whoever held it holds it no longer; users that name it are told by GET /users. */
+/** Refused while a user holds it: a later policy of that name would be given to them unasked. */
 export async function deletePolicy(vault: Vault, call: Call, name: string): Promise<void> {
   await permit(vault, call, ask('policy.delete', name), async (tx, { tenant }) => {
-    const policy = await policyNamed(tx, tenant, name);
+    const policy = await findPolicy(tx, tenant, name, 'lock');
+    if (!policy) throw noPolicy(name);
     if (policy.builtIn) throw new VaultError('conflict', `The built-in policy ${name} cannot be deleted.`);
+    const held = await holdersOf(tx, tenant, name);
+    if (held > 0) {
+      throw new VaultError('conflict', `The policy ${name} is held by users (${held}): take it from them first.`);
+    }
     await tx`DELETE FROM policies WHERE tenant_id = ${tenant} AND name = ${name}`;
     return { value: undefined, notes: [{ version: policy.revision }], revokes: true };
   });
@@ -110,9 +116,11 @@ export async function removePolicies(tx: Tx, tenant: TenantId): Promise<void> {
   await tx`DELETE FROM policies WHERE tenant_id = ${tenant}`;
 }
 
+const noPolicy = (name: string) => new VaultError('not_found', `There is no policy ${name}.`);
+
 async function policyNamed(tx: Tx, tenant: TenantId, name: string): Promise<StoredPolicy> {
   const policy = await findPolicy(tx, tenant, name);
-  if (!policy) throw new VaultError('not_found', `There is no policy ${name}.`);
+  if (!policy) throw noPolicy(name);
   return policy;
 }
 

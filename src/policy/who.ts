@@ -41,6 +41,13 @@ export async function whoCan(
   });
 }
 
+/** How many users hold a policy. */
+export async function holdersOf(tx: Tx, tenant: TenantId, policy: string): Promise<number> {
+  const [row] = await tx<{ count: number }[]>`
+    SELECT count(*) AS count FROM users u WHERE u.tenant_id = ${tenant} AND ${policy} = ANY (u.policies)`;
+  return row!.count;
+}
+
 function readUsers(tx: Tx, tenant: TenantId, after: string, limit: number): Promise<UserRow[]> {
   return tx<UserRow[]>`
     SELECT u.name, u.disabled,

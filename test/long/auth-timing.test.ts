@@ -1,0 +1,46 @@
+/** How long logins take that fail for different reasons: nobody may learn from it which of them it was. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { login } from '../../src/auth/login.ts';
+import { createUser } from '../../src/auth/user.ts';
+import { PASSWORD, type TestVault, testVault } from '../harness.ts';
+import { codeOf } from '../witness.ts';
+
+let t: TestVault;
+let sources = 0;
+const wrong = 'a password that is not right';
+const attempt = (username: string, password = PASSWORD) => {
+  sources += 1;
+  const source = `127.1.${sources >> 8}.${sources & 255}`;
+  return login(t.vault, { ...t.call(), source }, { tenant: 'default', username, password });
+};
+
+beforeAll(async () => {
+  t = await testVault();
+  for (const username of ['known', 'locked']) {
+    await createUser(t.vault, t.call(t.admin), { username, password: PASSWORD, policies: ['reader'] });
+  }
+  for (let i = 0; i < 5; i += 1) await codeOf(attempt('locked', wrong));
+});
+afterAll(() => t.close());
+
+describe('failed logins', () => {
+  it('T-041 each costs one hash: the times of the kinds lie together', async () => {
+    const kinds = {
+      wrong: () => attempt('known', wrong),
+      nobody: () => attempt('nobody', wrong),
+      locked: () => attempt('locked'),
+    };
+    const times: Record<string, number[]> = { wrong: [], nobody: [], locked: [] };
+    for (let i = 0; i < 60; i += 1) {
+      for (const [kind, act] of Object.entries(kinds)) {
+        const started = performance.now();
+        await codeOf(act());
+        times[kind]!.push(performance.now() - started);
+      }
+      await t.owner`UPDATE users SET failed_logins = 0 WHERE name = 'known'`;
+    }
+    const median = (of: number[]) => of.sort((a, b) => a - b)[of.length >> 1]!;
+    const medians = Object.values(times).map(median);
+    expect(Math.max(...medians) / Math.min(...medians)).toBeLessThan(1.1);
+  }, 300_000);
+});
