@@ -622,7 +622,7 @@ describe('administration', () => {
     expect((await here(words(`job resume ${job.id}`))).code).toBe(6);
     expect((await here(words('key list'))).stdout).toMatch(/^3\s+active[\s\S]*^2\s+destroyed[\s\S]*^1\s+destroyed/m);
     expect((await here(words('pepper rotate'), operator)).stdout).toBe('New passwords use pepper version 2.\n');
-    expect((await here(words('pepper list'), operator)).stdout).toMatch(/^2\s+active\s+0[^]*^1\s+retiring\s+\d/m);
+    expect((await here(words('pepper list'), operator)).stdout).toMatch(/^2\s+active\s+0[\s\S]*^1\s+retiring\s+\d/m);
     expect((await here(words('pepper users 1'), operator)).stdout).toMatch(/^default\s+admin/m);
     expect((await here(words('pepper destroy 1 --yes'), operator)).code).toBe(6);
     expect((await here(words('root-key rotate'), operator)).stdout).toMatch(/version 1 is destroyed/);
