@@ -8,9 +8,11 @@ import type { Load, Plan } from './load.ts';
 
 const MAIN = fileURLToPath(new URL('../../../dist/main.js', import.meta.url));
 const here = (name: string) => fileURLToPath(new URL(name, import.meta.url));
+const LAST_CORE = String(availableParallelism() - 1);
+const ALL_CORES = `0-${LAST_CORE}`;
 const canPin = spawnSync('taskset', ['-c', '0', 'true']).status === 0 && availableParallelism() > 1;
 
-/** The server and PostgreSQL take every core but share the last one with the load. */
+/** The load has the last core; the server, its PostgreSQL (which inherits its cores) and the ceiling have all of them. */
 function pinned(core: string, program: string, args: readonly string[], env: NodeJS.ProcessEnv): ChildProcess {
   const [command, all] = canPin ? ['taskset', ['-c', core, program, ...args]] : [program, [...args]];
   return spawn(command, all, { env, stdio: ['pipe', 'pipe', 'inherit'] });
@@ -52,7 +54,10 @@ export async function startStage(env: Record<string, string> = {}): Promise<Stag
     BULLA_LISTEN: '127.0.0.1:0',
     BULLA_LOG_LEVEL: 'warn',
   };
-  const child = pinned('0', process.execPath, ['--max-semi-space-size=32', MAIN, 'server'], { ...settings, ...env });
+  const child = pinned(ALL_CORES, process.execPath, ['--max-semi-space-size=32', MAIN, 'server'], {
+    ...settings,
+    ...env,
+  });
   const address = await firstLine(child, /running at (http:\/\/\S+)/);
   const startMs = performance.now() - started;
   const ask = (method: string, path: string, body?: unknown, token?: string) =>
@@ -83,7 +88,7 @@ async function request(address: string, method: string, path: string, body?: unk
 
 /** The bare server. `body` is what it answers. */
 export async function startCeiling(body: string): Promise<{ port: number; end: () => void }> {
-  const child = pinned('0', process.execPath, ['--max-semi-space-size=32', here('./ceiling.js'), body], {
+  const child = pinned(ALL_CORES, process.execPath, ['--max-semi-space-size=32', here('./ceiling.js'), body], {
     PATH: process.env.PATH,
   });
   const port = Number(await firstLine(child, /^(\d+)\n/));
@@ -91,7 +96,7 @@ export async function startCeiling(body: string): Promise<{ port: number; end: (
 }
 
 export async function load(plan: Plan): Promise<Load> {
-  const child = pinned('1', process.execPath, [here('./load.js')], { PATH: process.env.PATH });
+  const child = pinned(LAST_CORE, process.execPath, [here('./load.js')], { PATH: process.env.PATH });
   let output = '';
   child.stdout!.on('data', (chunk) => {
     output += chunk;
