@@ -180,8 +180,7 @@ describe('rotation', () => {
     const rotated = await Promise.all(roots);
     // On a slow machine one may have waited for the others until its deadline.
     for (const code of rotated) expect(['ok', 'conflict', 'unavailable']).toContain(code);
-    // One that met a key made at that moment said so and did nothing: it works when nobody is in its way.
-    const met = rotated.includes('ok') ? undefined : 'every one met a new key';
+    expect(rotated).toContain('ok');
     for (const code of await Promise.all(keys)) expect(['ok', 'conflict']).toContain(code);
     for (const [i, code] of (await Promise.all(made)).entries()) {
       // Whoever waited too long is told so, and nothing of the tenant is there.
@@ -190,7 +189,6 @@ describe('rotation', () => {
     }
     expect(new Set(await Promise.all(work))).toEqual(new Set(['still there', 'written']));
     expect(await Promise.all(logins)).toEqual(['ok', 'ok', 'ok', 'ok']);
-    if (met) expect(await codeOf(rotateRoot(t.vault, op()))).toBe('ok');
     const active = await t.owner`SELECT tenant_id, count(*)::int AS n FROM data_keys WHERE state = 'active' GROUP BY 1`;
     expect(new Set(active.map(({ n }) => n))).toEqual(new Set([1]));
     const versions =
