@@ -49,12 +49,22 @@ export async function rotateKey(vault: Vault, call: Call, { reencrypt }: { reenc
 
 /** Rotates the root key; what was moved stays to be read as a job that is done. */
 export async function rotateRoot(vault: Vault, call: Call): Promise<RootRotation & { readonly job: string }> {
-  let job = '';
-  const rotation = await rotateRootKey(vault, call, async (tx, made, startedBy) => {
-    job = (await recordRootRotation(tx, made, startedBy)).job;
-  });
-  return { ...rotation, job };
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      let job = '';
+      const rotation = await rotateRootKey(vault, call, async (tx, made, startedBy) => {
+        job = (await recordRootRotation(tx, made, startedBy)).job;
+      });
+      return { ...rotation, job };
+    } catch (error) {
+      // Undone whole: the key that was made meanwhile is seen by the next attempt.
+      const met = error instanceof VaultError && error.details?.reason === 'key_made_meanwhile';
+      if (!met || attempt === ROOT_ROTATIONS_MAX) throw error;
+    }
+  }
 }
+
+const ROOT_ROTATIONS_MAX = 5;
 
 export async function recordRootRotation(
   tx: Tx,

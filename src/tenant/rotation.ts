@@ -289,24 +289,6 @@ export async function replaceRoot(
   old: number,
   run: (act: RootAct, options: { deadlineMs: number }) => Promise<RootRotation>,
 ): Promise<RootRotation> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await replaceRootOnce(vault, old, run);
-    } catch (error) {
-      // Undone whole: the key that was made is seen by the next attempt.
-      const met = error instanceof VaultError && error.details === KEY_MADE_MEANWHILE;
-      if (!met || attempt === ROOT_ROTATIONS_MAX) throw error;
-    }
-  }
-}
-
-const ROOT_ROTATIONS_MAX = 5;
-
-async function replaceRootOnce(
-  vault: Vault,
-  old: number,
-  run: (act: RootAct, options: { deadlineMs: number }) => Promise<RootRotation>,
-): Promise<RootRotation> {
   const tenants = await allTenants(vault);
   const next = await prepareRootKey(vault, old + 1, vault.seal);
   try {
@@ -428,8 +410,6 @@ async function rewrapSystemKeys(vault: Vault, tx: Tx, old: number, to: Key): Pro
   return rows.length;
 }
 
-const KEY_MADE_MEANWHILE = { reason: 'key_made_meanwhile' } as const;
-
 /** The foreign keys of everything wrapped refuse this while anything is left under the version. */
 async function destroyRootKey(tx: Tx, version: number): Promise<void> {
   try {
@@ -439,7 +419,7 @@ async function destroyRootKey(tx: Tx, version: number): Promise<void> {
     throw new VaultError(
       'conflict',
       'A key was made under the old root key meanwhile, so nothing was rotated: try again.',
-      { details: KEY_MADE_MEANWHILE },
+      { details: { reason: 'key_made_meanwhile' } },
     );
   }
   await tx`UPDATE root_keys SET state = 'destroyed', destroyed_at = bulla.now() WHERE version = ${version}`;
