@@ -182,6 +182,8 @@ export const LIMITS = {
   readBatchBytesMax: 8 * 1024 * 1024,
   readQueueMax: 10_000,
   policiesPerUserMax: 50,
+  /** Tokens below a login: each is made from the one above. */
+  tokenDepthMax: 8,
   headersBytesMax: 16 * 1024,
   auditTextCharsMax: 256,
   auditDetailsMax: 16,

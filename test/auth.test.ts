@@ -393,7 +393,7 @@ describe('tokens', () => {
       const node = await t.node({ clockOffsetSeconds: hours * 3600 - 200 });
       last = await renewToken(node, t.call(token), 24 * 3600);
       await closeVault(node);
-      expect(last.expiresAt <= maxExpiresAt).toBe(true);
+      expect(last.expiresAt <= maxExpiresAt!).toBe(true);
       expect(last.maxExpiresAt).toBe(maxExpiresAt);
     }
     expect(last.expiresAt).toBe(maxExpiresAt);

@@ -56,6 +56,7 @@ describe('imports', () => {
     [/^src\/policy\//, 0],
     [/^src\/tenant\/keyring\.ts$/, 2],
     [/^src\/audit\/(append|entry|halt|recorded)\.ts$/, 2],
+    [/^src\/auth\/use\.ts$/, 2],
     [/^src\/(tenant|auth|secret|lease|transit|approval|audit)\//, 4],
     [/^src\/vault\.ts$/, 1.5],
     [/^src\/seal\/seal\.ts$/, 0],

@@ -18,7 +18,7 @@ export type Outcome = 'ok' | 'denied' | 'error';
 
 /** Who acted. `vault` is the server itself; `anonymous` is somebody who has not shown who they are. */
 export type Actor = {
-  readonly kind: 'user' | 'vault' | 'anonymous';
+  readonly kind: 'user' | 'service' | 'external' | 'vault' | 'anonymous';
   readonly id?: string;
   readonly name?: string;
   readonly method?: string;

@@ -73,7 +73,7 @@ async function sizeWhileAllowed(vault: Vault, call: Call, tenant: TenantId): Pro
   return transaction(vault.db, [tenant], async (tx) => {
     const [row] = await readAccess(tx, [token]);
     if (!row || !proves(row, token)) return undefined;
-    if (refusal(await resolve(vault, tx, token, row), [ask], call.source)) return undefined;
+    if (refusal(await resolve(vault, tx, token, row, call.source), [ask], call)) return undefined;
     const [head] = await tx<{ size: number }[]>`SELECT size FROM audit_heads WHERE tenant_id = ${tenant}`;
     return head!.size;
   });

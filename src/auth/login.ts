@@ -7,13 +7,13 @@
  */
 import type { Actor } from '../audit/entry.ts';
 import { mayRecordGuess } from '../audit/recorded.ts';
-import { mintToken } from '../crypto/token.ts';
 import { SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { isName } from '../db/name.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Record, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
+import { issueToken } from './issue.ts';
 import { checkPassword, countFailure, type PasswordHash } from './password.ts';
 
 export type Credentials = { readonly tenant: string; readonly username: string; readonly password: string };
@@ -25,7 +25,7 @@ export type Login = {
   readonly username: string;
   readonly policies: readonly string[];
   readonly expiresAt: Timestamp;
-  readonly maxExpiresAt: Timestamp;
+  readonly maxExpiresAt: Timestamp | null;
   readonly passwordChangeRequired: boolean;
 };
 
@@ -89,7 +89,8 @@ async function readUser(tx: Tx, tenant: TenantId, name: string, lock?: 'lock'): 
     SELECT u.user_id AS "userId", u.name, u.password_hash AS phc, u.pepper_version AS "pepperVersion", u.policies,
            u.must_change_password AS "mustChange", u.disabled, t.state AS "tenantState",
            coalesce(u.locked_until > bulla.now(), false) AS locked
-    FROM users u JOIN tenants t USING (tenant_id) WHERE u.tenant_id = ${tenant} AND u.name = ${name} ${lock ? tx`FOR UPDATE OF u FOR SHARE OF t` : tx``}`;
+    FROM users u JOIN tenants t USING (tenant_id) WHERE u.tenant_id = ${tenant} AND u.name = ${name} AND u.kind = 'person'
+    ${lock ? tx`FOR UPDATE OF u FOR SHARE OF t` : tx``}`;
   return row;
 }
 
@@ -128,7 +129,7 @@ async function conclude(
     return { value, records: [{ ...failure(id, user, 'tenant_suspended'), code: 'tenant_suspended' }] };
   }
   await recordSuccess(tx, id, user.userId, fresh);
-  const issued = await issueToken(vault, tx, id, user.userId, 'password', call.source);
+  const issued = await issueToken(vault, tx, id, { userId: user.userId, method: 'password', source: call.source });
   const actor: Actor = {
     kind: 'user',
     id: user.userId,
@@ -171,29 +172,4 @@ async function recordSuccess(tx: Tx, tenant: TenantId, userId: string, fresh: Pa
       UPDATE users SET password_hash = ${fresh.phc}, pepper_version = ${fresh.pepperVersion}
       WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
   }
-}
-
-type Issued = Pick<Login, 'token' | 'accessor' | 'expiresAt' | 'maxExpiresAt'>;
-
-/** Only the hash of the token's secret is stored. */
-async function issueToken(
-  vault: Vault,
-  tx: Tx,
-  tenant: TenantId,
-  userId: string,
-  method: string,
-  source: string,
-): Promise<Issued> {
-  // The user's tokens that have ended go with the next login, so that their number stays that of the logins of a day.
-  await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND user_id = ${userId} AND expires_at <= bulla.now()`;
-  const { token, tokenId, secretHash } = mintToken(tenant);
-  const { tokenTtlSeconds, tokenMaxTtlSeconds } = vault.config;
-  const [row] = await tx<{ expiresAt: Timestamp; maxExpiresAt: Timestamp }[]>`
-    WITH clock AS MATERIALIZED (SELECT bulla.now() AS now)
-    INSERT INTO tokens (tenant_id, token_id, secret_hash, user_id, method, created_at, expires_at, max_expires_at, source)
-    SELECT ${tenant}, ${tokenId}, ${secretHash}, ${userId}, ${method}, now,
-           now + make_interval(secs => ${Math.min(tokenTtlSeconds, tokenMaxTtlSeconds)}),
-           now + make_interval(secs => ${tokenMaxTtlSeconds}), ${source} FROM clock
-    RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt"`;
-  return { token, accessor: tokenId, ...row! };
 }

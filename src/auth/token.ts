@@ -1,19 +1,34 @@
 /** Tokens after login: what one's own says, renewing, ending, and looking at others' by their accessor. Owns the table. */
 import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
-import type { Call } from '../policy/access.ts';
+import type { AccountKind, Call, TokenKind } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
+import { lockToken } from './issue.ts';
 
 export type TokenInfo = {
   readonly accessor: string;
+  readonly kind: TokenKind;
   readonly username: string;
   readonly userId: string;
+  readonly accountKind: AccountKind;
   readonly method: string;
+  readonly mfa: boolean;
+  /** The accessor of the token that it hangs under. */
+  readonly parent: string | null;
+  /** The names of the policies that it is bound to beside those of its account; null: it is not. */
+  readonly bound: readonly string[] | null;
+  readonly usesLeft: number | null;
+  readonly cidrs: readonly string[] | null;
+  readonly periodSeconds: number | null;
+  readonly renewable: boolean;
+  readonly name: string | null;
+  readonly metadata: Readonly<Record<string, string>>;
   readonly source: string;
   readonly createdAt: Timestamp;
   readonly expiresAt: Timestamp;
-  readonly maxExpiresAt: Timestamp;
+  /** Null: it is periodic, and can be renewed for ever. */
+  readonly maxExpiresAt: Timestamp | null;
 };
 
 export type Self = TokenInfo & {
@@ -29,13 +44,18 @@ export async function readSelf(vault: Vault, call: Call): Promise<Self> {
   return permit(vault, call, selfAsk('auth.self'), async (tx, { tokenId, tenant }) => {
     const token = await tokenOf(tx, tenant, tokenId);
     const [row] = await tx<{ tenant: string; policies: string[]; passwordChangeRequired: boolean }[]>`
-      SELECT t.name AS tenant, u.policies, u.must_change_password AS "passwordChangeRequired"
-      FROM users u JOIN tenants t USING (tenant_id) WHERE u.user_id = ${token.userId}`;
+      SELECT t.name AS tenant, u.policies || k.policies AS policies, u.must_change_password AS "passwordChangeRequired"
+      FROM tokens k JOIN users u USING (tenant_id, user_id) JOIN tenants t USING (tenant_id)
+      WHERE k.tenant_id = ${tenant} AND k.token_id = ${tokenId}`;
     return { value: { ...token, ...row! } };
   });
 }
 
-/** Counts from now and never passes max_expires_at. Throws `invalid_request` for a ttl beyond the maximum. */
+/**
+ * Counts from now and never passes max_expires_at, nor the end of the token that it hangs under; a periodic token lasts
+ * its period again. What hangs under it never outlives it: a renewal that shortens it shortens that too. Throws
+ * `invalid_request` for a ttl beyond the maximum, `conflict` for a token that cannot be renewed.
+ */
 export async function renewToken(
   vault: Vault,
   call: Call,
@@ -46,12 +66,31 @@ export async function renewToken(
     if (!Number.isInteger(ttlSeconds) || ttlSeconds < 1 || ttlSeconds > most) {
       throw new VaultError('invalid_request', `ttl: expected from 1 second to ${most} seconds.`);
     }
-    const [row] = await tx<{ expiresAt: Timestamp; maxExpiresAt: Timestamp }[]>`
-      UPDATE tokens SET expires_at = least(bulla.now() + make_interval(secs => ${ttlSeconds}), max_expires_at)
+    const [own] = await tx<{ parent: string | null; renewable: boolean }[]>`
+      SELECT parent_id AS parent, renewable FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId}`;
+    if (!own) throw new VaultError('unauthenticated', 'The token has ended: log in again.');
+    if (!own.renewable)
+      throw new VaultError('conflict', 'This token cannot be renewed: take another one before it ends.');
+    const parentEnd = own.parent === null ? null : (await lockToken(tx, tenant, own.parent))?.expiresAt;
+    const [row] = await tx<{ expiresAt: Timestamp; maxExpiresAt: Timestamp | null }[]>`
+      UPDATE tokens SET expires_at = least(bulla.now() + make_interval(secs => coalesce(period_seconds, ${ttlSeconds})),
+                                           max_expires_at, ${parentEnd ?? null}::timestamptz)
       WHERE tenant_id = ${tenant} AND token_id = ${tokenId} RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt"`;
     if (!row) throw new VaultError('unauthenticated', 'The token has ended: log in again.');
+    await shortenBelow(tx, tenant, tokenId, row.expiresAt);
     return { value: { accessor: tokenId, ...row }, notes: [{ details: { expires_at: row.expiresAt } }] };
   });
+}
+
+async function shortenBelow(tx: Tx, tenant: TenantId, tokenId: string, end: Timestamp): Promise<void> {
+  await tx`
+    WITH RECURSIVE below AS (
+      SELECT token_id FROM tokens WHERE tenant_id = ${tenant} AND parent_id = ${tokenId}
+      UNION ALL
+      SELECT t.token_id FROM tokens t JOIN below b ON t.parent_id = b.token_id WHERE t.tenant_id = ${tenant}
+    )
+    UPDATE tokens SET expires_at = ${end} FROM below
+    WHERE tokens.tenant_id = ${tenant} AND tokens.token_id = below.token_id AND tokens.expires_at > ${end}::timestamptz`;
 }
 
 /** Ends the caller's own token on every node, before the answer. */
@@ -88,12 +127,27 @@ function parseAccessor(text: string): string {
   throw new VaultError('invalid_request', 'accessor: expected the 16 characters that a login answered as "accessor".');
 }
 
+const COLUMNS = `k.token_id AS accessor, k.kind, u.name AS username, u.user_id AS "userId", u.kind AS "accountKind",
+  k.method, k.mfa, k.parent_id AS parent, k.bounds, k.uses_left AS "usesLeft", k.cidrs,
+  k.period_seconds AS "periodSeconds", k.renewable, k.name, k.metadata, k.source, k.created_at AS "createdAt",
+  k.expires_at AS "expiresAt", k.max_expires_at AS "maxExpiresAt"`;
+
+type TokenRow = Omit<TokenInfo, 'bound' | 'metadata'> & { bounds: string[] | null; metadata: string | null };
+
+const infoOf = ({ bounds, metadata, ...row }: TokenRow): TokenInfo => ({
+  ...row,
+  bound:
+    bounds
+      ?.at(-1)
+      ?.split(' ')
+      .filter((name) => name !== '') ?? null,
+  metadata: metadata === null ? {} : (JSON.parse(metadata) as Record<string, string>),
+});
+
 async function tokenOf(tx: Tx, tenant: TenantId, accessor: string): Promise<TokenInfo> {
-  const [row] = await tx<TokenInfo[]>`
-    SELECT k.token_id AS accessor, u.name AS username, u.user_id AS "userId", k.method, k.source,
-           k.created_at AS "createdAt", k.expires_at AS "expiresAt", k.max_expires_at AS "maxExpiresAt"
-    FROM tokens k JOIN users u USING (tenant_id, user_id)
+  const [row] = await tx<TokenRow[]>`
+    SELECT ${tx.unsafe(COLUMNS)} FROM tokens k JOIN users u USING (tenant_id, user_id)
     WHERE k.tenant_id = ${tenant} AND k.token_id = ${accessor} AND k.expires_at > bulla.now()`;
   if (!row) throw new VaultError('not_found', 'There is no such token.');
-  return row;
+  return infoOf(row);
 }

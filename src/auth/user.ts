@@ -6,7 +6,7 @@ import { isUniqueViolation, SYSTEM, type TenantId, type Timestamp, type Tx } fro
 import { type Name, parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
-import type { Call } from '../policy/access.ts';
+import type { AccountKind, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
 import { permit, precheck } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
@@ -146,13 +146,20 @@ export async function unlockUser(vault: Vault, call: Call, name: string): Promis
 export async function insertUser(
   tx: Tx,
   tenant: TenantId,
-  user: { name: Name; hash: PasswordHash; policies: readonly string[]; mustChange: boolean },
+  user: {
+    name: Name;
+    /** Absent: it has no password, and never will unless it is a person's. */
+    hash?: PasswordHash;
+    policies: readonly string[];
+    mustChange?: boolean;
+    kind?: AccountKind;
+  },
 ): Promise<UserInfo> {
   try {
     const [row] = await tx<UserInfo[]>`
-      INSERT INTO users (tenant_id, user_id, name, password_hash, pepper_version, policies, must_change_password, created_at)
-      VALUES (${tenant}, ${randomId()}, ${user.name}, ${user.hash.phc}, ${user.hash.pepperVersion}, ${[...user.policies]},
-              ${user.mustChange}, bulla.now()) RETURNING ${tx.unsafe(COLUMNS)}`;
+      INSERT INTO users (tenant_id, user_id, name, kind, password_hash, pepper_version, policies, must_change_password, created_at)
+      VALUES (${tenant}, ${randomId()}, ${user.name}, ${user.kind ?? 'person'}, ${user.hash?.phc ?? NO_PASSWORD},
+              ${user.hash?.pepperVersion ?? null}, ${[...user.policies]}, ${user.mustChange ?? false}, bulla.now()) RETURNING ${tx.unsafe(COLUMNS)}`;
     return row!;
   } catch (error) {
     if (isUniqueViolation(error)) throw new VaultError('conflict', `There is a user ${user.name} already.`);

@@ -12,11 +12,24 @@ import { SYSTEM, type TenantId, type Timestamp, type Tx } from '../db/database.t
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import { ACTIONS, type Action, type AuthAction } from './action.ts';
+import { contains, parseAddress, parseCidr } from './cidr.ts';
 import { decide } from './decide.ts';
 import { type CompiledPolicy, compilePolicy } from './policy.ts';
 
 /** A request as a verb sees it: where it came from, and the token that came with it, not yet believed. */
-export type Call = Origin & { readonly token: ParsedToken | undefined };
+export type Call = Origin & {
+  readonly token: ParsedToken | undefined;
+  /** SHA-256 of the client certificate whose key the connection has proven, if any. */
+  readonly certificate?: Uint8Array | undefined;
+};
+
+/** What an account is. */
+export type AccountKind = 'person' | 'service' | 'external';
+/** How a token came to be: by a login, from another token, or for what its grant names. */
+export type TokenKind = 'login' | 'child' | 'lease' | 'wrapping';
+
+/** What conditions are decided on beside the account: where the request came from, and what its token is. */
+export type Asker = { readonly source: string; readonly mfa: boolean; readonly tokenKind: TokenKind };
 
 /**
  * What a caller wants. `resource` is `noun:name`, canonical. `anywhere`: the resource only names the question in the
@@ -32,8 +45,20 @@ export type AccessRow = {
   readonly live: boolean;
   readonly now: Timestamp;
   readonly method: string;
+  readonly kind: TokenKind;
+  readonly mfa: boolean;
+  /** Null: any number. */
+  readonly usesLeft: number | null;
+  /** Null: anywhere. */
+  readonly cidrs: readonly string[] | null;
+  readonly certificate: Uint8Array | null;
+  /** For each token of the chain that is bound: the names of its policies, apart by blanks. */
+  readonly bounds: readonly string[] | null;
+  /** For each token of the chain that has one: its policy document. */
+  readonly grants: readonly string[] | null;
   readonly userId: string;
   readonly userName: string;
+  readonly userKind: AccountKind;
   readonly disabled: boolean;
   readonly mustChange: boolean;
   readonly tenantState: string;
@@ -42,6 +67,8 @@ export type AccessRow = {
   readonly sealed: boolean;
   /** `policy_id.revision` of each policy that the user holds. */
   readonly policyIds: readonly string[];
+  /** `name/policy_id.revision` of each policy that a bound names. */
+  readonly boundIds: readonly string[] | null;
 };
 
 /** Somebody who has shown a token that was issued to them. It may still be expired or its user disabled. */
@@ -50,7 +77,10 @@ export type Access = {
   readonly actor: Actor;
   readonly tokenId: string;
   readonly userId: string;
+  readonly asker: Asker;
   readonly policies: readonly CompiledPolicy[];
+  /** What must allow it too: the bounds and grants of the token and of every token above it. */
+  readonly limits: readonly (readonly CompiledPolicy[])[];
   readonly aclRevision: number;
   readonly row: AccessRow;
 };
@@ -62,15 +92,22 @@ export type Access = {
 export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<AccessRow[]> {
   return tx<AccessRow[]>`
     SELECT bulla.now() AS now, r.tenant_id AS "tenantId", k.token_id AS "tokenId", k.secret_hash AS "secretHash", k.live, k.method,
-           u.user_id AS "userId", u.name AS "userName", u.disabled, u.must_change_password AS "mustChange",
+           k.kind, k.mfa, k.uses_left AS "usesLeft", k.cidrs, k.certificate, k.bounds, k.grants,
+           u.user_id AS "userId", u.name AS "userName", u.kind AS "userKind", u.disabled,
+           u.must_change_password AS "mustChange",
            t.state AS "tenantState", h.acl_revision AS "aclRevision", (SELECT bulla.is_sealed()) AS sealed,
            ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
-                 WHERE p.tenant_id = r.tenant_id AND p.name = ANY (u.policies) ORDER BY p.name) AS "policyIds"
+                 WHERE p.tenant_id = r.tenant_id AND p.name = ANY (u.policies || k.policies) ORDER BY p.name) AS "policyIds",
+           CASE WHEN k.bounds IS NOT NULL THEN
+             ARRAY(SELECT p.name || '/' || p.policy_id || '.' || p.revision FROM policies p
+                   WHERE p.tenant_id = r.tenant_id AND p.name = ANY (string_to_array(array_to_string(k.bounds, ' '), ' ')))
+           END AS "boundIds"
     FROM unnest(${tokens.map((token) => token.tenantId)}::text[], ${tokens.map((token) => token.tokenId)}::text[])
          AS r (tenant_id, token_id),
-    LATERAL (SELECT token_id, secret_hash, method, user_id, expires_at > bulla.now() AS live FROM tokens
+    LATERAL (SELECT token_id, secret_hash, method, user_id, expires_at > bulla.now() AS live, kind, mfa, uses_left, cidrs,
+                    certificate, policies, bounds, grants FROM tokens
              WHERE tenant_id = r.tenant_id AND token_id = r.token_id LIMIT 1) k,
-    LATERAL (SELECT user_id, name, disabled, must_change_password, policies FROM users
+    LATERAL (SELECT user_id, name, kind, disabled, must_change_password, policies FROM users
              WHERE tenant_id = r.tenant_id AND user_id = k.user_id LIMIT 1) u,
     LATERAL (SELECT state FROM tenants WHERE tenant_id = r.tenant_id LIMIT 1) t,
     LATERAL (SELECT acl_revision FROM audit_heads WHERE tenant_id = r.tenant_id LIMIT 1) h`;
@@ -82,28 +119,86 @@ export function proves(row: AccessRow, token: ParsedToken): boolean {
 }
 
 /** Turns a proven row into an Access. Policies that are not compiled yet are read in the same transaction. */
-export async function resolve(vault: Vault, tx: Tx, token: ParsedToken, row: AccessRow): Promise<Access> {
+export async function resolve(
+  vault: Vault,
+  tx: Tx,
+  token: ParsedToken,
+  row: AccessRow,
+  source: string,
+): Promise<Access> {
   const tenant = token.tenantId as TenantId;
+  const { userId, userName, method, kind, mfa } = row;
   return {
     tenant,
-    actor: { kind: 'user', id: row.userId, name: row.userName, method: row.method, accessor: token.tokenId },
+    actor: { kind: ACTOR_KIND[row.userKind], id: userId, name: userName, method, accessor: token.tokenId },
     tokenId: token.tokenId,
-    userId: row.userId,
+    userId,
+    asker: { source, mfa, tokenKind: kind },
     policies: await policiesOf(vault, tx, tenant, row.policyIds),
+    limits: row.bounds || row.grants ? await limitsOf(vault, tx, tenant, row) : NO_LIMITS,
     aclRevision: row.aclRevision,
     row,
   };
 }
 
+const ACTOR_KIND = { person: 'user', service: 'service', external: 'external' } as const;
+const NO_LIMITS: Access['limits'] = [];
+
+/** A bound that names a policy which is gone allows nothing: what that policy denied must not come back. */
+async function limitsOf(vault: Vault, tx: Tx, tenant: TenantId, row: AccessRow): Promise<Access['limits']> {
+  const idOf = new Map((row.boundIds ?? []).map((named) => named.split('/') as [string, string]));
+  const limits: CompiledPolicy[][] = [];
+  for (const bound of row.bounds ?? []) {
+    const ids = bound === '' ? [] : bound.split(' ').map((name) => idOf.get(name));
+    const known = ids.filter((id) => id !== undefined);
+    limits.push(known.length === ids.length ? await policiesOf(vault, tx, tenant, known) : [DENY_ALL]);
+  }
+  for (const [i, document] of (row.grants ?? []).entries()) {
+    limits.push([grantOf(vault, `${cacheKey(tenant, row.tokenId)} ${i}`, document, row.usesLeft === null)]);
+  }
+  return limits;
+}
+
+/** A token's grants never change. Those of tokens that are used a few times are not worth keeping. */
+function grantOf(vault: Vault, key: string, document: string, keep: boolean): CompiledPolicy {
+  const cache = cacheOf(vault);
+  const grant = cache.get(key) ?? compileStored(document);
+  if (keep && cache.size < COMPILED_MAX) cache.set(key, grant);
+  return grant;
+}
+
+/** Why a token that was issued opens nothing here and now. For the log; whoever shows it hears `unauthenticated`. */
+export function deadBecause({ row }: Access, call: Call): string | undefined {
+  if (!row.live) return 'expired';
+  if (row.disabled) return 'disabled';
+  if (row.usesLeft === 0) return 'used_up';
+  if (row.cidrs !== null && !isFrom(row.cidrs, call.source)) return 'other_network';
+  if (row.certificate !== null && !(call.certificate && equalHash(row.certificate, call.certificate))) {
+    return 'other_certificate';
+  }
+  return row.tenantState === 'active' || row.tenantState === 'suspended' ? undefined : 'tenant_deleted';
+}
+
+/** Both are canonical: a mapped IPv4 address is IPv4. A source that is no address is from nowhere. */
+function isFrom(cidrs: readonly string[], source: string): boolean {
+  const address = parseAddress(source);
+  return (
+    address !== undefined &&
+    cidrs.some((text) => {
+      const cidr = parseCidr(text);
+      return cidr !== undefined && contains(cidr, address);
+    })
+  );
+}
+
 /** Why the holder of a proven token may not do this, or undefined when they may. */
-export function refusal(access: Access, asks: readonly Ask[], source: string): VaultError | undefined {
+export function refusal(access: Access, asks: readonly Ask[], call: Call): VaultError | undefined {
   const { row } = access;
   if (row.sealed) return new VaultError('sealed', 'The vault is sealed.');
-  if (!row.live || row.disabled) return unauthenticated();
+  if (deadBecause(access, call)) return unauthenticated();
   if (row.tenantState === 'suspended') {
     return new VaultError('tenant_suspended', 'This tenant is suspended: ask the operators of the vault to resume it.');
   }
-  if (row.tenantState !== 'active') return unauthenticated();
   for (const ask of asks) {
     const { action, resource } = ask;
     if (row.mustChange && !OPEN_TO_ONE_TIME_PASSWORDS.has(action)) {
@@ -112,7 +207,7 @@ export function refusal(access: Access, asks: readonly Ask[], source: string): V
         'This password was given once: change it with POST /auth/password.',
       );
     }
-    if (!allows(access, ask, source)) {
+    if (!allows(access, ask)) {
       return new VaultError(
         'forbidden',
         `No policy allows ${action} on ${resource}, or one denies it: ask an administrator of the tenant.`,
@@ -137,11 +232,15 @@ const NOT_IN_SYSTEM: ReadonlySet<string> = new Set(['secret', 'lease', 'backend'
 /** What somebody with a one-time password may do before changing it. */
 const OPEN_TO_ONE_TIME_PASSWORDS: ReadonlySet<string> = new Set(['auth.self', 'auth.password', 'auth.logout']);
 
-export function allows(access: Access, { action, resource, anywhere }: Ask, source: string): boolean {
+/** The account's policies must allow it, and so must the bound and the grant of its token and of every token above. */
+export function allows(access: Access, { action, resource, anywhere }: Ask): boolean {
   if (!isDecided(action)) return true;
   if (ACTIONS[action].system && access.tenant !== SYSTEM) return false;
-  if (anywhere) return access.policies.some((policy) => (policy.byAction.get(action)?.allow.length ?? 0) > 0);
-  return decide(access.policies, { action, resource, source }).allowed;
+  const allowedBy = (policies: readonly CompiledPolicy[]) =>
+    anywhere
+      ? policies.some((policy) => (policy.byAction.get(action)?.allow.length ?? 0) > 0)
+      : decide(policies, { action, resource, source: access.asker.source }).allowed;
+  return allowedBy(access.policies) && access.limits.every(allowedBy);
 }
 
 const isDecided = (action: Action | AuthAction): action is Action => Object.hasOwn(ACTIONS, action);

@@ -11,14 +11,17 @@
 import { AccessMoved, type Appendix, append } from '../audit/append.ts';
 import type { Actor, Details, Entry, Origin } from '../audit/entry.ts';
 import { markRecorded } from '../audit/recorded.ts';
+import { useToken } from '../auth/use.ts';
 import { type TenantId, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import {
   type Access,
   type Ask,
+  type Asker,
   allows,
   type Call,
+  deadBecause,
   halted,
   proves,
   readAccess,
@@ -35,6 +38,7 @@ export type Permit = {
   readonly actor: Actor;
   readonly tokenId: string;
   readonly userId: string;
+  readonly asker: Asker;
   /** Whether the holder might also do this: for filtering lists. It records nothing. */
   readonly allows: (ask: Ask) => boolean;
 };
@@ -106,7 +110,7 @@ export async function precheck(
     call,
     asArray(asks),
     async (_, granted) => ({ value: granted, notes: [] }),
-    {},
+    { isPrecheck: true },
   );
   return { tenant, userId };
 }
@@ -125,7 +129,7 @@ async function decideAndAct<T>(
   call: Call,
   asks: readonly Ask[],
   act: (tx: Tx, permit: Permit) => Promise<Act<T>>,
-  options: PermitOptions,
+  options: PermitOptions & { readonly isPrecheck?: true },
 ): Promise<T> {
   const { token } = call;
   if (!token) throw unauthenticated();
@@ -136,13 +140,13 @@ async function decideAndAct<T>(
     async (tx) => {
       const [row] = await readAccess(tx, [token]);
       if (!row || !proves(row, token)) throw unauthenticated();
-      const access = await resolve(vault, tx, token, row);
-      const refused = refusal(access, asks, call.source) ?? halted(vault, asks);
+      const access = await resolve(vault, tx, token, row, call.source);
+      const refused = refusal(access, asks, call) ?? halted(vault, asks) ?? (await use(tx, access, options));
       if (refused) {
         await append(tx, [denial(access, call, asks, refused)]);
         return { refused, recorded: true };
       }
-      const done = await runAct(tx, permitOf(access, call), act);
+      const done = await runAct(tx, permitOf(access), act);
       const entries = appendices(access, call, asks, done).filter((appendix) => appendix.entries.length > 0);
       if (entries.length > 0) await append(tx, entries);
       const recorded = entries.length > 0;
@@ -155,6 +159,12 @@ async function decideAndAct<T>(
   return outcome.value;
 }
 
+/** Counts the use of a token that has few. An act that fails is undone, and its use with it. */
+async function use(tx: Tx, { row }: Access, options: { isPrecheck?: true }): Promise<VaultError | undefined> {
+  if (row.usesLeft === null || options.isPrecheck) return undefined;
+  return (await useToken(tx, row)) ? undefined : unauthenticated();
+}
+
 async function runAct<T>(tx: Tx, permit: Permit, act: (tx: Tx, permit: Permit) => Promise<Act<T>>): Promise<Act<T>> {
   try {
     return await act(tx, permit);
@@ -163,14 +173,18 @@ async function runAct<T>(tx: Tx, permit: Permit, act: (tx: Tx, permit: Permit) =
   }
 }
 
-function permitOf(access: Access, call: Call): Permit {
-  const { tenant, actor, tokenId, userId } = access;
-  return { tenant, actor, tokenId, userId, allows: (ask: Ask) => allows(access, ask, call.source) } as Permit;
+function permitOf(access: Access): Permit {
+  const { tenant, actor, tokenId, userId, asker } = access;
+  return { tenant, actor, tokenId, userId, asker, allows: (ask: Ask) => allows(access, ask) } as Permit;
 }
 
 function denial(access: Access, call: Call, asks: readonly Ask[], refused: VaultError): Appendix {
-  const missing = refused.code === 'forbidden' ? asks.filter((ask) => !allows(access, ask, call.source)) : asks;
-  const entries = missing.map((ask) => entryOf(access.actor, call, ask, {}, { outcome: 'denied', code: refused.code }));
+  const missing = refused.code === 'forbidden' ? asks.filter((ask) => !allows(access, ask)) : asks;
+  const note =
+    refused.code === 'unauthenticated' ? { details: { reason: deadBecause(access, call) ?? 'used_up' } } : {};
+  const entries = missing.map((ask) =>
+    entryOf(access.actor, call, ask, note, { outcome: 'denied', code: refused.code }),
+  );
   return { tenant: access.tenant, entries };
 }
 
@@ -212,7 +226,7 @@ async function recordFailure(vault: Vault, call: Call, asks: readonly Ask[], { r
   const recorded = await transaction(vault.db, [tenant], async (tx) => {
     const [row] = await readAccess(tx, [token]);
     if (!row || !proves(row, token)) return false;
-    const { actor } = await resolve(vault, tx, token, row);
+    const { actor } = await resolve(vault, tx, token, row, call.source);
     const entry = entryOf(actor, call, asks[0]!, {}, { outcome: 'error', code: reason.code });
     await append(tx, [{ tenant, entries: [entry] }]);
     return true;

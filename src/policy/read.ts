@@ -22,6 +22,7 @@ import {
   type Access,
   type AccessRow,
   type Call,
+  deadBecause,
   halted,
   proves,
   readAccess,
@@ -30,6 +31,7 @@ import {
   unauthenticated,
 } from './access.ts';
 import { type OpenedVersion, openVersion, type VersionRow } from './opened.ts';
+import { permit } from './permit.ts';
 
 /** `version` 0 is the current one. */
 type Member = {
@@ -175,6 +177,10 @@ async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode
     const settled = await round(vault, lane, members, mode);
     return members.filter((member, i) => {
       const answer = settled[i];
+      if (answer === COUNTED) {
+        readCounted(vault, member).then(member.resolve, member.reject);
+        return false;
+      }
       if (answer !== undefined && !unproven.has(answer)) markRecorded(member.call);
       if (answer instanceof Error) member.reject(answer);
       else if (answer !== undefined) member.resolve(answer);
@@ -196,11 +202,24 @@ function forReader(error: unknown): unknown {
   });
 }
 
+/** In place of an answer: the token has few uses left, so the read goes singly and counts as one. */
+const COUNTED = Symbol('counted');
+
+/** The single path of one read: its use is counted, and undone with it. */
+function readCounted(vault: Vault, member: Member): Promise<OpenedVersion> {
+  const ask = { action: 'secret.read', resource: `secret:${member.path}` } as const;
+  return permit(vault, member.call, ask, async (tx, { tenant }) => {
+    const [row] = await readVersions(tx, [member]);
+    const value = await openVersion(vault, tx, tenant, member.path, row);
+    return { value, notes: [{ version: value.version }] };
+  });
+}
+
 /** Refusals of tokens that were never issued: there is no log that an entry would belong to. */
 const unproven = new WeakSet<object>();
 
 /** What each member hears; undefined where it must go again. Everything said here is durable. */
-type Settled = OpenedVersion | VaultError | undefined;
+type Settled = OpenedVersion | VaultError | typeof COUNTED | undefined;
 type Draft = { answer: OpenedVersion | VaultError; access: Access; entry: Entry };
 
 async function round(vault: Vault, lane: Lane, members: readonly Member[], mode: Mode): Promise<Settled[]> {
@@ -302,7 +321,14 @@ async function draftAll(
       settled[i] = refused;
       continue;
     }
-    const access = accesses.get(row) ?? (await resolve(vault, tx, member.token, row));
+    if (row.usesLeft !== null) {
+      settled[i] = COUNTED;
+      continue;
+    }
+    const { token, call } = member;
+    // One token's requests share what was resolved for it as long as they come from one place.
+    const before = accesses.get(row);
+    const access = before?.asker.source === call.source ? before : await resolve(vault, tx, token, row, call.source);
     accesses.set(row, access);
     // What is too large for many goes again alone; what is too large even then is damaged.
     if (rowOfMember[i]?.envelope !== null || members.length === 1)
@@ -318,8 +344,12 @@ const nameOf = ({ tenantId, tokenId }: { readonly tenantId: string; readonly tok
 async function draft(vault: Vault, tx: Tx, member: Member, access: Access, row: MemberRow | undefined): Promise<Draft> {
   const resource = `secret:${member.path}`;
   const asks = [{ action: 'secret.read', resource }] as const;
-  const refused = refusal(access, asks, member.call.source) ?? halted(vault, asks);
-  if (refused) return { access, answer: refused, entry: entryOf(member, access, resource, 'denied', refused.code) };
+  const refused = refusal(access, asks, member.call) ?? halted(vault, asks);
+  if (refused) {
+    const reason = refused.code === 'unauthenticated' ? deadBecause(access, member.call) : undefined;
+    const entry = entryOf(member, access, resource, 'denied', refused.code);
+    return { access, answer: refused, entry: reason ? { ...entry, details: { reason } } : entry };
+  }
   try {
     const opened = await openVersion(vault, tx, access.tenant, member.path, row);
     return { access, answer: opened, entry: entryOf(member, access, resource, 'ok', undefined, opened.version) };

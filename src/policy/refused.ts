@@ -21,7 +21,7 @@ export async function recordRefused(
   const done = await transaction(vault.db, [tenant], async (tx) => {
     const [row] = await readAccess(tx, [token]);
     if (!row || !proves(row, token)) return false;
-    const { actor } = await resolve(vault, tx, token, row);
+    const { actor } = await resolve(vault, tx, token, row, source);
     const details = { method, route };
     const origin = { requestId, source, protocol };
     const entry = { origin, actor, action: 'request.refused', outcome: 'error', code, details } as const;

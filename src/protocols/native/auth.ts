@@ -14,7 +14,7 @@ const DAY_ON = '2026-01-03T03:04:05.678901Z';
 
 const token = z.string().openapi({ description: 'Shown this once. Send it as a Bearer token.', example: 'bulla_…' });
 const accessor = z.string().openapi({ description: 'Names the token and opens nothing.', example: ACCESSOR });
-const ends = { expires_at: time, max_expires_at: time };
+const ends = { expires_at: time, max_expires_at: time.nullable() };
 const endsExample = { expires_at: HOUR_ON, max_expires_at: DAY_ON };
 const holder = { tenant: name, username: name, policies: z.array(name) };
 const holderExample = { tenant: 'acme', username: 'app', policies: ['reader'] };
@@ -64,7 +64,7 @@ export const login = endpoint(
   },
 );
 
-const endsOf = (value: { expiresAt: string; maxExpiresAt: string }) => ({
+const endsOf = (value: { expiresAt: string; maxExpiresAt: string | null }) => ({
   expires_at: value.expiresAt,
   max_expires_at: value.maxExpiresAt,
 });

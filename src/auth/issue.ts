@@ -1,0 +1,177 @@
+/**
+ * Issuing a token, of whatever kind: the one place that writes the table tokens' rows.
+ *
+ * Only the hash of its secret is stored. A token that hangs under another is of the same account, and takes over all
+ * that bounds it: bounds, grants, networks, certificate and second factor are copied into its own row, where they never
+ * change, so that the gate decides from one row. It ends with its parent: by the foreign key when that is ended, and
+ * because its end is never later.
+ */
+import { LIMITS } from '../config.ts';
+import { mintToken } from '../crypto/token.ts';
+import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import { assert, VaultError } from '../errors.ts';
+import type { TokenKind } from '../policy/access.ts';
+import { contains, parseCidr } from '../policy/cidr.ts';
+import type { PolicyDocument } from '../policy/policy.ts';
+import type { Vault } from '../vault.ts';
+
+/** What a token may not be beyond its account and its parent. Nothing here ever widens. */
+export type TokenLimits = {
+  /** The shorter of this and what the configuration says, unless it is periodic. */
+  readonly ttlSeconds?: number | undefined;
+  readonly maxTtlSeconds?: number | undefined;
+  /** Each renewal lasts this long; without a parent that ends, they go on for ever. */
+  readonly periodSeconds?: number | undefined;
+  readonly renewable?: boolean | undefined;
+  /** Names of policies, one of which must allow what the account's allow too. */
+  readonly bound?: readonly string[] | undefined;
+  /** A document that must allow it too. Compiled by whoever gives it. */
+  readonly grant?: PolicyDocument | undefined;
+  /** How many acts it does. */
+  readonly uses?: number | undefined;
+  /** Canonical networks that it may be used from. */
+  readonly cidrs?: readonly string[] | undefined;
+};
+
+export type NewToken = TokenLimits & {
+  readonly source: string;
+  readonly kind?: TokenKind | undefined;
+  /** Shown with the accessor. */
+  readonly name?: string | undefined;
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+} & (
+    | {
+        /** The accessor of the token that this one hangs under; it is of the same account. */
+        readonly parent: string;
+      }
+    | {
+        readonly userId: string;
+        /** How its holder was proven: `password`, `service`, `jwt` … */
+        readonly method: string;
+        readonly mfa?: boolean | undefined;
+        /** Policies that come with this login, beside those of the account. */
+        readonly policies?: readonly string[] | undefined;
+        /** SHA-256 of the client certificate that it is bound to. */
+        readonly certificate?: Uint8Array | undefined;
+      }
+  );
+
+export type IssuedToken = {
+  /** Shown to its holder once. */
+  readonly token: string;
+  readonly accessor: string;
+  readonly expiresAt: Timestamp;
+  readonly maxExpiresAt: Timestamp | null;
+};
+
+/** What a new token takes over: from its login, or from its parent. */
+type Basis = {
+  readonly userId: string;
+  readonly method: string;
+  readonly mfa: boolean;
+  readonly depth: number;
+  readonly policies: readonly string[];
+  readonly bounds: readonly string[];
+  readonly grants: readonly string[];
+  readonly cidrs: readonly string[] | null;
+  readonly certificate: Uint8Array | null;
+  readonly usesLeft: number | null;
+  readonly expiresAt: Timestamp | null;
+  readonly maxExpiresAt: Timestamp | null;
+};
+
+/**
+ * The caller has decided and records. Throws `unauthenticated` when the parent has ended, `conflict` for a parent that
+ * may have no child, `invalid_request` for networks beyond the parent's.
+ */
+export async function issueToken(vault: Vault, tx: Tx, tenant: TenantId, wanted: NewToken): Promise<IssuedToken> {
+  const parent = 'parent' in wanted ? wanted.parent : null;
+  const basis = 'parent' in wanted ? await basisUnder(tx, tenant, wanted.parent) : basisOf(wanted);
+  await removeEnded(tx, tenant, basis.userId);
+  const { token, tokenId, secretHash } = mintToken(tenant);
+  const { kind = parent === null ? 'login' : 'child', bound, grant, periodSeconds = null } = wanted;
+  const { ttl, maxTtl } = lifetimes(vault, wanted);
+  const bounds = bound ? [...basis.bounds, bound.join(' ')] : basis.bounds;
+  const grants = grant ? [...basis.grants, JSON.stringify(grant)] : basis.grants;
+  const [row] = await tx<Pick<IssuedToken, 'expiresAt' | 'maxExpiresAt'>[]>`
+    WITH clock AS MATERIALIZED (SELECT bulla.now() AS now), ends AS MATERIALIZED (
+      SELECT now, least(now + make_interval(secs => ${maxTtl}), ${basis.maxExpiresAt}::timestamptz) AS max_expires_at
+      FROM clock
+    )
+    INSERT INTO tokens (tenant_id, token_id, secret_hash, user_id, method, source, created_at, expires_at, max_expires_at,
+                        kind, parent_id, depth, mfa, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
+                        certificate, name, metadata)
+    SELECT ${tenant}, ${tokenId}, ${secretHash}, ${basis.userId}, ${basis.method}, ${wanted.source}, now,
+           least(now + make_interval(secs => ${ttl}), max_expires_at, ${basis.expiresAt}::timestamptz), max_expires_at,
+           ${kind}, ${parent}, ${basis.depth}, ${basis.mfa}, ${[...basis.policies]}, ${listOrNull(bounds)},
+           ${listOrNull(grants)}, ${wanted.uses ?? null}, ${listOrNull(narrowed(basis.cidrs, wanted.cidrs))},
+           ${periodSeconds}, ${wanted.renewable ?? true}, ${basis.certificate}, ${wanted.name ?? null},
+           ${wanted.metadata ? JSON.stringify(wanted.metadata) : null}
+    FROM ends RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt"`;
+  return { token, accessor: tokenId, ...row! };
+}
+
+function basisOf(login: Extract<NewToken, { userId: string }>): Basis {
+  const { userId, method, mfa = false, policies = [], certificate = null } = login;
+  const free = { bounds: [], grants: [], cidrs: null, usesLeft: null, expiresAt: null, maxExpiresAt: null };
+  return { ...free, userId, method, mfa, policies, certificate, depth: 0 };
+}
+
+async function basisUnder(tx: Tx, tenant: TenantId, parent: string): Promise<Basis> {
+  const basis = await lockToken(tx, tenant, parent);
+  if (!basis) throw new VaultError('unauthenticated', 'The token has ended: log in again.');
+  if (basis.usesLeft !== null) {
+    throw new VaultError('conflict', 'A token with few uses makes no other: use the one that it was made from.');
+  }
+  if (basis.depth >= LIMITS.tokenDepthMax) {
+    throw new VaultError('conflict', `At most ${LIMITS.tokenDepthMax} tokens hang under one another.`);
+  }
+  return { ...basis, depth: basis.depth + 1 };
+}
+
+/** A token that is alive, kept from ending or becoming shorter until the transaction has committed. */
+export async function lockToken(tx: Tx, tenant: TenantId, tokenId: string): Promise<Basis | undefined> {
+  const [row] = await tx<Basis[]>`
+    SELECT user_id AS "userId", method, mfa, depth, policies, coalesce(bounds, '{}') AS bounds,
+           coalesce(grants, '{}') AS grants, cidrs, certificate, uses_left AS "usesLeft",
+           expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt"
+    FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId} AND expires_at > bulla.now() FOR SHARE`;
+  return row;
+}
+
+/** A periodic token has no end of its own beyond its period; any other has both, and neither is beyond the configured. */
+function lifetimes({ config }: Vault, wanted: TokenLimits): { ttl: number; maxTtl: number | null } {
+  const { periodSeconds, ttlSeconds = config.tokenTtlSeconds, maxTtlSeconds = config.tokenMaxTtlSeconds } = wanted;
+  if (periodSeconds !== undefined) return { ttl: periodSeconds, maxTtl: wanted.maxTtlSeconds ?? null };
+  const maxTtl = Math.min(maxTtlSeconds, config.tokenMaxTtlSeconds);
+  return { ttl: Math.min(ttlSeconds, maxTtl), maxTtl };
+}
+
+/** A child's networks lie within its parent's, so that the child's own say all. */
+function narrowed(parents: readonly string[] | null, own: readonly string[] | undefined): readonly string[] | null {
+  assert(own?.length !== 0, 'a token that may be used from nowhere is not issued');
+  if (own === undefined || parents === null) return own ?? parents;
+  for (const text of own) {
+    const inner = parseCidr(text);
+    const within = parents.some((parent) => {
+      const outer = parseCidr(parent)!;
+      return inner !== undefined && outer.bits <= inner.bits && contains(outer, inner.network);
+    });
+    if (!within) {
+      throw new VaultError('invalid_request', `cidrs: ${text} reaches beyond the networks of the token that you show.`);
+    }
+  }
+  return own;
+}
+
+const listOrNull = (list: readonly string[] | null) => (list === null || list.length === 0 ? null : [...list]);
+
+const ENDED_AT_ONCE = 100;
+
+/** What has ended of an account goes with its next token, so that its rows stay as many as its tokens of a day. */
+async function removeEnded(tx: Tx, tenant: TenantId, userId: string): Promise<void> {
+  await tx`
+    DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id IN (
+      SELECT token_id FROM tokens WHERE tenant_id = ${tenant} AND user_id = ${userId} AND expires_at <= bulla.now()
+      ORDER BY expires_at LIMIT ${ENDED_AT_ONCE} FOR UPDATE SKIP LOCKED)`;
+}
