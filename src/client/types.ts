@@ -10,7 +10,7 @@ export type Login = {
   username: string;
   policies: string[];
   expires_at: string;
-  max_expires_at: string;
+  max_expires_at: string | null;
   password_change_required: boolean;
 };
 
@@ -58,7 +58,7 @@ export type Self = {
   method: string;
   created_at: string;
   expires_at: string;
-  max_expires_at: string;
+  max_expires_at: string | null;
   password_change_required: boolean;
 };
 
@@ -66,7 +66,7 @@ export type Renewal = {
   /** Names the token and opens nothing. */
   accessor: string;
   expires_at: string;
-  max_expires_at: string;
+  max_expires_at: string | null;
 };
 
 export type Token = {
@@ -76,7 +76,7 @@ export type Token = {
   method: string;
   created_at: string;
   expires_at: string;
-  max_expires_at: string;
+  max_expires_at: string | null;
   source: string;
 };
 
