@@ -187,6 +187,10 @@ export const LIMITS = {
   headersBytesMax: 16 * 1024,
   auditTextCharsMax: 256,
   auditDetailsMax: 16,
+  /** Of one backend on one node, and how many acts run on it at once. */
+  backendConnectionsMax: 4,
+  leaseActDeadlineMs: 30_000,
+  leaseTtlSecondsMax: 768 * HOUR,
   versionMax: 2_147_483_646,
 } as const;
 

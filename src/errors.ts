@@ -28,6 +28,7 @@ export type ErrorCode =
   | 'integrity' // stored bytes do not open: moved, edited or damaged
   | 'internal'
   | 'busy' // a bounded queue is full
+  | 'backend_failed' // the target of a lease refused, did not answer in time or broke off
   | 'unavailable' // the database or the audit log cannot be written
   | 'outcome_unknown' // the connection died in COMMIT
   | 'sealed';

@@ -239,6 +239,22 @@ async function checkCiphertexts(vault: Vault, owner: postgres.Sql): Promise<void
     const key = await transaction(vault.db, [tenant], (tx) => dataKey(vault, tx, tenant, row.key_version));
     open(key, { label: 'secret-metadata', tenant, secret: row.secret_id }, row.envelope);
   }
+  const configured = await owner`
+    SELECT tenant_id, backend_id, key_version, envelope FROM backends JOIN tenants USING (tenant_id)
+    WHERE tenants.state IN ('active', 'suspended')`;
+  for (const row of configured) {
+    const tenant: TenantId = asTenantId(row.tenant_id);
+    const key = await transaction(vault.db, [tenant], (tx) => dataKey(vault, tx, tenant, row.key_version));
+    open(key, { label: 'backend-config', tenant, backend: row.backend_id }, row.envelope);
+  }
+  const issued = await owner`
+    SELECT tenant_id, lease_id, key_version, envelope FROM lease_credentials JOIN tenants USING (tenant_id)
+    WHERE tenants.state IN ('active', 'suspended')`;
+  for (const row of issued) {
+    const tenant: TenantId = asTenantId(row.tenant_id);
+    const key = await transaction(vault.db, [tenant], (tx) => dataKey(vault, tx, tenant, row.key_version));
+    open(key, { label: 'lease-credential', tenant, lease: row.lease_id }, row.envelope);
+  }
 }
 
 /** The encodings that a leak could take. */

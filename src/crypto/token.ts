@@ -71,6 +71,11 @@ export function randomId(): string {
   return id;
 }
 
+/** A password for a machine: 240 random bits in characters that no shell, URL or configuration file quotes. */
+export function randomPassword(): string {
+  return randomId() + randomId() + randomId();
+}
+
 function checksum(body: string): string {
   return hash('sha256', body, 'buffer').toString('base64url').slice(0, CHECKSUM_CHARACTERS);
 }

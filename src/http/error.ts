@@ -26,6 +26,7 @@ const STATUS = {
   too_many_requests: 429,
   integrity: 500,
   internal: 500,
+  backend_failed: 502,
   busy: 503,
   unavailable: 503,
   sealed: 503,

@@ -9,6 +9,7 @@
 import { SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { VaultError } from '../errors.ts';
+import { BACKEND_CONFIGS, LEASE_CREDENTIALS } from '../lease/envelopes.ts';
 import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
 import { SECRET_METADATA, SECRET_VERSIONS } from '../secret/envelopes.ts';
@@ -27,7 +28,12 @@ import { insertDoneJob, insertJob, type JobInfo, type Report, wake } from './job
 import { Stopped, Unfinished, VAULT_ACTOR, type Work } from './runner.ts';
 
 /** Every table with an envelope of a data key. A test finds any that is missing. */
-export const ENVELOPE_TABLES: readonly EnvelopeTable[] = [SECRET_VERSIONS, SECRET_METADATA];
+export const ENVELOPE_TABLES: readonly EnvelopeTable[] = [
+  SECRET_VERSIONS,
+  SECRET_METADATA,
+  BACKEND_CONFIGS,
+  LEASE_CREDENTIALS,
+];
 
 export type KeyRotation = { readonly key: DataKeyInfo; readonly job: JobInfo | undefined };
 

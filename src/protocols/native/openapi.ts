@@ -41,6 +41,7 @@ const MEANING: Readonly<Record<ErrorCode, string>> = {
   too_many_requests: 'Too many requests; see Retry-After.',
   integrity: 'What is stored does not open: it was moved, edited or damaged.',
   internal: 'Something failed inside the vault.',
+  backend_failed: 'The target of a lease refused, did not answer in time or broke off.',
   busy: 'A bounded queue is full; see Retry-After.',
   unavailable: 'The database or the audit log cannot be written; nothing was changed.',
   outcome_unknown: 'The connection to the database died in COMMIT: the change is there whole or not at all.',
