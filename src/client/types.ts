@@ -41,6 +41,7 @@ export type Problem = {
     | 'too_many_requests'
     | 'integrity'
     | 'internal'
+    | 'backend_failed'
     | 'busy'
     | 'unavailable'
     | 'outcome_unknown'
