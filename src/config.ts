@@ -96,6 +96,8 @@ const settings = z.object({
   BULLA_TOKEN_MAX_TTL: duration('24h'),
   BULLA_LOGIN_FAILURES_MAX: count(5, 1, 99),
   BULLA_LOGIN_LOCK: duration('15m'),
+  BULLA_LOGIN_SOURCE_FAILURES_MAX: count(100, 10, 100_000),
+  BULLA_ONE_TIME_PASSWORD_TTL: duration('3d'),
   BULLA_KEY_CACHE_TTL: duration('5m'),
   BULLA_SECRET_VERSIONS_KEPT: count(10, 1, 1000),
   BULLA_REQUEST_DEADLINE: duration('4s'),
@@ -144,6 +146,10 @@ export type Config = Readonly<{
   tokenMaxTtlSeconds: number;
   loginFailuresMax: number;
   loginLockSeconds: number;
+  /** Of one network within an hour, whoever it tried to be. */
+  loginSourceFailuresMax: number;
+  /** How long an administrator's one-time password waits for its first login. */
+  oneTimePasswordTtlSeconds: number;
   keyCacheTtlSeconds: number;
   secretVersionsKept: number;
   requestDeadlineSeconds: number;
@@ -255,6 +261,8 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     tokenMaxTtlSeconds: s.BULLA_TOKEN_MAX_TTL,
     loginFailuresMax: s.BULLA_LOGIN_FAILURES_MAX,
     loginLockSeconds: s.BULLA_LOGIN_LOCK,
+    loginSourceFailuresMax: s.BULLA_LOGIN_SOURCE_FAILURES_MAX,
+    oneTimePasswordTtlSeconds: s.BULLA_ONE_TIME_PASSWORD_TTL,
     keyCacheTtlSeconds: s.BULLA_KEY_CACHE_TTL,
     secretVersionsKept: s.BULLA_SECRET_VERSIONS_KEPT,
     requestDeadlineSeconds: s.BULLA_REQUEST_DEADLINE,

@@ -181,6 +181,7 @@ describe('tables', () => {
     system_keys: 'src/tenant/',
     system_key_material: 'src/tenant/',
     users: 'src/auth/',
+    login_counters: 'src/auth/',
     tokens: 'src/auth/',
     policies: 'src/policy/',
     secrets: 'src/secret/',

@@ -3,18 +3,20 @@
  *
  * Unknown tenant, unknown user, wrong password, locked and disabled are told apart in the audit log only: the caller
  * gets the same answer after the same work. The password is checked before the transaction; whether it counts is
- * decided under the user's row lock, so that guesses made in parallel get no more tries than guesses in a row.
+ * decided under the user's row lock, so that guesses made in parallel get no more tries than guesses in a row. Another
+ * spelling of a name is never let in, and counts as a guess at the name that it was meant for.
  */
 import type { Actor } from '../audit/entry.ts';
 import { mayRecordGuess } from '../audit/recorded.ts';
 import { SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
-import { isName } from '../db/name.ts';
+import { foldName, isName } from '../db/name.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Record, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { issueToken } from './issue.ts';
-import { checkPassword, countFailure, type PasswordHash } from './password.ts';
+import { checkPassword, type PasswordHash } from './password.ts';
+import { type Attempt, countFailure, countLogin, readCounter, unknownSubject } from './throttle.ts';
 
 export type Credentials = { readonly tenant: string; readonly username: string; readonly password: string };
 
@@ -35,22 +37,25 @@ type UserRow = PasswordHash & {
   readonly policies: string[];
   readonly mustChange: boolean;
   readonly disabled: boolean;
-  readonly locked: boolean;
+  /** A one-time password whose time is over. */
+  readonly expired: boolean;
   readonly tenantState: string;
 };
 
 /** Throws `login_failed`, `tenant_suspended` (right password only), `invalid_request`, `busy`, `unavailable`. */
 export async function login(vault: Vault, call: Call, credentials: Credentials): Promise<Login> {
-  const id = await tenantOf(vault, credentials.tenant);
+  const meant = { tenant: foldName(credentials.tenant), username: foldName(credentials.username) };
+  const spelled = meant.tenant === credentials.tenant && meant.username === credentials.username;
+  const id = await tenantOf(vault, meant.tenant);
   let mayRecord: boolean | undefined;
   for (let check = 1; ; check += 1) {
-    const user = id && (await transaction(vault.db, [id], (tx) => readUser(tx, id, credentials.username)));
+    const user = id && (await transaction(vault.db, [id], (tx) => readUser(tx, id, meant.username)));
     const { fits, fresh } = await checkPassword(vault, user, credentials.password);
     const outcome = await withoutToken(vault, call, [id ?? SYSTEM], async (tx): Promise<Conclusion> => {
       const conclusion =
         id && user
-          ? await conclude(vault, tx, call, id, credentials.tenant, user, fits, fresh, check < CHECKS_MAX)
-          : unknownLogin(id);
+          ? await conclude(vault, tx, call, { id, tenant: meant.tenant, user, fits: fits && spelled, fresh }, check)
+          : await concludeUnknown(vault, tx, call, id, meant);
       if (!(conclusion.value instanceof VaultError)) return conclusion;
       // Beyond some a minute from one source, failures are only counted. The act may run twice: one guess is one.
       mayRecord ??= mayRecordGuess(vault, call.source);
@@ -61,10 +66,23 @@ export async function login(vault: Vault, call: Call, credentials: Credentials):
   }
 }
 
-function unknownLogin(id: TenantId | undefined): Conclusion {
+/** The same statements as for a user that is there. */
+async function concludeUnknown(
+  vault: Vault,
+  tx: Tx,
+  call: Call,
+  id: TenantId | undefined,
+  { tenant, username }: { tenant: string; username: string },
+): Promise<Conclusion> {
+  const where = id ?? SYSTEM;
+  const subject = unknownSubject(id ? username : `${tenant}/${username}`);
+  await readUser(tx, where, subject, 'lock');
+  const attempt: Attempt = { tenant: where, subject, kind: 'password', source: call.source };
+  const counter = await readCounter(tx, attempt);
+  if (!counter.locked) await countFailure(vault, tx, attempt, counter);
   return {
     value: loginFailed(),
-    records: [failure(id ?? SYSTEM, undefined, id ? 'unknown_user' : 'unknown_tenant')],
+    records: [failure(where, undefined, id ? 'unknown_user' : 'unknown_tenant')],
   };
 }
 
@@ -88,11 +106,20 @@ async function readUser(tx: Tx, tenant: TenantId, name: string, lock?: 'lock'): 
   const [row] = await tx<UserRow[]>`
     SELECT u.user_id AS "userId", u.name, u.password_hash AS phc, u.pepper_version AS "pepperVersion", u.policies,
            u.must_change_password AS "mustChange", u.disabled, t.state AS "tenantState",
-           coalesce(u.locked_until > bulla.now(), false) AS locked
+           coalesce(u.password_expires_at <= bulla.now(), false) AS expired
     FROM users u JOIN tenants t USING (tenant_id) WHERE u.tenant_id = ${tenant} AND u.name = ${name} AND u.kind = 'person'
     ${lock ? tx`FOR UPDATE OF u FOR SHARE OF t` : tx``}`;
   return row;
 }
+
+/** What was found before the transaction. `fits` is of the password and of the spelling. */
+type Checked = {
+  readonly id: TenantId;
+  readonly tenant: string;
+  readonly user: UserRow;
+  readonly fits: boolean;
+  readonly fresh: PasswordHash | undefined;
+};
 
 /** Undefined: to be checked again, against the hash that is stored now. */
 type Conclusion = { value: Login | VaultError | undefined; records: readonly Record[] };
@@ -101,24 +128,17 @@ type Conclusion = { value: Login | VaultError | undefined; records: readonly Rec
  * Decides under the row lock with what the row says now, whatever it said when the password was checked. Two logins that
  * find old parameters both hash afresh; the second then meets the hash of the first.
  */
-async function conclude(
-  vault: Vault,
-  tx: Tx,
-  call: Call,
-  id: TenantId,
-  tenant: string,
-  checked: UserRow,
-  fits: boolean,
-  fresh: PasswordHash | undefined,
-  again: boolean,
-): Promise<Conclusion> {
-  const user = await readUser(tx, id, checked.name, 'lock');
-  const stale = user?.phc !== checked.phc;
-  if (user && stale && again) return { value: undefined, records: [] };
-  if (!user || stale) return { value: loginFailed(), records: [failure(id, checked, 'changed_meanwhile')] };
-  const reason = user.disabled ? 'disabled' : user.locked ? 'locked' : fits ? undefined : 'wrong_password';
+async function conclude(vault: Vault, tx: Tx, call: Call, checked: Checked, check: number): Promise<Conclusion> {
+  const { id, tenant, fits, fresh } = checked;
+  const user = await readUser(tx, id, checked.user.name, 'lock');
+  const stale = user?.phc !== checked.user.phc;
+  if (user && stale && check < CHECKS_MAX) return { value: undefined, records: [] };
+  if (!user || stale) return { value: loginFailed(), records: [failure(id, checked.user, 'changed_meanwhile')] };
+  const attempt: Attempt = { tenant: id, subject: user.userId, kind: 'password', source: call.source };
+  const counter = await readCounter(tx, attempt);
+  const reason = reasonAgainst(user, counter.locked, fits);
   if (reason) {
-    if (reason === 'wrong_password') await countFailure(vault, tx, id, user.userId);
+    if (!counter.locked) await countFailure(vault, tx, attempt, counter);
     return { value: loginFailed(), records: [failure(id, user, reason)] };
   }
   if (user.tenantState !== 'active') {
@@ -128,6 +148,7 @@ async function conclude(
     );
     return { value, records: [{ ...failure(id, user, 'tenant_suspended'), code: 'tenant_suspended' }] };
   }
+  await countLogin(tx, attempt, counter);
   await recordSuccess(tx, id, user.userId, fresh);
   const issued = await issueToken(vault, tx, id, { userId: user.userId, method: 'password', source: call.source });
   const actor: Actor = {
@@ -142,6 +163,13 @@ async function conclude(
     value: { ...issued, tenant, username: user.name, policies, passwordChangeRequired: mustChange },
     records: [{ tenant: id, actor, action: 'auth.login', resource: `user:${user.name}`, outcome: 'ok' }],
   };
+}
+
+function reasonAgainst(user: UserRow, locked: boolean, fits: boolean): string | undefined {
+  if (user.disabled) return 'disabled';
+  if (locked) return 'locked';
+  if (!fits) return 'wrong_password';
+  return user.expired ? 'expired_password' : undefined;
 }
 
 /** The name is recorded only where it is a user's: what was typed might be a password. */
@@ -165,7 +193,7 @@ function loginFailed(): VaultError {
 
 async function recordSuccess(tx: Tx, tenant: TenantId, userId: string, fresh: PasswordHash | undefined): Promise<void> {
   await tx`
-    UPDATE users SET failed_logins = 0, locked_until = NULL, last_login_at = bulla.now()
+    UPDATE users SET last_login_at = bulla.now()
     WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
   if (fresh) {
     await tx`

@@ -1,6 +1,7 @@
 /**
- * Passwords: the rule for new ones, hashing under the active pepper, and checking. A password is never stored, logged
- * or compared in a readable form; hashing happens outside transactions, in crypto/password.ts's child process.
+ * Passwords: hashing under the active pepper, checking, and changing one's own. A password is never stored, logged or
+ * compared in a readable form; hashing happens outside transactions, in crypto/password.ts's child process. What a new
+ * one must be is password-rule.ts's.
  */
 import { randomBytes } from 'node:crypto';
 import { normalisePassword } from '../crypto/password.ts';
@@ -10,30 +11,45 @@ import type { Call } from '../policy/access.ts';
 import { permit, precheck } from '../policy/permit.ts';
 import { systemKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
-
-export const PASSWORD_CHARACTERS_MIN = 15;
+import { checkNewPassword, type PasswordSubject, tooShort } from './password-rule.ts';
+import { clearCounters, countFailure, readCounter } from './throttle.ts';
 
 export type PasswordHash = { readonly phc: string; readonly pepperVersion: number };
+
+/** A hash to store, with what is known of the password beside it. */
+export type NewPassword = PasswordHash & {
+  /** Holds only beside a second factor. */
+  readonly short: boolean;
+  /** To be changed at the first login, and no good when that is not within `seconds`; undefined: whenever it is. */
+  readonly oneTime: { readonly seconds: number | undefined } | undefined;
+};
 
 /** In place of a hash: no password fits until an administrator gives one. */
 export const NO_PASSWORD = '!';
 
-/** Hashes a new password. Throws `invalid_request` when it is too short or not text, `busy` when too many are hashed. */
-export async function hashPassword(vault: Vault, password: string): Promise<PasswordHash> {
-  if (Array.from(password).length < PASSWORD_CHARACTERS_MIN) {
-    throw new VaultError(
-      'invalid_request',
-      `password: expected at least ${PASSWORD_CHARACTERS_MIN} characters; a few random words are good.`,
-    );
-  }
-  return hashUnder(vault, normalisePassword(password));
+/** Hashes a new password that its user chose. Throws `invalid_request` with the reason, `busy` when too many are hashed. */
+export async function hashPassword(
+  vault: Vault,
+  password: string,
+  subject: PasswordSubject,
+  field = 'password',
+): Promise<NewPassword> {
+  const { bytes, short } = await checkNewPassword(password, subject, field);
+  return { ...(await hashUnder(vault, bytes)), short, oneTime: undefined };
 }
 
+/** Hashes what oneTimePassword() made. Without `seconds` it waits for its user for ever. */
+export async function hashOneTimePassword(vault: Vault, password: string, seconds?: number): Promise<NewPassword> {
+  return { ...(await hashUnder(vault, normalisePassword(password))), short: false, oneTime: { seconds } };
+}
+
+/** Wipes the bytes. */
 async function hashUnder(vault: Vault, password: Uint8Array): Promise<PasswordHash> {
   const pepper = await systemKey(vault, 'pepper');
   try {
     return { phc: await vault.hasher.hash(password, pepper.secret), pepperVersion: pepper.version };
   } finally {
+    password.fill(0);
     pepper.secret.wipe();
   }
 }
@@ -85,63 +101,52 @@ export async function changePassword(
 ): Promise<void> {
   const ask = { action: 'auth.password', resource: 'user:self' } as const;
   const { tenant, userId } = await precheck(vault, call, ask);
-  const stored = await transaction(vault.db, [tenant], (tx) => readHash(tx, tenant, userId));
+  const stored = await transaction(vault.db, [tenant], (tx) => readPassword(tx, tenant, userId));
   const { fits } = await checkPassword(vault, stored, currentPassword);
-  const fresh = fits && currentPassword !== newPassword ? await hashPassword(vault, newPassword) : undefined;
+  const fresh =
+    fits && currentPassword !== newPassword
+      ? await hashPassword(vault, newPassword, stored, 'new_password')
+      : undefined;
   await permit(vault, call, ask, async (tx) => {
-    const now = await readHash(tx, tenant, userId);
-    if (!fits || now.locked) {
-      if (!fits && !now.locked) await countFailure(vault, tx, tenant, userId);
+    const now = await readPassword(tx, tenant, userId);
+    const attempt = { tenant, subject: userId, kind: 'password', source: call.source } as const;
+    const counter = await readCounter(tx, attempt);
+    if (!fits || counter.locked) {
+      if (!fits && !counter.locked) await countFailure(vault, tx, attempt, counter);
       const refused = new VaultError('login_failed', 'The current password is not right, or cannot be checked now.');
       return { value: undefined, refused };
     }
     if (!fresh)
       throw new VaultError('invalid_request', 'new_password: expected another password than the current one.');
     if (now.phc !== stored.phc) throw new VaultError('conflict', 'The password was changed meanwhile: log in again.');
-    await storeHash(tx, tenant, userId, fresh, false);
+    await storePassword(tx, tenant, userId, fresh);
     return { value: undefined, revokes: true };
   });
 }
 
-/**
- * Counts a wrong password, wherever it was given, and locks the user for a while when there have been too many. The
- * caller holds the user's row, so guesses made at once are counted one by one.
- */
-export async function countFailure(vault: Vault, tx: Tx, tenant: TenantId, userId: string): Promise<void> {
-  const { loginFailuresMax, loginLockSeconds } = vault.config;
-  await tx`
-    UPDATE users SET failed_logins = CASE WHEN locked_until IS NULL THEN failed_logins + 1 ELSE 1 END,
-           locked_until = CASE WHEN locked_until IS NULL AND failed_logins + 1 >= ${loginFailuresMax}
-                               THEN bulla.now() + make_interval(secs => ${loginLockSeconds}) END
-    WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
-}
-
-async function readHash(
-  tx: Tx,
-  tenant: TenantId,
-  userId: string,
-): Promise<PasswordHash & { readonly locked: boolean }> {
-  const [row] = await tx<(PasswordHash & { locked: boolean })[]>`
-    SELECT password_hash AS phc, pepper_version AS "pepperVersion",
-           coalesce(locked_until > bulla.now(), false) AS locked FROM users
-    WHERE tenant_id = ${tenant} AND user_id = ${userId} FOR UPDATE`;
+/** What is stored, and whose it is; the user's row is locked. */
+export async function readPassword(tx: Tx, tenant: TenantId, userId: string): Promise<PasswordHash & PasswordSubject> {
+  const [row] = await tx<(PasswordHash & PasswordSubject)[]>`
+    SELECT u.password_hash AS phc, u.pepper_version AS "pepperVersion", u.name AS username, t.name AS tenant,
+           false AS "secondFactor"
+    FROM users u JOIN tenants t USING (tenant_id) WHERE u.tenant_id = ${tenant} AND u.user_id = ${userId} FOR UPDATE OF u`;
   if (!row) throw new VaultError('not_found', 'The user is gone.');
   return row;
 }
 
-/** Stores a new password and ends every token of the user. */
-export async function storeHash(
-  tx: Tx,
-  tenant: TenantId,
-  userId: string,
-  hash: PasswordHash,
-  mustChange: boolean,
-): Promise<void> {
+/** Stores a new password, ends every token of the user and forgets the failed attempts at the old one. */
+export async function storePassword(tx: Tx, tenant: TenantId, userId: string, password: NewPassword): Promise<void> {
+  const { secondFactor } = await readPassword(tx, tenant, userId);
+  // The second factor that it was short for may have gone while it was hashed.
+  if (password.short && !secondFactor) throw tooShort('password', false);
   await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
+  const { phc, pepperVersion, short, oneTime } = password;
   await tx`
-    UPDATE users SET password_hash = ${hash.phc}, pepper_version = ${hash.pepperVersion},
-           must_change_password = ${mustChange}, failed_logins = 0, locked_until = NULL
+    UPDATE users SET password_hash = ${phc}, pepper_version = ${pepperVersion}, short_password = ${short},
+           must_change_password = ${oneTime !== undefined},
+           password_expires_at = bulla.now() + make_interval(secs => ${oneTime?.seconds ?? null}::double precision)
     WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
+  await clearCounters(tx, tenant, userId, ['password']);
 }
 
 /** Whether none of these accounts still has the password that it was made with. */

@@ -2,7 +2,7 @@
 
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
-import { isUniqueViolation, SYSTEM, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { isUniqueViolation, SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { type Name, parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
@@ -10,7 +10,17 @@ import type { AccountKind, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
 import { permit, precheck } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
-import { hashPassword, NO_PASSWORD, oneTimePassword, type PasswordHash, storeHash } from './password.ts';
+import {
+  hashOneTimePassword,
+  hashPassword,
+  type NewPassword,
+  NO_PASSWORD,
+  oneTimePassword,
+  readPassword,
+  storePassword,
+} from './password.ts';
+import type { PasswordSubject } from './password-rule.ts';
+import { removeCounters, unlockAccount } from './throttle.ts';
 
 export type UserInfo = {
   readonly id: string;
@@ -43,7 +53,8 @@ export type UserChange = {
 const ask = (action: Action, name: string) => ({ action, resource: `user:${parseName(name, 'username')}` }) as const;
 
 const COLUMNS = `user_id AS id, name AS username, policies, disabled,
-  CASE WHEN locked_until > bulla.now() THEN locked_until END AS "lockedUntil",
+  (SELECT max(c.locked_until) FROM login_counters c WHERE c.tenant_id = users.tenant_id AND c.subject = users.user_id
+     AND c.locked_until > bulla.now()) AS "lockedUntil",
   must_change_password AS "passwordChangeRequired", created_at AS "createdAt", last_login_at AS "lastLoginAt"`;
 
 export async function listUsers(vault: Vault, call: Call, page: PageAsk): Promise<Page<UserInfo>> {
@@ -69,16 +80,16 @@ export async function readUser(vault: Vault, call: Call, name: string): Promise<
 export async function createUser(vault: Vault, call: Call, user: NewUser): Promise<WithOneTimePassword> {
   const wanted = ask('user.write', user.username);
   const policies = checkPolicies(user.policies ?? []);
-  await precheck(vault, call, wanted);
+  const { tenant: where } = await precheck(vault, call, wanted);
   const once = user.password === undefined ? oneTimePassword() : undefined;
-  const hash = await hashPassword(vault, user.password ?? once!);
+  const subject = await transaction(vault.db, [where], (tx) => futureSubject(tx, where, user.username));
+  const password = await newPassword(vault, user.password, once, subject);
   const created = await permit(vault, call, wanted, async (tx, { tenant }) => {
     await requirePolicies(tx, tenant, policies);
     const value = await insertUser(tx, tenant, {
       name: parseName(user.username, 'username'),
-      hash,
+      password,
       policies,
-      mustChange: once !== undefined,
     });
     return { value, notes: [{ details: { policies: policies.join(' ') } }] };
   });
@@ -97,10 +108,17 @@ export async function updateUser(
   if (change.password !== undefined && change.resetPassword) {
     throw new VaultError('invalid_request', 'Give either password or reset_password, not both.');
   }
-  await precheck(vault, call, wanted);
+  const { tenant: where } = await precheck(vault, call, wanted);
   const once = change.resetPassword ? oneTimePassword() : undefined;
-  const password = change.password ?? once;
-  const hash = password === undefined ? undefined : await hashPassword(vault, password);
+  const password =
+    (change.password ?? once) === undefined
+      ? undefined
+      : await newPassword(
+          vault,
+          change.password,
+          once,
+          await transaction(vault.db, [where], (tx) => subjectNamed(tx, where, name)),
+        );
   const updated = await permit(vault, call, wanted, async (tx, { tenant }) => {
     const user = await userNamed(tx, tenant, name);
     if (policies) {
@@ -108,15 +126,37 @@ export async function updateUser(
       await tx`UPDATE users SET policies = ${[...policies]} WHERE tenant_id = ${tenant} AND user_id = ${user.id}`;
     }
     if (change.disabled !== undefined) await setDisabled(tx, tenant, user.id, change.disabled);
-    if (hash) await storeHash(tx, tenant, user.id, hash, once !== undefined);
+    if (password) await storePassword(tx, tenant, user.id, password);
     const details = {
       ...(policies ? { policies: policies.join(' ') } : {}),
       ...(change.disabled === undefined ? {} : { disabled: change.disabled }),
-      ...(hash ? { password_set: true } : {}),
+      ...(password ? { password_set: true } : {}),
     };
     return { value: await userNamed(tx, tenant, name), notes: [{ details }], revokes: true };
   });
   return once === undefined ? updated : { ...updated, oneTimePassword: once };
+}
+
+function newPassword(
+  vault: Vault,
+  chosen: string | undefined,
+  once: string | undefined,
+  subject: PasswordSubject,
+): Promise<NewPassword> {
+  if (chosen !== undefined) return hashPassword(vault, chosen, subject);
+  return hashOneTimePassword(vault, once!, vault.config.oneTimePasswordTtlSeconds);
+}
+
+async function futureSubject(tx: Tx, tenant: TenantId, username: string): Promise<PasswordSubject> {
+  const [row] = await tx<{ name: string }[]>`SELECT name FROM tenants WHERE tenant_id = ${tenant}`;
+  return { username, tenant: row!.name, secondFactor: false };
+}
+
+/** A user that is not there is found out again, and told, by the permitted act. */
+async function subjectNamed(tx: Tx, tenant: TenantId, name: string): Promise<PasswordSubject> {
+  const [row] = await tx<{ id: string }[]>`
+    SELECT user_id AS id FROM users WHERE tenant_id = ${tenant} AND name = ${name}`;
+  return row ? readPassword(tx, tenant, row.id) : futureSubject(tx, tenant, name);
 }
 
 async function setDisabled(tx: Tx, tenant: TenantId, userId: string, disabled: boolean): Promise<void> {
@@ -130,6 +170,7 @@ export async function deleteUser(vault: Vault, call: Call, name: string): Promis
     const user = await userNamed(tx, tenant, name);
     if (user.id === userId) throw new VaultError('conflict', 'You cannot delete the user that you are logged in as.');
     await tx`DELETE FROM users WHERE tenant_id = ${tenant} AND user_id = ${user.id}`;
+    await removeCounters(tx, tenant, user.id);
     return { value: undefined, revokes: true };
   });
 }
@@ -137,7 +178,7 @@ export async function deleteUser(vault: Vault, call: Call, name: string): Promis
 export async function unlockUser(vault: Vault, call: Call, name: string): Promise<UserInfo> {
   return permit(vault, call, ask('user.unlock', name), async (tx, { tenant }) => {
     const user = await userNamed(tx, tenant, name);
-    await tx`UPDATE users SET failed_logins = 0, locked_until = NULL WHERE tenant_id = ${tenant} AND user_id = ${user.id}`;
+    await unlockAccount(tx, tenant, user.id);
     return { value: { ...user, lockedUntil: null } };
   });
 }
@@ -146,23 +187,27 @@ export async function unlockUser(vault: Vault, call: Call, name: string): Promis
 export async function insertUser(
   tx: Tx,
   tenant: TenantId,
-  user: {
+  account: {
     name: Name;
     /** Absent: it has no password, and never will unless it is a person's. */
-    hash?: PasswordHash;
+    password?: NewPassword;
     policies: readonly string[];
-    mustChange?: boolean;
     kind?: AccountKind;
   },
 ): Promise<UserInfo> {
+  const { name, password, policies, kind = 'person' } = account;
   try {
     const [row] = await tx<UserInfo[]>`
-      INSERT INTO users (tenant_id, user_id, name, kind, password_hash, pepper_version, policies, must_change_password, created_at)
-      VALUES (${tenant}, ${randomId()}, ${user.name}, ${user.kind ?? 'person'}, ${user.hash?.phc ?? NO_PASSWORD},
-              ${user.hash?.pepperVersion ?? null}, ${[...user.policies]}, ${user.mustChange ?? false}, bulla.now()) RETURNING ${tx.unsafe(COLUMNS)}`;
+      INSERT INTO users (tenant_id, user_id, name, kind, password_hash, pepper_version, policies, short_password,
+                         must_change_password, password_expires_at, created_at)
+      VALUES (${tenant}, ${randomId()}, ${name}, ${kind}, ${password?.phc ?? NO_PASSWORD},
+              ${password?.pepperVersion ?? null}, ${[...policies]}, ${password?.short ?? false},
+              ${password?.oneTime !== undefined},
+              bulla.now() + make_interval(secs => ${password?.oneTime?.seconds ?? null}::double precision),
+              bulla.now()) RETURNING ${tx.unsafe(COLUMNS)}`;
     return row!;
   } catch (error) {
-    if (isUniqueViolation(error)) throw new VaultError('conflict', `There is a user ${user.name} already.`);
+    if (isUniqueViolation(error)) throw new VaultError('conflict', `There is a user ${name} already.`);
     throw error;
   }
 }
@@ -170,6 +215,7 @@ export async function insertUser(
 /** Removes every user of a tenant that is being deleted. */
 export async function removeUsers(tx: Tx, tenant: TenantId): Promise<void> {
   await tx`DELETE FROM users WHERE tenant_id = ${tenant}`;
+  await removeCounters(tx, tenant);
 }
 
 // ---- peppers ------------------------------------------------------------------------------------------------------

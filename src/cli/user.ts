@@ -1,10 +1,11 @@
 /** `bulla user …`: the people of the tenant, and one's own password. */
 import type { Command } from 'commander';
 import type { UpdateUserBody, User, UserWithPassword } from '../client/index.ts';
+import { dicewarePassphrase } from '../crypto/wordlist.ts';
 import { VaultError } from '../errors.ts';
 import { collect } from './argument.ts';
 import type { Cli } from './cli.ts';
-import { createAsker } from './io.ts';
+import { createAsker, print } from './io.ts';
 import { keptOf } from './login.ts';
 import { printDone, printFields, printList, time } from './print.ts';
 import { keepToken } from './token-file.ts';
@@ -46,6 +47,8 @@ export function addUserCommands(root: Command, cli: Cli): void {
   addPasswordCommand(user, cli);
 }
 
+type CreateOptions = { readonly policy?: string[]; readonly password?: true; readonly generate?: true };
+
 function addCreateCommand(user: Command, cli: Cli): void {
   user
     .command('create')
@@ -53,9 +56,16 @@ function addCreateCommand(user: Command, cli: Cli): void {
     .argument('<name>')
     .option('-p, --policy <name>', 'what it may do; repeatable', collect)
     .option('--password', 'ask for its password, or take the first line of standard input')
-    .action(async (name: string, { policy = [], password }: { policy?: string[]; password?: true }) => {
-      const chosen = password ? { password: await askNewPassword(cli) } : {};
-      await printUser(cli, await cli.client().users.create({ username: name, policies: policy, ...chosen }));
+    .option('--generate', 'give it a passphrase of six random words (Diceware), which is shown once and stays')
+    .action(async (name: string, { policy = [], password, generate }: CreateOptions) => {
+      if (password && generate) {
+        throw new VaultError('invalid_request', '--password and --generate exclude each other.');
+      }
+      const generated = generate ? await dicewarePassphrase() : undefined;
+      const chosen = password ? await askNewPassword(cli) : generated;
+      const body = { username: name, policies: policy, ...(chosen === undefined ? {} : { password: chosen }) };
+      const user = await cli.client().users.create(body);
+      await printUser(cli, generated === undefined ? user : { ...user, generated_password: generated });
     });
 }
 
@@ -93,34 +103,42 @@ function addPasswordCommand(user: Command, cli: Cli): void {
     .description('change your own password, or with a name give that user a new one')
     .argument('[name]')
     .option('--set', 'ask for the new password of that user; otherwise it gets a one-time password')
+    .option('--generate', 'take a passphrase of six random words (Diceware) as your own new password, and show it')
     .addHelpText(
       'after',
       '\nWithout a terminal the answers are the lines of standard input: the current password, then the new one.',
     )
-    .action(async (name: string | undefined, { set }: { set?: true }) => {
-      if (name === undefined) return changeOwn(cli);
+    .action(async (name: string | undefined, { set, generate }: { set?: true; generate?: true }) => {
+      if (name !== undefined && generate) {
+        throw new VaultError('invalid_request', '--generate is for your own password; leave the name out.');
+      }
+      if (name === undefined) return changeOwn(cli, generate ? await dicewarePassphrase() : undefined);
       const patch: UpdateUserBody = set ? { password: await askNewPassword(cli) } : { reset_password: true };
       await printUser(cli, await cli.client().users.patch(name, patch));
     });
 }
 
 /** All tokens end with the old password, so this logs in again where the login is ours to keep. */
-async function changeOwn(cli: Cli): Promise<void> {
+async function changeOwn(cli: Cli, generated: string | undefined): Promise<void> {
   const { io, config } = cli;
   const client = cli.client();
   const { tenant, username } = await client.auth.self();
   const asker = createAsker(io);
   try {
     const current = await asker.secret('Current password');
-    const next = await asker.newSecret('New password');
+    const next = generated ?? (await asker.newSecret('New password'));
     await client.auth.changePassword(current, next);
-    if (config.token !== undefined) {
-      await printDone(io, cli.json(), 'Changed. The token of BULLA_TOKEN has ended with the old password.');
-      return;
+    // At once: whatever fails from here on, nobody else knows it.
+    if (generated !== undefined) {
+      const shown = { generated_password: generated };
+      await printFields(io, cli.json(), shown, [['new password', ({ generated_password }) => generated_password]]);
     }
+    const done = (sentence: string) =>
+      generated === undefined ? printDone(io, cli.json(), sentence) : print(io.stderr, `${sentence}\n`);
+    if (config.token !== undefined) return await done('Changed. The token of BULLA_TOKEN has ended with the old password.');
     const answer = await client.auth.login({ tenant, username, password: next });
     keepToken(config.stateDir, cli.address(), keptOf(answer));
-    await printDone(io, cli.json(), 'Changed. All other logins of yours have ended.');
+    await done('Changed. All other logins of yours have ended.');
   } finally {
     asker.close();
   }
@@ -141,7 +159,7 @@ function stateOf({ disabled, locked_until, password_change_required }: User): st
   return password_change_required ? 'must change password' : 'active';
 }
 
-function printUser(cli: Cli, user: UserWithPassword): Promise<void> {
+function printUser(cli: Cli, user: UserWithPassword & { readonly generated_password?: string }): Promise<void> {
   return printFields(cli.io, cli.json(), user, [
     ['username', ({ username }) => username],
     ['id', ({ id }) => id],
@@ -150,5 +168,6 @@ function printUser(cli: Cli, user: UserWithPassword): Promise<void> {
     ['created', ({ created_at }) => time(created_at)],
     ['last login', ({ last_login_at }) => time(last_login_at)],
     ...(user.one_time_password === undefined ? [] : [['one-time password', () => user.one_time_password] as const]),
+    ...(user.generated_password === undefined ? [] : [['password', () => user.generated_password] as const]),
   ]);
 }

@@ -18,3 +18,19 @@ export function parseName(text: string, field: string): Name {
     `${field}: expected 1 to 63 of a–z, 0–9, dot, underscore and hyphen, starting with a letter or digit.`,
   );
 }
+
+const TYPED_MAX = 256;
+
+/**
+ * The name that somebody may have meant: without case, blanks, marks, invisible characters, other widths and percent
+ * encoding. For counting attempts only; nobody is found, or let in, by another spelling than their own.
+ */
+export function foldName(text: string): string {
+  const typed = text
+    .slice(0, TYPED_MAX)
+    .replace(/%([0-9A-Fa-f]{2})/g, (_, hex) => String.fromCharCode(Number(`0x${hex}`)));
+  return typed
+    .normalize('NFKD')
+    .toLowerCase()
+    .replace(/[\p{M}\p{Z}\p{C}\s]/gu, '');
+}

@@ -5,7 +5,7 @@
 
 import { createLog } from '../audit/append.ts';
 import type { Actor } from '../audit/entry.ts';
-import { oneTimePassword } from '../auth/password.ts';
+import { type NewPassword, oneTimePassword } from '../auth/password.ts';
 import { insertUser } from '../auth/user.ts';
 import { SecretBytes } from '../crypto/keys.ts';
 import { normalisePassword } from '../crypto/password.ts';
@@ -47,6 +47,8 @@ export async function initialise(
     const hashOf = async (password: string) => ({
       phc: await vault.hasher.hash(normalisePassword(password), pepper),
       pepperVersion: 1,
+      short: false,
+      oneTime: { seconds: undefined },
     });
     const hashes = { operator: await hashOf(operator.password), admin: await hashOf(admin.password) };
     keep({ system: operator, default: admin });
@@ -64,7 +66,7 @@ export async function initialise(
   }
 }
 
-type Hashes = Record<'operator' | 'admin', { phc: string; pepperVersion: number }>;
+type Hashes = Record<'operator' | 'admin', NewPassword>;
 
 async function makeVault(
   vault: Vault,
@@ -89,17 +91,10 @@ async function makeVault(
           operator: parseName(operator.username, 'username'),
           admin: parseName(admin.username, 'username'),
         };
-        const hash = { operator: hashes.operator, admin: hashes.admin };
-        await insertUser(tx, SYSTEM, {
-          name: names.operator,
-          hash: hash.operator,
-          policies: ['admin'],
-          mustChange: true,
-        });
+        await insertUser(tx, SYSTEM, { name: names.operator, password: hashes.operator, policies: ['admin'] });
         await insertWholeTenant(tx, first, parseName(admin.tenant, 'name'), async () => root, {
           name: names.admin,
-          hash: hash.admin,
-          mustChange: true,
+          password: hashes.admin,
         });
       } finally {
         root.wipe();

@@ -3,7 +3,7 @@
  * cannot harm. This file says only the order; each owner does its own part.
  */
 import { createLog, readHead } from '../audit/append.ts';
-import { hashPassword, oneTimePassword, type PasswordHash } from '../auth/password.ts';
+import { hashOneTimePassword, type NewPassword, oneTimePassword } from '../auth/password.ts';
 import { removeTokens } from '../auth/token.ts';
 import { insertUser, removeUsers } from '../auth/user.ts';
 import type { Key } from '../crypto/keys.ts';
@@ -38,8 +38,8 @@ export async function createTenant(
   const admin = parseName(adminUsername, 'admin_username');
   const ask = { action: 'tenant.create', resource: `tenant:${tenantName}` } as const;
   await precheck(vault, call, ask);
-  const password = oneTimePassword();
-  const hash = await hashPassword(vault, password);
+  const once = oneTimePassword();
+  const password = await hashOneTimePassword(vault, once);
   const id = asTenantId(randomId());
   const tenant = await permit(
     vault,
@@ -47,13 +47,13 @@ export async function createTenant(
     ask,
     async (tx) => {
       const wrapper = () => activeRootKey(vault);
-      const value = await insertWholeTenant(tx, id, tenantName, wrapper, { name: admin, hash, mustChange: true });
+      const value = await insertWholeTenant(tx, id, tenantName, wrapper, { name: admin, password });
       const note = { details: { tenant_id: id, name: tenantName, admin } };
       return { value, notes: [note], elsewhere: [{ tenant: id, note }] };
     },
     { tenants: [id] },
   );
-  return { ...tenant, admin: { username: admin, oneTimePassword: password } };
+  return { ...tenant, admin: { username: admin, oneTimePassword: once } };
 }
 
 /** Everything that a tenant has from its first moment. `wrapper` gives the root key when it is used at once. */
@@ -62,7 +62,7 @@ export async function insertWholeTenant(
   id: TenantId,
   name: Name,
   wrapper: () => Promise<Key>,
-  admin: { name: Name; hash: PasswordHash; mustChange: boolean },
+  admin: { name: Name; password: NewPassword },
 ): Promise<TenantInfo> {
   const tenant = await insertTenant(tx, id, name);
   await createLog(tx, id);

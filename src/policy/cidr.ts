@@ -54,6 +54,22 @@ export function contains(cidr: Cidr, address: Address): boolean {
   return rest === 0 || (network[whole]! ^ address[whole]!) >> (8 - rest) === 0;
 }
 
+const NETWORK_BYTES_V6 = 8;
+
+/**
+ * Who a client is by its address, as one text: an IPv4 address, or the /64 of an IPv6 one, all of which is one
+ * customer's (RFC 6177), who could take another address for every request. What is no address stays as it is.
+ */
+export function networkOf(text: string): string {
+  const address = parseAddress(text);
+  if (address === undefined) return text.slice(0, ADDRESS_LENGTH_MAX);
+  if (address.length === 4) return address.join('.');
+  const groups = Array.from({ length: NETWORK_BYTES_V6 / 2 }, (_, i) =>
+    ((address[2 * i]! << 8) | address[2 * i + 1]!).toString(16),
+  );
+  return `${groups.join(':')}::/64`;
+}
+
 function parsePrefixLength(text: string): number | undefined {
   if (text.length === 0 || text.length > 3) return undefined;
   for (let at = 0; at < text.length; at++) {
