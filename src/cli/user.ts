@@ -135,7 +135,8 @@ async function changeOwn(cli: Cli, generated: string | undefined): Promise<void>
     }
     const done = (sentence: string) =>
       generated === undefined ? printDone(io, cli.json(), sentence) : print(io.stderr, `${sentence}\n`);
-    if (config.token !== undefined) return await done('Changed. The token of BULLA_TOKEN has ended with the old password.');
+    if (config.token !== undefined)
+      return await done('Changed. The token of BULLA_TOKEN has ended with the old password.');
     const answer = await client.auth.login({ tenant, username, password: next });
     keepToken(config.stateDir, cli.address(), keptOf(answer));
     await done('Changed. All other logins of yours have ended.');
