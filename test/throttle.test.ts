@@ -23,7 +23,10 @@ const wrong = 'a password that is not right';
 const HOME = '192.0.2.10';
 let strangers = 0;
 /** An address that nobody else uses. */
-const stranger = () => `198.51.${(strangers += 1) >> 8}.${strangers & 255}`;
+const stranger = () => {
+  strangers += 1;
+  return `198.51.${strangers >> 8}.${strangers & 255}`;
+};
 const attempt = (username: string, password: string, source: string, vault: Vault = t.vault) =>
   codeOf(login(vault, { ...t.call(), source }, { tenant: 'default', username, password }));
 const make = (username: string) =>
