@@ -190,6 +190,9 @@ export const LIMITS = {
   policiesPerUserMax: 50,
   /** Tokens below a login: each is made from the one above. */
   tokenDepthMax: 8,
+  tokenUsesMax: 1_000_000,
+  tokenCidrsMax: 50,
+  tokenMetadataBytesMax: 2048,
   headersBytesMax: 16 * 1024,
   auditTextCharsMax: 256,
   auditDetailsMax: 16,

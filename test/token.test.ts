@@ -1,8 +1,8 @@
 /** Tokens under tokens: what bounds them on every path through the gate, how few uses are counted, and how they end. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type IssuedToken, issueToken, type TokenLimits } from '../src/auth/issue.ts';
-import { readToken, renewToken, revokeToken } from '../src/auth/token.ts';
-import { updateUser } from '../src/auth/user.ts';
+import { createToken, listTokens, logout, readSelf, readToken, renewToken, revokeToken } from '../src/auth/token.ts';
+import { createUser, deleteUser, updateUser } from '../src/auth/user.ts';
 import { parseToken } from '../src/crypto/token.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { permit } from '../src/policy/permit.ts';
@@ -12,7 +12,7 @@ import { fetchSecrets } from '../src/secret/fetch.ts';
 import { parsePath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import type { Vault } from '../src/vault.ts';
-import { type TestVault, testVault } from './harness.ts';
+import { PASSWORD, type TestVault, testVault } from './harness.ts';
 import { added, codeOf, tenantId, text } from './witness.ts';
 
 let t: TestVault;
@@ -195,7 +195,154 @@ describe('few uses', () => {
   });
 });
 
+describe('whoever makes a token', () => {
+  it('T-048 sees it once; the table holds its hash, the log its accessor', async () => {
+    const { value: made, entries } = await added(t.owner, tenant, () =>
+      createToken(t.vault, t.call(t.admin), {
+        name: 'deploy-17',
+        metadata: { run: '17' },
+        policies: ['not-b'],
+        uses: 3,
+      }),
+    );
+    t.secrets.add(made.token);
+    expect(made).toMatchObject({
+      kind: 'child',
+      name: 'deploy-17',
+      metadata: { run: '17' },
+      bound: ['not-b'],
+      usesLeft: 3,
+    });
+    expect(made.parent).toBe(parseToken(t.admin)!.tokenId);
+    expect(entries).toMatchObject([
+      { action: 'token.create', outcome: 'ok', details: { accessor: made.accessor, policies: 'not-b', uses: 3 } },
+    ]);
+    expect(JSON.stringify(await readToken(t.vault, t.call(t.admin), made.accessor))).not.toContain(
+      made.token.slice(-20),
+    );
+    const answer = await t.request('POST', '/api/v1/tokens', { token: t.admin, body: { ttl: '5m' } });
+    expect([answer.status, answer.headers.get('cache-control')]).toEqual([201, 'no-store']);
+    expect(answer.json).toMatchObject({ kind: 'child', username: 'admin', token_policies: null });
+    const shown = await t.request('GET', `/api/v1/tokens/${answer.json.accessor}`, { token: t.admin });
+    expect(Object.keys(shown.json)).not.toContain('token');
+    expect((await t.request('GET', '/api/v1/auth/self', { token: answer.json.token })).json.kind).toBe('child');
+  });
+
+  it('needs leave to, and then looks at what it made and ends it without any', async () => {
+    const plain = await t.user('plain', ['reader']);
+    expect(await codeOf(createToken(t.vault, t.call(plain), {}))).toBe('forbidden');
+    const maker = await t.user(
+      'token-maker',
+      ['reader'],
+      [{ effect: 'allow', actions: ['token.create'], resources: ['token:child'] }],
+    );
+    const made = await createToken(t.vault, t.call(maker), { policies: ['maker', 'admin'] });
+    const under = await createToken(t.vault, t.call(made.token), {});
+    for (const token of [maker, made.token, under.token]) {
+      expect(await codeOf(readToken(t.vault, t.call(token), under.accessor))).toBe('ok');
+    }
+    expect(await codeOf(readToken(t.vault, t.call(under.token), made.accessor))).toBe('forbidden');
+    expect(await codeOf(revokeToken(t.vault, t.call(under.token), made.accessor))).toBe('forbidden');
+    expect(await codeOf(revokeToken(t.vault, t.call(plain), under.accessor))).toBe('forbidden');
+    expect(await codeOf(revokeToken(t.vault, t.call(maker), made.accessor))).toBe('ok');
+    expect(await read(under.token, A, other)).toBe('unauthenticated');
+    expect(await codeOf(readSelf(t.vault, t.call(maker)))).toBe('ok');
+  });
+
+  it('T-056 T-066 cannot widen it by any spelling: not one of these makes a token or changes a row', async () => {
+    const count = async () => (await t.owner`SELECT count(*) FROM tokens`)[0]!.count;
+    const before = await count();
+    const wishes: unknown[] = [
+      ...[
+        'ROOT',
+        ' root',
+        'root/',
+        'Admin',
+        'admin ',
+        'аdmin',
+        'ad\u200bmin',
+        '',
+        'no-such-policy',
+        '*',
+        '../admin',
+      ].map((policy) => ({ policies: [policy] })),
+      ...[{ uses: 0 }, { uses: -1 }, { uses: 1.5 }, { uses: '1' }, { uses: 1e9 }, { uses: null }],
+      ...[
+        { cidrs: [] },
+        { cidrs: ['10.0.0.1/8'] },
+        { cidrs: ['10.0.0.0/08'] },
+        { cidrs: ['localhost'] },
+        { cidrs: ['*'] },
+      ],
+      ...[{ ttl: 0 }, { ttl: '25h' }, { ttl: '-1' }, { period: '25h' }, { ttl: '1h', period: '1h' }, { ttl: 1e300 }],
+      ...[
+        { parent: null },
+        { kind: 'login' },
+        { user_id: 'x' },
+        { tenant: 'system' },
+        { mfa: true },
+        { grant_document: {} },
+      ],
+      ...[{ name: 'Upper' }, { name: '' }, { metadata: { a: 1 } }, { metadata: { a: 'x'.repeat(257) } }],
+    ];
+    for (const body of wishes) {
+      const answer = await t.request('POST', '/api/v1/tokens', { token: t.admin, body });
+      expect(answer.status, JSON.stringify(body)).toBe(400);
+    }
+    expect(await count()).toBe(before);
+  });
+
+  it.each(['root', 'default', 'sys', 'system', 'self', 'child', '', '..', 'K3V2M5QY7DZR4ABC', '0'.repeat(16)])(
+    'T-066 the accessor %j names nothing',
+    async (accessor) => {
+      expect(await codeOf(readToken(t.vault, t.call(t.admin), accessor))).toBe('invalid_request');
+      expect(await codeOf(revokeToken(t.vault, t.call(t.admin), accessor))).toBe('invalid_request');
+    },
+  );
+
+  it('lists what has not ended, of one account or all, for whoever may', async () => {
+    const login = await t.user('listed', ['reader']);
+    const all = await listTokens(t.vault, t.call(t.admin), { username: 'listed' });
+    expect(all.items.map(({ accessor }) => accessor)).toEqual([parseToken(login)!.tokenId]);
+    expect(await codeOf(listTokens(t.vault, t.call(login), {}))).toBe('forbidden');
+    const first = await listTokens(t.vault, t.call(t.admin), { limit: 2 });
+    const second = await listTokens(t.vault, t.call(t.admin), { limit: 2, cursor: first.nextCursor! });
+    const accessors = [...first.items, ...second.items].map(({ accessor }) => accessor);
+    expect(accessors).toEqual([...new Set(accessors)].sort());
+    const foreign = await listTokens(t.vault, t.call(await t.tenant('others')), { username: 'listed' });
+    expect(foreign.items).toEqual([]);
+  });
+});
+
 describe('an end', () => {
+  it.each([
+    ['logout', (login: string) => logout(t.vault, t.call(login))],
+    ['disabling', () => updateUser(t.vault, t.call(t.admin), 'ending', { disabled: true })],
+    ['deletion', () => deleteUser(t.vault, t.call(t.admin), 'ending')],
+    ['a new password', () => updateUser(t.vault, t.call(t.admin), 'ending', { password: 'another long enough one' })],
+  ] as const)('T-049 T-050 %s ends what hangs under a login, for renewals too', async (_, end) => {
+    await deleteUser(t.vault, t.call(t.admin), 'ending').catch(() => undefined);
+    await createUser(t.vault, t.call(t.admin), { username: 'ending', password: PASSWORD, policies: ['admin'] });
+    const login = await t.login('default', 'ending');
+    const made = await createToken(t.vault, t.call(login), {});
+    const under = await createToken(t.vault, t.call(made.token), { periodSeconds: 60 });
+    expect(await read(under.token, A, other)).toBe('ok');
+    await end(login);
+    expect(await read(under.token, A, other)).toBe('unauthenticated');
+    expect(await codeOf(renewToken(other, t.call(under.token)))).toBe('unauthenticated');
+    expect(await codeOf(renewToken(other, t.call(made.token)))).toBe('unauthenticated');
+  });
+
+  it('T-049 a child that is being made while its parent ends is dead too', async () => {
+    const login = await t.login('default', 'admin');
+    const makes = Array.from({ length: 8 }, () => createToken(t.vault, t.call(login), {}).catch((error) => error.code));
+    await logout(other, t.call(login));
+    for (const made of await Promise.all(makes)) {
+      if (typeof made === 'string') expect(made).toBe('unauthenticated');
+      else expect(await read(made.token, A, other)).toBe('unauthenticated');
+    }
+  });
+
   it('T-076 nothing outlives what it hangs under: at issue, at renewals, and when that is shortened', async () => {
     const login = await t.login('default', 'admin');
     const short = await child(login, { ttlSeconds: 600 });

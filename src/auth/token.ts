@@ -1,10 +1,15 @@
 /** Tokens after login: what one's own says, renewing, ending, and looking at others' by their accessor. Owns the table. */
-import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import { LIMITS } from '../config.ts';
+import { type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { isName } from '../db/name.ts';
+import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
-import type { AccountKind, Call, TokenKind } from '../policy/access.ts';
+import type { AccountKind, Ask, Call, TokenKind } from '../policy/access.ts';
+import { parseCidr } from '../policy/cidr.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
-import { lockToken } from './issue.ts';
+import { type IssuedToken, issueToken, lockToken } from './issue.ts';
+import { checkPolicies, requirePolicies } from './user.ts';
 
 export type TokenInfo = {
   readonly accessor: string;
@@ -93,7 +98,7 @@ async function shortenBelow(tx: Tx, tenant: TenantId, tokenId: string, end: Time
     WHERE tokens.tenant_id = ${tenant} AND tokens.token_id = below.token_id AND tokens.expires_at > ${end}::timestamptz`;
 }
 
-/** Ends the caller's own token on every node, before the answer. */
+/** Ends the caller's own token and all that hangs under it on every node, before the answer. */
 export async function logout(vault: Vault, call: Call): Promise<void> {
   await permit(vault, call, selfAsk('auth.logout'), async (tx, { tenant, tokenId }) => {
     await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId}`;
@@ -101,19 +106,160 @@ export async function logout(vault: Vault, call: Call): Promise<void> {
   });
 }
 
+/** What whoever makes a child token asks for. Whatever it is, the child is no stronger than the token it is made with. */
+export type ChildWish = {
+  readonly ttlSeconds?: number | undefined;
+  readonly periodSeconds?: number | undefined;
+  readonly renewable?: boolean | undefined;
+  readonly policies?: readonly string[] | undefined;
+  readonly uses?: number | undefined;
+  readonly cidrs?: readonly string[] | undefined;
+  readonly name?: string | undefined;
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+};
+
+/**
+ * Makes a token that hangs under the caller's own. Throws `invalid_request` for a policy that does not exist, networks
+ * beyond the caller's, or both a ttl and a period; `conflict` for a token that makes no other.
+ */
+export async function createToken(vault: Vault, call: Call, wish: ChildWish): Promise<IssuedToken & TokenInfo> {
+  const bound = wish.policies && checkPolicies(wish.policies);
+  const { ttlSeconds, periodSeconds, renewable, uses, cidrs, name, metadata } = wish;
+  checkWish(vault, wish);
+  const ask = { action: 'token.create', resource: 'token:child' } as const;
+  return permit(vault, call, ask, async (tx, { tenant, tokenId }) => {
+    if (bound) await requirePolicies(tx, tenant, bound);
+    const limits = { ttlSeconds, periodSeconds, renewable, bound, uses, cidrs, name, metadata };
+    const issued = await issueToken(vault, tx, tenant, { ...limits, parent: tokenId, source: call.source });
+    const value = { ...(await tokenOf(tx, tenant, issued.accessor)), ...issued };
+    const details = {
+      accessor: issued.accessor,
+      expires_at: issued.expiresAt,
+      ...(bound ? { policies: bound.join(' ') } : {}),
+      ...(uses === undefined ? {} : { uses }),
+      ...(cidrs ? { cidrs: cidrs.join(' ') } : {}),
+      ...(name === undefined ? {} : { name }),
+    };
+    return { value, notes: [{ details }] };
+  });
+}
+
+function checkWish(
+  { config }: Vault,
+  { ttlSeconds, periodSeconds, uses, cidrs, name, metadata = {} }: ChildWish,
+): void {
+  const refuse = (text: string) => {
+    throw new VaultError('invalid_request', text);
+  };
+  const most = config.tokenMaxTtlSeconds;
+  if (ttlSeconds !== undefined && periodSeconds !== undefined) refuse('Give either ttl or period, not both.');
+  for (const [field, seconds] of [['ttl', ttlSeconds] as const, ['period', periodSeconds] as const]) {
+    if (seconds !== undefined && (seconds < 1 || seconds > most))
+      refuse(`${field}: expected from 1 second to ${most} seconds.`);
+  }
+  if (uses !== undefined && !(Number.isInteger(uses) && uses >= 1 && uses <= LIMITS.tokenUsesMax)) {
+    refuse(`uses: expected a whole number from 1 to ${LIMITS.tokenUsesMax}.`);
+  }
+  checkCidrs(cidrs);
+  if (name !== undefined && !isName(name)) {
+    refuse('name: expected 1 to 63 of a–z, 0–9, dot, underscore and hyphen, starting with a letter or digit.');
+  }
+  if (Buffer.byteLength(JSON.stringify(metadata)) > LIMITS.tokenMetadataBytesMax) {
+    refuse(`metadata: expected at most ${LIMITS.tokenMetadataBytesMax} bytes.`);
+  }
+}
+
+/** Networks that something may be used from. Throws `invalid_request`. */
+export function checkCidrs(cidrs: readonly string[] | undefined): void {
+  if (cidrs === undefined) return;
+  if (cidrs.length < 1 || cidrs.length > LIMITS.tokenCidrsMax || !cidrs.every((text) => parseCidr(text))) {
+    throw new VaultError(
+      'invalid_request',
+      `cidrs: expected from 1 to ${LIMITS.tokenCidrsMax} networks such as 10.0.0.0/8 or ::1/128, with no bit set beyond the prefix.`,
+    );
+  }
+}
+
+/** By accessor; of one account when it is named. */
+export async function listTokens(
+  vault: Vault,
+  call: Call,
+  { username, ...page }: PageAsk & { username?: string | undefined },
+): Promise<Page<TokenInfo>> {
+  const wanted = { action: 'token.list', resource: 'token:', anywhere: true } as const;
+  return permit(vault, call, wanted, async (tx, { tenant, allows }) => ({
+    value: await visiblePage(
+      page,
+      async (after, rows) => {
+        const found = await tx<TokenRow[]>`
+          SELECT ${tx.unsafe(COLUMNS)} FROM tokens k JOIN users u USING (tenant_id, user_id)
+          WHERE k.tenant_id = ${tenant} AND k.token_id > ${after} AND k.expires_at > bulla.now()
+            ${username === undefined ? tx`` : tx`AND u.name = ${username}`}
+          ORDER BY k.token_id LIMIT ${rows}`;
+        return found.map(infoOf);
+      },
+      (token) => token.accessor,
+      (token) => allows({ action: 'token.list', resource: `token:${token.accessor}` }),
+    ),
+    notes: [username === undefined ? {} : { details: { username: isName(username) ? username : '' } }],
+  }));
+}
+
+/** What a token is. One's own, and what hangs under it, needs no policy. */
 export async function readToken(vault: Vault, call: Call, accessor: string): Promise<TokenInfo> {
-  const ask = { action: 'token.read', resource: `token:${parseAccessor(accessor)}` } as const;
+  const ask = await askAbout(vault, call, accessor, 'auth.self', 'token.read');
   return permit(vault, call, ask, async (tx, { tenant }) => ({ value: await tokenOf(tx, tenant, accessor) }));
 }
 
-/** Ends a token by its accessor. */
+/** Ends a token by its accessor, and all that hangs under it. One's own, and what hangs under it, needs no policy. */
 export async function revokeToken(vault: Vault, call: Call, accessor: string): Promise<void> {
-  const ask = { action: 'token.revoke', resource: `token:${parseAccessor(accessor)}` } as const;
+  const ask = await askAbout(vault, call, accessor, 'auth.logout', 'token.revoke');
   await permit(vault, call, ask, async (tx, { tenant }) => {
     const { username } = await tokenOf(tx, tenant, accessor);
-    await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${accessor}`;
-    return { value: undefined, notes: [{ details: { username } }], revokes: true };
+    const ended = await endToken(tx, tenant, accessor);
+    return { value: undefined, notes: [{ details: { username, tokens_ended: ended } }], revokes: true };
   });
+}
+
+/**
+ * Whoever holds a token may look at it and end it, and so with what it made. What is below what never changes, so it may
+ * be looked up before the permit, which then finds out who is asking at all.
+ */
+async function askAbout(
+  vault: Vault,
+  { token }: Call,
+  accessor: string,
+  own: 'auth.self' | 'auth.logout',
+  others: 'token.read' | 'token.revoke',
+): Promise<Ask> {
+  const resource = `token:${parseAccessor(accessor)}`;
+  if (!token) return { action: others, resource };
+  const tenant = token.tenantId as TenantId;
+  const above = await transaction(
+    vault.db,
+    [tenant],
+    (tx) => tx`
+      WITH RECURSIVE above AS (
+        SELECT token_id, parent_id FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${accessor}
+        UNION ALL
+        SELECT t.token_id, t.parent_id FROM tokens t JOIN above a ON t.token_id = a.parent_id WHERE t.tenant_id = ${tenant}
+      )
+      SELECT 1 FROM above WHERE token_id = ${token.tokenId}`,
+  );
+  return { action: above.length > 0 ? own : others, resource };
+}
+
+/** Ends a token and all that hangs under it; tells how many that were. */
+async function endToken(tx: Tx, tenant: TenantId, tokenId: string): Promise<number> {
+  const [below] = await tx<{ count: number }[]>`
+    WITH RECURSIVE below AS (
+      SELECT token_id FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId}
+      UNION ALL
+      SELECT t.token_id FROM tokens t JOIN below b ON t.parent_id = b.token_id WHERE t.tenant_id = ${tenant}
+    )
+    SELECT count(*) AS count FROM below`;
+  await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId}`;
+  return below!.count;
 }
 
 /** Ends every token of a tenant that is being deleted. */

@@ -267,7 +267,8 @@ async function userNamed(tx: Tx, tenant: TenantId, name: string): Promise<UserIn
   return row;
 }
 
-function checkPolicies(policies: readonly string[]): Name[] {
+/** Names of policies, each once. Throws `invalid_request`. */
+export function checkPolicies(policies: readonly string[]): Name[] {
   if (policies.length > LIMITS.policiesPerUserMax) {
     throw new VaultError('invalid_request', `policies: expected at most ${LIMITS.policiesPerUserMax} names.`);
   }
@@ -275,7 +276,7 @@ function checkPolicies(policies: readonly string[]): Name[] {
 }
 
 /** A name that no policy has would become a right the day somebody makes one: refused. */
-async function requirePolicies(tx: Tx, tenant: TenantId, names: readonly string[]): Promise<void> {
+export async function requirePolicies(tx: Tx, tenant: TenantId, names: readonly string[]): Promise<void> {
   const rows = await tx<{ name: string }[]>`
     SELECT name FROM policies WHERE tenant_id = ${tenant} AND name = ANY (${[...names]}) FOR SHARE`;
   const missing = names.filter((name) => !rows.some((row) => row.name === name));

@@ -22,6 +22,7 @@ import { addRunCommand } from './run.ts';
 import { addSealCommands } from './seal.ts';
 import { addSecretCommands } from './secret.ts';
 import { addTenantCommands } from './tenant.ts';
+import { addTokenCommands } from './token.ts';
 import { readToken } from './token-file.ts';
 import { addUserCommands } from './user.ts';
 
@@ -75,6 +76,7 @@ export function addCommands(root: Command, cli: Cli, serve: () => Promise<number
   addPepperCommands(root, cli);
   addTenantCommands(root, cli);
   addUserCommands(root, cli);
+  addTokenCommands(root, cli);
   addPolicyCommands(root, cli);
   addSealCommands(root, cli);
   addAuditCommands(root, cli);

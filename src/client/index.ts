@@ -20,8 +20,9 @@ import { createPolicies, type Policies } from './policy.ts';
 import { createSeal, type SealClient } from './seal.ts';
 import { createSecrets, type Secrets } from './secret.ts';
 import { createTenants, type Tenants } from './tenant.ts';
+import { createTokens, type Tokens } from './token.ts';
 import type { Status } from './types.ts';
-import { createTokens, createUsers, type Tokens, type Users } from './user.ts';
+import { createUsers, type Users } from './user.ts';
 import { type OnChange, startWatch, type Watch, type WatchOptions } from './watch.ts';
 
 export { type Finding, type VerifyReport, verifyExport } from '../audit/verify.ts';

@@ -1,10 +1,9 @@
-/** The people of a tenant, and their tokens by accessor. A one-time password is in an answer once and never again. */
+/** The people of a tenant. A one-time password is in an answer once and never again. */
 import { API, listAll, part, sendForJson } from './answer.ts';
 import type { CallOptions, Connection } from './connection.ts';
-import type { CreateUserBody, Token, UpdateUserBody, User, UserWithPassword } from './types.ts';
+import type { CreateUserBody, UpdateUserBody, User, UserWithPassword } from './types.ts';
 
 export type Users = ReturnType<typeof createUsers>;
-export type Tokens = ReturnType<typeof createTokens>;
 
 export function createUsers(connection: Connection) {
   return {
@@ -39,16 +38,5 @@ export function createUsers(connection: Connection) {
         effect: 'same',
         ...options,
       }),
-  };
-}
-
-export function createTokens(connection: Connection) {
-  return {
-    get: (accessor: string, options: CallOptions = {}): Promise<Token> =>
-      sendForJson(connection, { method: 'GET', path: `${API}/tokens/${part(accessor)}`, effect: 'none', ...options }),
-
-    revoke: async (accessor: string, options: CallOptions = {}): Promise<void> => {
-      await connection.send({ method: 'DELETE', path: `${API}/tokens/${part(accessor)}`, effect: 'same', ...options });
-    },
   };
 }

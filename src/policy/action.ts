@@ -42,6 +42,7 @@ const TABLE = {
   'policy.delete': { noun: 'policy', about: 'Delete a policy.' },
   // token:<accessor>
   'token.create': { noun: 'token', about: 'Create a token that is no stronger than its maker.' },
+  'token.list': { noun: 'token', about: 'List the tokens of the tenant, never to use them.' },
   'token.read': { noun: 'token', about: 'Read what a token is, by its accessor.' },
   'token.revoke': { noun: 'token', about: 'End a token, by its accessor.' },
   // key:data

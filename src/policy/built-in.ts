@@ -24,7 +24,16 @@ export const BUILT_IN_POLICIES = {
       rules: [
         {
           effect: 'allow',
-          actions: ['audit.read', 'audit.sign', 'policy.list', 'policy.read', 'user.list', 'user.read', 'token.read'],
+          actions: [
+            'audit.read',
+            'audit.sign',
+            'policy.list',
+            'policy.read',
+            'user.list',
+            'user.read',
+            'token.list',
+            'token.read',
+          ],
           resources: ['audit:**', 'policy:**', 'user:**', 'token:**'],
         },
       ],

@@ -1,21 +1,23 @@
-/** Logging in, what one's own token is, and tokens by their accessor. */
+/** Logging in, and what the holder of a token does to their own login. */
 import { z } from '@hono/zod-openapi';
 import { login as logIn } from '../../auth/login.ts';
 import { changePassword } from '../../auth/password.ts';
-import { logout as logOut, readSelf, readToken, renewToken, revokeToken } from '../../auth/token.ts';
+import { logout as logOut, readSelf, renewToken } from '../../auth/token.ts';
 import { endpoint, json, noContent } from './endpoint.ts';
-import { duration, name, password as passwordField, time } from './schema.ts';
+import { duration, name, password as passwordField } from './schema.ts';
+import {
+  ACCESSOR,
+  accessor,
+  ends,
+  endsExample,
+  endsOf,
+  shapeOf,
+  TOKEN_EXAMPLE,
+  tokenFields,
+  tokenText,
+} from './token.ts';
 
-const ACCESSOR = 'k3v2m5qy7dzr4abc';
 const USER_ID = 'p7q2xk4mz3nb5cde';
-const NOW = '2026-01-02T03:04:05.678901Z';
-const HOUR_ON = '2026-01-02T04:04:05.678901Z';
-const DAY_ON = '2026-01-03T03:04:05.678901Z';
-
-const token = z.string().openapi({ description: 'Shown this once. Send it as a Bearer token.', example: 'bulla_…' });
-const accessor = z.string().openapi({ description: 'Names the token and opens nothing.', example: ACCESSOR });
-const ends = { expires_at: time, max_expires_at: time.nullable() };
-const endsExample = { expires_at: HOUR_ON, max_expires_at: DAY_ON };
 const holder = { tenant: name, username: name, policies: z.array(name) };
 const holderExample = { tenant: 'acme', username: 'app', policies: ['reader'] };
 
@@ -37,7 +39,7 @@ export const login = endpoint(
       200: {
         about: 'A token for this user.',
         schema: z
-          .object({ token, accessor, ...holder, ...ends, password_change_required: z.boolean() })
+          .object({ token: tokenText, accessor, ...holder, ...ends, password_change_required: z.boolean() })
           .openapi('Login'),
         example: {
           token: 'bulla_…',
@@ -64,11 +66,6 @@ export const login = endpoint(
   },
 );
 
-const endsOf = (value: { expiresAt: string; maxExpiresAt: string | null }) => ({
-  expires_at: value.expiresAt,
-  max_expires_at: value.maxExpiresAt,
-});
-
 export const self = endpoint(
   {
     method: 'get',
@@ -81,22 +78,16 @@ export const self = endpoint(
         about: 'The token and its user.',
         schema: z
           .object({
+            ...tokenFields,
             ...holder,
             user_id: z.string(),
-            accessor,
-            method: z.string(),
-            created_at: time,
-            ...ends,
             password_change_required: z.boolean(),
           })
           .openapi('Self'),
         example: {
+          ...TOKEN_EXAMPLE,
           ...holderExample,
           user_id: USER_ID,
-          accessor: ACCESSOR,
-          method: 'password',
-          created_at: NOW,
-          ...endsExample,
           password_change_required: false,
         },
       },
@@ -106,14 +97,10 @@ export const self = endpoint(
   async ({ vault, call }) => {
     const own = await readSelf(vault, call);
     return json(200, {
+      ...shapeOf(own),
       tenant: own.tenant,
-      username: own.username,
       user_id: own.userId,
       policies: own.policies,
-      accessor: own.accessor,
-      method: own.method,
-      created_at: own.createdAt,
-      ...endsOf(own),
       password_change_required: own.passwordChangeRequired,
     });
   },
@@ -179,60 +166,6 @@ export const password = endpoint(
   },
   async ({ vault, call, body }) => {
     await changePassword(vault, call, { currentPassword: body.current_password, newPassword: body.new_password });
-    return noContent();
-  },
-);
-
-export const readTokenByAccessor = endpoint(
-  {
-    method: 'get',
-    path: '/tokens/{accessor}',
-    id: 'readToken',
-    tag: 'tokens',
-    summary: 'What a token is, by its accessor',
-    answers: {
-      200: {
-        about: 'Never the token itself.',
-        schema: z
-          .object({ accessor, username: name, method: z.string(), created_at: time, ...ends, source: z.string() })
-          .openapi('Token'),
-        example: {
-          accessor: ACCESSOR,
-          username: 'app',
-          method: 'password',
-          created_at: NOW,
-          ...endsExample,
-          source: '10.0.0.7',
-        },
-      },
-    },
-    errors: ['not_found'],
-  },
-  async ({ vault, call, param }) => {
-    const found = await readToken(vault, call, param);
-    return json(200, {
-      accessor: found.accessor,
-      username: found.username,
-      method: found.method,
-      created_at: found.createdAt,
-      ...endsOf(found),
-      source: found.source,
-    });
-  },
-);
-
-export const revokeTokenByAccessor = endpoint(
-  {
-    method: 'delete',
-    path: '/tokens/{accessor}',
-    id: 'revokeToken',
-    tag: 'tokens',
-    summary: 'End a token, by its accessor',
-    answers: { 204: { about: 'It has ended, on every node.' } },
-    errors: ['not_found'],
-  },
-  async ({ vault, call, param }) => {
-    await revokeToken(vault, call, param);
     return noContent();
   },
 );

@@ -16,12 +16,13 @@ import * as seal from './seal.ts';
 import * as secret from './secret.ts';
 import { status } from './status.ts';
 import * as tenant from './tenant.ts';
+import * as token from './token.ts';
 import * as user from './user.ts';
 import * as version from './version.ts';
 
 export const ENDPOINTS: readonly Endpoint[] = [
   ...[auth.login, auth.self, auth.renew, auth.logout, auth.password],
-  ...[auth.readTokenByAccessor, auth.revokeTokenByAccessor],
+  ...[token.create, token.list, token.read, token.revoke],
   ...[user.list, user.create, user.read, user.update, user.remove, user.unlock],
   ...[policy.list, policy.read, policy.put, policy.remove],
   ...[secret.put, secret.read, secret.patch, secret.remove, secret.list, secret.move, fetch],
