@@ -10,6 +10,7 @@ export type Login = {
   username: string;
   policies: string[];
   expires_at: string;
+  /** No renewal passes it; null: it is periodic and has none. */
   max_expires_at: string | null;
   password_change_required: boolean;
 };
@@ -50,16 +51,33 @@ export type Problem = {
 };
 
 export type Self = {
-  tenant: string;
-  username: string;
-  policies: string[];
-  user_id: string;
   /** Names the token and opens nothing. */
   accessor: string;
+  kind: 'login' | 'child' | 'lease' | 'wrapping';
+  username: string;
+  account_kind: 'person' | 'service' | 'external';
+  /** How the login at the top was proven. */
   method: string;
+  mfa: boolean;
+  /** The token that it hangs under and ends with. */
+  parent: string | null;
+  /** One of these must allow an act too; null: the account’s policies alone decide. */
+  token_policies: string[] | null;
+  uses_left: number | null;
+  cidrs: string[] | null;
+  period_seconds: number | null;
+  renewable: boolean;
+  name: string | null;
+  metadata: Record<string, string>;
+  /** The address that it was asked for from. */
+  source: string;
   created_at: string;
   expires_at: string;
+  /** No renewal passes it; null: it is periodic and has none. */
   max_expires_at: string | null;
+  tenant: string;
+  policies: string[];
+  user_id: string;
   password_change_required: boolean;
 };
 
@@ -67,18 +85,64 @@ export type Renewal = {
   /** Names the token and opens nothing. */
   accessor: string;
   expires_at: string;
+  /** No renewal passes it; null: it is periodic and has none. */
+  max_expires_at: string | null;
+};
+
+export type NewToken = {
+  /** Shown this once. Send it as a Bearer token. */
+  token: string;
+  /** Names the token and opens nothing. */
+  accessor: string;
+  kind: 'login' | 'child' | 'lease' | 'wrapping';
+  username: string;
+  account_kind: 'person' | 'service' | 'external';
+  /** How the login at the top was proven. */
+  method: string;
+  mfa: boolean;
+  /** The token that it hangs under and ends with. */
+  parent: string | null;
+  /** One of these must allow an act too; null: the account’s policies alone decide. */
+  token_policies: string[] | null;
+  uses_left: number | null;
+  cidrs: string[] | null;
+  period_seconds: number | null;
+  renewable: boolean;
+  name: string | null;
+  metadata: Record<string, string>;
+  /** The address that it was asked for from. */
+  source: string;
+  created_at: string;
+  expires_at: string;
+  /** No renewal passes it; null: it is periodic and has none. */
   max_expires_at: string | null;
 };
 
 export type Token = {
   /** Names the token and opens nothing. */
   accessor: string;
+  kind: 'login' | 'child' | 'lease' | 'wrapping';
   username: string;
+  account_kind: 'person' | 'service' | 'external';
+  /** How the login at the top was proven. */
   method: string;
+  mfa: boolean;
+  /** The token that it hangs under and ends with. */
+  parent: string | null;
+  /** One of these must allow an act too; null: the account’s policies alone decide. */
+  token_policies: string[] | null;
+  uses_left: number | null;
+  cidrs: string[] | null;
+  period_seconds: number | null;
+  renewable: boolean;
+  name: string | null;
+  metadata: Record<string, string>;
+  /** The address that it was asked for from. */
+  source: string;
   created_at: string;
   expires_at: string;
+  /** No renewal passes it; null: it is periodic and has none. */
   max_expires_at: string | null;
-  source: string;
 };
 
 export type User = {
@@ -454,6 +518,20 @@ export type RenewTokenBody = {
 export type ChangePasswordBody = {
   current_password: string;
   new_password: string;
+};
+
+export type CreateTokenBody = {
+  ttl?: string | number;
+  /** In place of ttl: each renewal lasts this long. */
+  period?: string | number;
+  renewable?: boolean;
+  policies?: string[];
+  /** Acts that it does. */
+  uses?: number;
+  /** Networks that it may be used from. */
+  cidrs?: string[];
+  name?: string;
+  metadata?: Record<string, string>;
 };
 
 export type CreateUserBody = {
