@@ -73,7 +73,10 @@ CREATE TABLE bulla.leases (
   ended_at        timestamptz,
   due_at          timestamptz NOT NULL,
   claim           text,
+  -- Failed tries of its revocation.
   attempts        integer NOT NULL DEFAULT 0,
+  -- Nobody knows whether the outside act will still take effect: revoked, it is revoked again an hour later.
+  recheck         boolean NOT NULL DEFAULT false,
   last_error      text,
   -- SHA-256 of an Idempotency-Key, and of the request that came with it.
   idempotency_key bytea CHECK (octet_length(idempotency_key) = 32),
@@ -90,7 +93,7 @@ CREATE INDEX leases_path ON bulla.leases (tenant_id, path text_pattern_ops, leas
 CREATE INDEX leases_due ON bulla.leases (tenant_id, backend_id, due_at) WHERE kind = 'credential' AND state <> 'ended';
 CREATE INDEX leases_due_access ON bulla.leases (due_at) WHERE kind = 'access' AND state <> 'ended';
 CREATE INDEX leases_removable ON bulla.leases (due_at) WHERE state = 'ended';
-CREATE INDEX leases_stuck ON bulla.leases (tenant_id, issued_at, lease_id) WHERE attempts >= 5 AND state <> 'ended';
+CREATE INDEX leases_stuck ON bulla.leases (tenant_id, issued_at, lease_id) WHERE attempts >= 3 AND state <> 'ended';
 CREATE INDEX leases_token ON bulla.leases (tenant_id, token_id) WHERE state IN ('pending', 'active');
 CREATE INDEX leases_handle ON bulla.leases (tenant_id, handle) WHERE kind = 'access' AND state IN ('pending', 'active');
 CREATE INDEX leases_user ON bulla.leases (tenant_id, user_id) WHERE state <> 'ended';

@@ -111,6 +111,11 @@ const settings = z.object({
   BULLA_AUDIT_MARK_FILE: z.string().min(1).optional(),
   BULLA_DATA_KEY_MAX_AGE: duration('90d'),
   BULLA_ROOT_KEY_MAX_AGE: duration('365d'),
+  BULLA_LEASE_TTL: duration('1h'),
+  BULLA_LEASE_MAX_TTL: duration('768h'),
+  BULLA_LEASES_PER_TENANT_MAX: count(100_000, 1, 10_000_000),
+  BULLA_LEASES_PER_ROLE_MAX: count(10_000, 1, 10_000_000),
+  BULLA_LEASES_PER_ACTOR_MAX: count(1000, 1, 10_000_000),
   BULLA_METRICS_TOKEN: z.string().min(16).optional(),
   BULLA_LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
 });
@@ -169,6 +174,11 @@ export type Config = Readonly<{
   /** Older active keys rotate by themselves; 0: never. */
   dataKeyMaxAgeSeconds: number;
   rootKeyMaxAgeSeconds: number;
+  /** Of a lease for which neither request, role nor backend says one; and what none exceeds. */
+  leaseTtlSeconds: number;
+  leaseMaxTtlSeconds: number;
+  /** How many leases are alive at once. */
+  leasesMax: Readonly<{ tenant: number; role: number; actor: number }>;
   metricsToken: string | undefined;
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'silent';
 }>;
@@ -280,6 +290,13 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     auditMarkFile: s.BULLA_AUDIT_MARK_FILE,
     dataKeyMaxAgeSeconds: s.BULLA_DATA_KEY_MAX_AGE,
     rootKeyMaxAgeSeconds: s.BULLA_ROOT_KEY_MAX_AGE,
+    leaseTtlSeconds: s.BULLA_LEASE_TTL,
+    leaseMaxTtlSeconds: Math.min(s.BULLA_LEASE_MAX_TTL, LIMITS.leaseTtlSecondsMax),
+    leasesMax: {
+      tenant: s.BULLA_LEASES_PER_TENANT_MAX,
+      role: s.BULLA_LEASES_PER_ROLE_MAX,
+      actor: s.BULLA_LEASES_PER_ACTOR_MAX,
+    },
     metricsToken: s.BULLA_METRICS_TOKEN,
     logLevel: s.BULLA_LOG_LEVEL,
   });

@@ -10,11 +10,12 @@
  * somebody's statements is filled in by the member, each value quoted for its place; what would be read in another way
  * (a placeholder inside of quotes, a name longer than the target keeps) is refused by the schema of the role.
  *
- * What may throw: every act may throw a VaultError `backend_failed`, made by `backendFailed` below, which says whether
- * anything was done. `nothing done`: the target refused, or was never reached. `unknown`: the connection broke or the
- * deadline passed after something was sent, and the act may still take effect. Anything else that is thrown counts as
- * unknown and goes to the log. The message of an error is shown to people and kept in the row: it names a code of the
- * target and never repeats what the target said, which may quote a statement with a password in it.
+ * What may throw: every act may throw a VaultError `backend_failed`, made by `backendFailed` below, which says what has
+ * become of the act. `refused`: the target said no, and nothing is there. `unreached`: nothing was sent that could have an
+ * effect. `unknown`: the connection broke or the deadline passed after something was sent, and it may still take effect.
+ * Anything else that is thrown counts as unknown and goes to the log. After `unreached` and `unknown` the target is left
+ * alone for a while. The message of an error is shown to people and kept in the row: it names a code of the target and
+ * never repeats what the target said, which may quote a statement with a password in it.
  *
  * What is durable: on return of `issue`, `renew` and `revoke`, their effect at the target is. None keeps anything in
  * memory that another node would need.
@@ -111,15 +112,15 @@ export type BackendMember<Config = unknown, Role = unknown> = {
   connect(config: Config, about: { readonly tenant: TenantId; readonly backendId: string }): Backend<Role>;
 };
 
+export type Effect = 'refused' | 'unreached' | 'unknown';
+
 /** `what` is a sentence of ours that names a code of the target at most. */
-export function backendFailed(what: string, effect: 'nothing done' | 'unknown', cause?: unknown): VaultError {
-  return new VaultError('backend_failed', what, {
-    details: { effect: effect === 'unknown' ? 'unknown' : 'nothing_done' },
-    ...(cause === undefined ? {} : { cause }),
-  });
+export function backendFailed(what: string, effect: Effect, cause?: unknown): VaultError {
+  return new VaultError('backend_failed', what, { details: { effect }, ...(cause === undefined ? {} : { cause }) });
 }
 
-/** Whether an act that threw has surely left nothing behind. */
-export function nothingDone(error: unknown): boolean {
-  return error instanceof VaultError && error.code === 'backend_failed' && error.details?.effect === 'nothing_done';
+/** What has become of an act that threw. */
+export function effectOf(error: unknown): Effect {
+  const effect = error instanceof VaultError ? error.details?.effect : undefined;
+  return effect === 'refused' || effect === 'unreached' ? effect : 'unknown';
 }

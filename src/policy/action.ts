@@ -64,6 +64,7 @@ const TABLE = {
   'lease.read': { noun: 'lease', about: 'Read a lease, without its credential.' },
   'lease.renew': { noun: 'lease', about: 'Renew a lease.' },
   'lease.revoke': { noun: 'lease', about: 'End a lease and its credential.' },
+  'lease.force': { noun: 'lease', about: 'Drop a lease although its credential may still work.' },
   // backend:<name>, role:<name>
   'backend.read': { noun: 'backend', about: 'Read a backend, without its credentials.' },
   'backend.write': { noun: 'backend', about: 'Create or change a backend.' },
@@ -71,6 +72,9 @@ const TABLE = {
   'role.read': { noun: 'role', about: 'Read a role.' },
   'role.write': { noun: 'role', about: 'Create or change a role.' },
   'role.delete': { noun: 'role', about: 'Delete a role.' },
+  // sweeper:leases
+  'sweeper.read': { noun: 'sweeper', about: 'See whether leases expire, or wait for a confirmed clock.', system: true },
+  'sweeper.confirm': { noun: 'sweeper', about: 'Confirm the time after a jump, so that leases expire.', system: true },
   // tenant:<name>
   'tenant.list': { noun: 'tenant', about: 'List tenants.', system: true },
   'tenant.create': { noun: 'tenant', about: 'Create a tenant.', system: true },
@@ -99,10 +103,17 @@ export type Noun = (typeof TABLE)[Action]['noun'];
 export const ACTIONS: Readonly<Record<Action, ActionFacts>> = TABLE;
 
 /**
- * What people and machines do to their own login. No policy decides these (whoever holds a token may end it); they are
+ * What people and machines do to their own login, and to the leases that they took with it. No policy decides these (whoever holds a token may end it); they are
  * names in audit entries only, and `auth.*` in a policy is refused.
  */
-export const AUTH_ACTIONS = ['auth.login', 'auth.self', 'auth.renew', 'auth.logout', 'auth.password'] as const;
+export const AUTH_ACTIONS = [
+  'auth.login',
+  'auth.self',
+  'auth.renew',
+  'auth.logout',
+  'auth.password',
+  'auth.lease',
+] as const;
 
 export type AuthAction = (typeof AUTH_ACTIONS)[number];
 

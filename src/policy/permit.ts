@@ -48,6 +48,7 @@ export type Note = {
   readonly action?: string;
   readonly resource?: string;
   readonly version?: number;
+  readonly lease?: string;
   readonly details?: Details;
 };
 

@@ -234,7 +234,7 @@ function openLanes(configured: Config): Lanes {
         signal.addEventListener('abort', () => resolve(), { once: true });
       });
     }
-    if (closed || signal.aborted) throw backendFailed('The backend was too busy to be asked in time.', 'nothing done');
+    if (closed || signal.aborted) throw backendFailed('The backend was too busy to be asked in time.', 'unreached');
     const lane = idle.pop() ?? newLane(configured, idle);
     busy.add(lane);
     return lane;
@@ -308,13 +308,13 @@ function told(error: unknown, act: string, lane: Lane, signal: AbortSignal): Vau
   const state = sqlState(error);
   if (state !== undefined && REFUSED.test(state)) {
     const what = `The database refused the user or password of the backend (${state}).`;
-    return act === 'check' ? new VaultError('invalid_request', what) : backendFailed(what, 'nothing done');
+    return act === 'check' ? new VaultError('invalid_request', what) : backendFailed(what, 'refused');
   }
   if (state !== undefined && !LOST.test(state)) {
-    return backendFailed(`The database refused to ${act} the role (${state}${HINTS[state] ?? ''}).`, 'nothing done');
+    return backendFailed(`The database refused to ${act} the role (${state}${HINTS[state] ?? ''}).`, 'refused');
   }
   const code = state ?? (signal.aborted ? 'deadline' : String((error as { code?: unknown }).code ?? 'connection lost'));
-  return backendFailed(`The database did not answer (${code}).`, lane.sent ? 'unknown' : 'nothing done', error);
+  return backendFailed(`The database did not answer (${code}).`, lane.sent ? 'unknown' : 'unreached', error);
 }
 
 const HINTS: Readonly<Record<string, string>> = {
