@@ -1,5 +1,9 @@
 /** Deleting a tenant: what is gone at once, what a failure at any step leaves, and what stays for ever. */
+import { Readable } from 'node:stream';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { openLogKeys, signLog } from '../src/audit/checkpoint.ts';
+import { verifyLog } from '../src/audit/verify-log.ts';
+import { asTenantId } from '../src/db/database.ts';
 import { atKillpoints } from '../src/db/killpoint.ts';
 import { listJobs } from '../src/job/job.ts';
 import { startJobs } from '../src/job/kinds.ts';
@@ -136,4 +140,43 @@ test('a removal that nobody waits for is finished by the runner of any node', as
   } finally {
     await runner.stop();
   }
+});
+
+test('T-077 operators export and prove the log of a deleted tenant; nobody else, and of no tenant that lives', async () => {
+  const { id, token } = await filled('outlived');
+  const live = await idOf('default');
+  const entries = (who: string, log: string) =>
+    t.request('GET', `/api/v1/audit/entries?proof=true&log=${log}`, { token: who });
+  expect((await entries(t.operator, id)).status, 'while it lives its log is its own').toBe(404);
+  await deleteTenant(t.vault, callOf(t.operator), 'outlived');
+  const keys = await openLogKeys(t.vault);
+  const signed = await signLog(t.vault, asTenantId(id), keys).finally(keys.wipe);
+
+  const answer = await entries(t.operator, id);
+  expect(answer.status).toBe(200);
+  const report = await verifyLog(() => Readable.from([Buffer.from(answer.text)]), {
+    keys: [(await t.request('GET', `/api/v1/audit/key?log=${id}`, { token: t.operator })).text.trim()],
+  });
+  expect(report).toMatchObject({ ok: true, size: signed!.size });
+  const lines = answer.text.trim().split('\n').map((line) => JSON.parse(line));
+  expect(lines.find(({ action }) => action === 'tenant.delete')).toMatchObject({ details: { tenant_id: id } });
+  const note = await t.request('GET', `/api/v1/audit/checkpoint?log=${id}`, { token: t.operator });
+  expect(note.text).toBe(signed!.note);
+  const tree = await t.request('GET', `/api/v1/audit/tree?log=${id}`, { token: t.operator });
+  expect(tree.text.split('\n').slice(1, 3)).toEqual([`${t.vault.deploymentId}/${id}`, String(signed!.size)]);
+
+  const own = await t.request('GET', '/api/v1/audit/entries?action=audit.read-deleted', { token: t.operator });
+  const said = own.text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(said.filter(({ outcome }) => outcome === 'ok').map(({ details }) => details.log)).toContain(id);
+  expect(said.map(({ outcome }) => outcome)).toContain('error');
+
+  expect((await entries(token, id)).status).toBe(401);
+  expect((await entries(t.admin, id)).status, 'the administrator of another tenant').toBe(403);
+  expect((await entries(t.operator, live)).status).toBe(404);
+  expect((await entries(t.operator, 'system')).status).toBe(400);
+  expect((await entries(t.operator, 'aaaaaaaaaaaaaaaa')).status).toBe(404);
+  await t.check();
 });

@@ -19,6 +19,7 @@ import {
   segments,
   stretchOf,
 } from './export.ts';
+import type { DeletedLog } from './log.ts';
 import { gapNodes, PROOF_START } from './proof-format.ts';
 import { nodesOf, readExtent } from './tree.ts';
 
@@ -31,10 +32,11 @@ export async function exportProven(
   call: Call,
   filter: ExportFilter,
   extending?: number,
+  log?: DeletedLog,
 ): Promise<Export> {
   const matches = matcherOf(filter);
   const said = { export: 'proof', ...detailsOf(filter), ...(extending === undefined ? {} : { extending }) };
-  const { tenant } = await permitExport(vault, call, said);
+  const { tenant } = await permitExport(vault, call, log, said);
   const checkpoint = await transaction(vault.db, [tenant], (tx) => readCheckpoint(tx, tenant));
   if (!checkpoint) {
     throw new VaultError('not_found', 'Nothing of this log is signed yet: POST /audit/checkpoint has it signed now.');

@@ -8,9 +8,9 @@ import { sqlState, type TenantId, type Timestamp, type Tx, transaction } from '.
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { compileGlob, covers, resourceOf } from '../policy/glob.ts';
-import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { Outcome } from './entry.ts';
+import { type DeletedLog, permitLog } from './log.ts';
 import { readExtent, rootAt } from './tree.ts';
 
 export type ExportFilter = {
@@ -33,12 +33,11 @@ export type ExportFilter = {
 export type Export = { readonly size: number; readonly origin: string; readonly lines: AsyncIterable<string> };
 
 export const CHUNK_ENTRIES = 10_000;
-const ask = { action: 'audit.read', resource: 'audit:log' } as const;
 
-/** The lines of the caller's log. Filters are recorded; what they name is not a secret. */
-export async function exportEntries(vault: Vault, call: Call, filter: ExportFilter): Promise<Export> {
+/** The lines of a log, the caller's own unless `log` names another. Filters are recorded; what they name is not a secret. */
+export async function exportEntries(vault: Vault, call: Call, filter: ExportFilter, log?: DeletedLog): Promise<Export> {
   const matches = matcherOf(filter);
-  const { tenant, size } = await permitExport(vault, call, { export: 'entries', ...detailsOf(filter) });
+  const { tenant, size } = await permitExport(vault, call, log, { export: 'entries', ...detailsOf(filter) });
   return { size, origin: `${vault.deploymentId}/${tenant}`, lines: readLines(vault, tenant, size, filter, matches) };
 }
 
@@ -52,12 +51,13 @@ export function detailsOf(filter: ExportFilter): Record<string, string | number>
 export async function permitExport(
   vault: Vault,
   call: Call,
+  log: DeletedLog,
   details: Record<string, string | number>,
 ): Promise<{ tenant: TenantId; size: number }> {
-  return permit(vault, call, ask, async (tx, { tenant }) => {
+  return permitLog(vault, call, log, async (tx, tenant) => {
     const [head] = await tx<{ size: number }[]>`
       SELECT size FROM audit_heads WHERE tenant_id = ${tenant}`;
-    return { value: { tenant, ...head! }, notes: [{ details }] };
+    return { value: { tenant, ...head! }, details };
   });
 }
 
@@ -214,17 +214,22 @@ export function matcherOf({ from, to, actor, action, resource, outcome, request 
 }
 
 /**
- * The tree of the caller's log at a size (today's when absent) as text: what verifies an export offline.
+ * The tree of a log at a size (today's when absent) as text: what verifies an export offline.
  *
  *     bulla-tree-v1 ␊ origin ␊ size ␊ root in base64 ␊ ␊ then one leaf hash in base64 a line
  */
-export async function exportTree(vault: Vault, call: Call, size?: number): Promise<AsyncIterable<string>> {
-  const log = await permitExport(vault, call, { export: 'tree', ...(size === undefined ? {} : { size }) });
-  const wanted = size ?? log.size;
-  if (wanted > log.size) {
-    throw new VaultError('invalid_request', `size: the log has ${log.size} entries, not ${wanted}.`);
+export async function exportTree(
+  vault: Vault,
+  call: Call,
+  size?: number,
+  log?: DeletedLog,
+): Promise<AsyncIterable<string>> {
+  const details = { export: 'tree', ...(size === undefined ? {} : { size }) };
+  const { tenant, size: whole } = await permitExport(vault, call, log, details);
+  const wanted = size ?? whole;
+  if (wanted > whole) {
+    throw new VaultError('invalid_request', `size: the log has ${whole} entries, not ${wanted}.`);
   }
-  const { tenant } = log;
   const root = await transaction(vault.db, [tenant], async (tx) =>
     rootAt(tx, tenant, await readExtent(tx, tenant), wanted),
   );

@@ -22,6 +22,7 @@ import { permit } from '../policy/permit.ts';
 import { systemKeyVersions } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import { openLogKeys, originOf, readCheckpoint, type SignedCheckpoint, signLog } from './checkpoint.ts';
+import { type DeletedLog, permitLog } from './log.ts';
 import { type Extent, fillTiles, nodesOf, readExtent, readTile, rootAt, TILE_WIDTH } from './tree.ts';
 
 const ask = { action: 'audit.read', resource: 'audit:log' } as const;
@@ -135,14 +136,19 @@ export async function readLogTile(
 }
 
 /** The newest checkpoint, or the one of a size. */
-export async function readSignedCheckpoint(vault: Vault, call: Call, size?: number): Promise<SignedCheckpoint> {
+export async function readSignedCheckpoint(
+  vault: Vault,
+  call: Call,
+  size?: number,
+  log?: DeletedLog,
+): Promise<SignedCheckpoint> {
   const details = { checkpoint: size === undefined ? 'newest' : String(size) };
-  return permit(vault, call, ask, async (tx, { tenant }) => {
+  return permitLog(vault, call, log, async (tx, tenant) => {
     const checkpoint = await readCheckpoint(tx, tenant, size);
     if (!checkpoint) {
       throw new VaultError('not_found', 'There is no such checkpoint: POST /audit/checkpoint has one signed now.');
     }
-    return { value: checkpoint, notes: [{ details }] };
+    return { value: checkpoint, details };
   });
 }
 
@@ -159,12 +165,13 @@ export async function signCheckpoint(vault: Vault, call: Call): Promise<SignedCh
   }
 }
 
-/** The verifier keys of the caller's log, newest first; those that sign no more too when `all`. */
-export async function readVerifierKeys(vault: Vault, call: Call, all: boolean): Promise<string[]> {
+/** The verifier keys of a log, newest first; those that sign no more too when `all`. */
+export async function readVerifierKeys(vault: Vault, call: Call, all: boolean, log?: DeletedLog): Promise<string[]> {
   const versions = await systemKeyVersions(vault, 'log-signing');
-  const tenant = await permit(vault, call, ask, async (_, granted) => {
-    return { value: granted.tenant, notes: [{ details: { key: all ? 'all' : 'active' } }] };
-  });
+  const tenant = await permitLog(vault, call, log, async (_, of) => ({
+    value: of,
+    details: { key: all ? 'all' : 'active' },
+  }));
   return versions.flatMap(({ state, publicKey }) =>
     publicKey && (all || state === 'active') ? [formatVerifierKey(originOf(vault, tenant), publicKey)] : [],
   );

@@ -18,16 +18,18 @@ export function addFollowCommands(audit: Command, cli: Cli): void {
     .command('checkpoint')
     .description('have the log signed as it is, and print the note')
     .option('--newest', 'print the newest one instead')
-    .action(async ({ newest }: { newest?: true }) => {
-      const { audit: log } = cli.client();
-      await print(cli.io.stdout, newest ? await log.checkpoint() : await log.sign());
+    .option('--log <tenant id>', 'the last of a tenant that was deleted (operators)')
+    .action(async ({ newest, log }: { newest?: true; log?: string }) => {
+      const { audit } = cli.client();
+      await print(cli.io.stdout, newest || log !== undefined ? await audit.checkpoint({ log }) : await audit.sign());
     });
   audit
     .command('key')
     .description('print the key that checkpoints verify under')
     .option('--all', 'those that sign no more too')
-    .action(async ({ all }: { all?: true }) =>
-      print(cli.io.stdout, await cli.client().audit.key({ all: all ?? false })),
+    .option('--log <tenant id>', 'of the log of a tenant that was deleted (operators)')
+    .action(async ({ all, log }: { all?: true; log?: string }) =>
+      print(cli.io.stdout, await cli.client().audit.key({ all: all ?? false, log })),
     );
   audit
     .command('rotate-key')

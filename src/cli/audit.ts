@@ -15,6 +15,7 @@ import type { Cli } from './cli.ts';
 import { type Io, readFile } from './io.ts';
 import { printDone } from './print.ts';
 import { createPrivateFile } from './private-file.ts';
+import { createProgress } from './progress.ts';
 
 type ExportOptions = {
   readonly format: 'ndjson' | 'csv' | 'ocsf';
@@ -30,6 +31,7 @@ type ExportOptions = {
   readonly limit?: number;
   readonly proof?: true;
   readonly checkpoint?: string;
+  readonly log?: string;
 };
 
 export function addAuditCommands(root: Command, cli: Cli): void {
@@ -51,6 +53,7 @@ export function addAuditCommands(root: Command, cli: Cli): void {
     .option('--limit <number>', 'at most so many', wholeNumber)
     .option('--proof', 'write the hashes that prove each entry into the file')
     .option('--checkpoint <file>', 'with --proof: an older checkpoint that the export is to connect to')
+    .option('--log <tenant id>', 'of a tenant that was deleted, with its proof (operators)')
     .addHelpText('after', AFTER_HELP)
     .action((file: string, options: ExportOptions) => exportLog(cli, file, options));
   addVerifyCommand(audit, cli);
@@ -60,13 +63,15 @@ export function addAuditCommands(root: Command, cli: Cli): void {
 
 const AFTER_HELP = `
 The log is signed first. The whole log as NDJSON comes with FILE.tree and FILE.checkpoint, the hashes and the signed
-note that \`bulla audit verify\` checks it against. A part of it can be proved when it was exported with --proof.`;
+note that \`bulla audit verify\` checks it against. A part of it can be proved when it was exported with --proof. An
+export that broke off leaves nothing; one in parts goes on with --from-index, the number after the last entry.`;
 
 async function exportLog(cli: Cli, file: string, options: ExportOptions): Promise<void> {
   const { format, fromIndex, toIndex, checkpoint: older, ...given } = options;
   const { proof: wanted, ...filters } = given;
   const { audit } = cli.client();
-  const note = format === 'ndjson' ? await signedNote(audit) : undefined;
+  const { log } = filters;
+  const note = format === 'ndjson' ? await signedNote(audit, log) : undefined;
   const filter: AuditFilter = {
     ...filters,
     ...(fromIndex === undefined ? {} : { from_index: fromIndex }),
@@ -75,16 +80,18 @@ async function exportLog(cli: Cli, file: string, options: ExportOptions): Promis
   const all = format === 'ndjson' && !wanted && Object.keys(filter).length === 0;
   // What is left of a log that was shortened is a part of it, and is proved as such.
   const shortened = all && note !== undefined && (await audit.retention()).removed_to > 0;
-  const proof = wanted === true || shortened;
+  const proof = wanted === true || shortened || (log !== undefined && format === 'ndjson');
   const whole = all && !shortened;
   const size = whole && note !== undefined ? sizeOf(note) : undefined;
   const asked = size === undefined ? filter : { to_index: size };
   const proving = proof ? { proof, ...(older === undefined ? {} : { extending: sizeOf(readText(older)) }) } : {};
-  const saved = await save(cli.io, file, await audit.entries(asked, { format, ...proving }), 'entries');
+  const end = toIndex ?? (note === undefined ? undefined : sizeOf(note));
+  const place = { what: 'entries', from: fromIndex ?? 0, to: filters.limit === undefined ? end : undefined };
+  const saved = await save(cli.io, file, await audit.entries(asked, { format, ...proving }), place);
   // What proves an earlier export under this name would only accuse this one.
   for (const suffix of ['.tree', '.checkpoint']) if (!whole) rmSync(file + suffix, { force: true });
-  if (whole) await save(cli.io, `${file}.tree`, await audit.tree({ size: size ?? saved }), 'hashes');
-  if (whole && note !== undefined) await save(cli.io, `${file}.checkpoint`, asPieces(note), 'notes');
+  if (whole) await save(cli.io, `${file}.tree`, await audit.tree({ size: size ?? saved }), HASHES);
+  if (whole && note !== undefined) await save(cli.io, `${file}.checkpoint`, asPieces(note), NOTES);
   const count = format === 'csv' ? Math.max(0, saved - 1) : saved;
   const provable = whole || proof;
   await printDone(cli.io, cli.json(), sentenceOf(file, count, whole, proof), {
@@ -100,15 +107,15 @@ function sentenceOf(file: string, count: number, whole: boolean, proof: boolean)
   return `Wrote ${count} entries to ${file}. A part of the log can be proved only when it is exported with --proof.`;
 }
 
-/** A fresh checkpoint; without the right to have one signed, the newest; undefined where there is none. */
-async function signedNote(audit: Audit): Promise<string | undefined> {
+/** A fresh checkpoint; of a log that grows no more, or without the right to have one signed, the newest; undefined where there is none. */
+async function signedNote(audit: Audit, log: string | undefined): Promise<string | undefined> {
   try {
-    return await audit.sign();
+    if (log === undefined) return await audit.sign();
   } catch (error) {
     if (!(error instanceof BullaError && error.code === 'forbidden')) throw error;
   }
   try {
-    return await audit.checkpoint();
+    return await audit.checkpoint({ log });
   } catch (error) {
     if (error instanceof BullaError && error.code === 'not_found') return undefined;
     throw error;
@@ -122,16 +129,24 @@ async function* asPieces(text: string): AsyncGenerator<Buffer, void, undefined> 
   yield Buffer.from(text);
 }
 
+/** Where in the log the pieces of a file begin and end, where that is known: for the bar. */
+type Place = { readonly what: string; readonly from: number; readonly to: number | undefined };
+
+const HASHES: Place = { what: 'hashes', from: 0, to: undefined };
+const NOTES: Place = { what: 'notes', from: 0, to: undefined };
+
 /** Returns the number of lines, once the file is durable under its name. */
-async function save(io: Io, path: string, pieces: AsyncIterable<Buffer>, what: string): Promise<number> {
+async function save(io: Io, path: string, pieces: AsyncIterable<Buffer>, { what, from, to }: Place): Promise<number> {
   const file = createPrivateFile(path);
-  const progress = createProgress(io, what);
+  const progress = createProgress(io, what, to === undefined ? undefined : Math.max(0, to - from));
   let lines = 0;
+  let done = 0;
   try {
     for await (const piece of pieces) {
       file.write(piece);
       for (let at = piece.indexOf(0x0a); at >= 0; at = piece.indexOf(0x0a, at + 1)) lines += 1;
-      progress.show(lines);
+      done = Math.max(done, numberIn(piece) - from);
+      progress.show(done, lines);
     }
     file.keep();
     return lines;
@@ -141,18 +156,12 @@ async function save(io: Io, path: string, pieces: AsyncIterable<Buffer>, what: s
   }
 }
 
-const PROGRESS_EVERY_MS = 100;
+/** Looked at from the end: more than the longest line. */
+const LAST_BYTES = 8192;
 
-function createProgress({ stderr }: Io, what: string) {
-  let shownAt = 0;
-  return {
-    show: (count: number) => {
-      if (!stderr.isTTY || Date.now() - shownAt < PROGRESS_EVERY_MS) return;
-      shownAt = Date.now();
-      stderr.write(`\r${count.toLocaleString('en')} ${what}`);
-    },
-    end: () => {
-      if (shownAt > 0) stderr.write('\r\u001b[K');
-    },
-  };
+/** The number of the last entry that a piece names, in any of the formats; -1 when it names none. */
+function numberIn(piece: Buffer): number {
+  const text = piece.toString('latin1', Math.max(0, piece.length - LAST_BYTES));
+  const last = [...text.matchAll(/seq\\?":(\d+)|\n(\d+),"/g)].at(-1);
+  return last === undefined ? -1 : Number(last[1] ?? last[2]);
 }

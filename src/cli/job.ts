@@ -4,7 +4,8 @@ import type { Command } from 'commander';
 import type { Job } from '../client/index.ts';
 import type { Cli } from './cli.ts';
 import { EXIT } from './exit.ts';
-import { clean, printFields, printJson, printList, time } from './print.ts';
+import { printFields, printJson, printList, time } from './print.ts';
+import { bar } from './progress.ts';
 
 export function addJobCommands(root: Command, cli: Cli): void {
   const job = root.command('job').description('background jobs, such as re-encryption');
@@ -55,7 +56,6 @@ function printJob(cli: Cli, job: Job): Promise<void> {
 }
 
 const LOOK_MS = 500;
-const BAR_CHARACTERS = 30;
 
 /** Waits for the end of a job, with a bar where a person looks; programs get the job at its end. */
 export async function followJob(cli: Cli, started: Job): Promise<void> {
@@ -64,7 +64,7 @@ export async function followJob(cli: Cli, started: Job): Promise<void> {
   const client = cli.client();
   let job = started;
   while (job.state === 'queued' || job.state === 'running') {
-    if (shown) stderr.write(`\r\u001b[K${bar(job)}`);
+    if (shown) stderr.write(`\r\u001b[K${barOf(job)}`);
     await sleep(LOOK_MS);
     job = await client.jobs.get(job.id);
   }
@@ -75,9 +75,8 @@ export async function followJob(cli: Cli, started: Job): Promise<void> {
 }
 
 /** `[#####-----]  42000/100000  15320/s  4 s left` */
-export function bar({ done, total, rate, seconds_left }: Job): string {
-  const filled = total === 0 ? 0 : Math.floor((done / total) * BAR_CHARACTERS);
+function barOf({ done, total, rate, seconds_left }: Job): string {
   const pace = rate === null ? '' : `  ${Math.round(rate)}/s`;
   const left = seconds_left === null ? '' : `  ${seconds_left} s left`;
-  return clean(`[${'#'.repeat(filled)}${'-'.repeat(BAR_CHARACTERS - filled)}]  ${done}/${total}${pace}${left}`);
+  return `${bar(done, total)}${pace}${left}`;
 }

@@ -14,6 +14,8 @@ export type AuditFilter = {
   readonly outcome?: 'ok' | 'denied' | 'error';
   readonly request?: string;
   readonly limit?: number;
+  /** For operators: the id of a tenant that was deleted, whose log to read instead of one's own. */
+  readonly log?: string | undefined;
 };
 
 export type Audit = ReturnType<typeof createAudit>;
@@ -86,10 +88,11 @@ export function createAudit(connection: Connection) {
 
     /** The tree over the first `size` entries: size, root and leaf hashes, as the text that `verifyExport` takes. */
     tree: (
-      options: CallOptions & { readonly size?: number } = {},
+      options: CallOptions & { readonly size?: number; readonly log?: string | undefined } = {},
     ): Promise<AsyncGenerator<Buffer, void, undefined>> => {
-      const { size, ...rest } = options;
-      return connection.stream({ method: 'GET', path: `${API}/audit/tree`, effect: 'none', query: { size }, ...rest });
+      const { size, log, ...rest } = options;
+      const query = { size, log };
+      return connection.stream({ method: 'GET', path: `${API}/audit/tree`, effect: 'none', query, ...rest });
     },
 
     /** Entries as they are written, as server-sent events, until the signal ends it or the token ends. */
@@ -102,9 +105,11 @@ export function createAudit(connection: Connection) {
     },
 
     /** The newest signed checkpoint, or the one of a size: a signed note. */
-    checkpoint: (options: CallOptions & { readonly size?: number } = {}): Promise<string> => {
-      const { size, ...rest } = options;
-      return text({ method: 'GET', path: `${API}/audit/checkpoint`, effect: 'none', query: { size }, ...rest });
+    checkpoint: (
+      options: CallOptions & { readonly size?: number; readonly log?: string | undefined } = {},
+    ): Promise<string> => {
+      const { size, log, ...rest } = options;
+      return text({ method: 'GET', path: `${API}/audit/checkpoint`, effect: 'none', query: { size, log }, ...rest });
     },
 
     /** Has the log signed as it is now. */
@@ -112,9 +117,11 @@ export function createAudit(connection: Connection) {
       text({ method: 'POST', path: `${API}/audit/checkpoint`, effect: 'same', json: {}, ...options }),
 
     /** The verifier key of the log; with `all`, older ones on the lines after it. */
-    key: (options: CallOptions & { readonly all?: boolean } = {}): Promise<string> => {
-      const { all, ...rest } = options;
-      return text({ method: 'GET', path: `${API}/audit/key`, effect: 'none', query: { all }, ...rest });
+    key: (
+      options: CallOptions & { readonly all?: boolean; readonly log?: string | undefined } = {},
+    ): Promise<string> => {
+      const { all, log, ...rest } = options;
+      return text({ method: 'GET', path: `${API}/audit/key`, effect: 'none', query: { all, log }, ...rest });
     },
 
     /** How long lines are kept, and before which number they are gone. */

@@ -51,6 +51,7 @@ const TABLE = {
   'key.destroy': { noun: 'key', about: 'Destroy a data key version that nothing depends on.' },
   // audit:log
   'audit.read': { noun: 'audit', about: 'Read, export and prove the audit log.' },
+  'audit.read-deleted': { noun: 'audit', about: 'Read the log of a tenant that was deleted.', system: true },
   'audit.sign': { noun: 'audit', about: 'Have a checkpoint of the audit log signed.' },
   'audit.retain': { noun: 'audit', about: 'Set how long the lines of the audit log are kept.' },
   // job:<id>

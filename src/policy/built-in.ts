@@ -26,6 +26,7 @@ export const BUILT_IN_POLICIES = {
           effect: 'allow',
           actions: [
             'audit.read',
+            'audit.read-deleted',
             'audit.sign',
             'policy.list',
             'policy.read',

@@ -12,7 +12,7 @@ import { readRetention, setRetention } from '../../audit/retention.ts';
 import { parseTilePath } from '../../audit/tile-path.ts';
 import { rotateLogKey } from '../../tenant/log-key.ts';
 import { endpoint, json } from './endpoint.ts';
-import { time, wholeNumber } from './schema.ts';
+import { deletedLog, time, wholeNumber } from './schema.ts';
 
 const index = wholeNumber(0, Number.MAX_SAFE_INTEGER);
 const size = wholeNumber(1, Number.MAX_SAFE_INTEGER);
@@ -34,13 +34,13 @@ export const checkpoint = endpoint(
     tag: 'audit',
     summary: 'Read the newest signed checkpoint of the log, or the one of a size',
     description: 'A signed note as in c2sp.org/tlog-checkpoint. The log is signed every minute while it grows.',
-    query: z.strictObject({ size: size.optional() }),
+    query: z.strictObject({ size: size.optional(), log: deletedLog }),
     answers: {
       200: { about: 'Origin, size, root; signatures.', contentType: 'text/plain', schema: z.string(), example: NOTE },
     },
     errors: ['not_found'],
   },
-  async ({ vault, call, query }) => text((await readSignedCheckpoint(vault, call, query.size)).note),
+  async ({ vault, call, query }) => text((await readSignedCheckpoint(vault, call, query.size, query.log)).note),
 );
 
 export const sign = endpoint(
@@ -169,14 +169,14 @@ export const key = endpoint(
     tag: 'audit',
     summary: 'Read the verifier key of the log',
     description: 'As in c2sp.org/signed-note: `name+hash+base64`. With `all`, older keys follow, a line each.',
-    query: z.strictObject({ all: z.enum(['true', 'false']).optional() }),
+    query: z.strictObject({ all: z.enum(['true', 'false']).optional(), log: deletedLog }),
     answers: {
       200: { about: 'The key.', contentType: 'text/plain', schema: z.string(), example: `${KEY}\n` },
     },
     errors: [],
   },
   async ({ vault, call, query }) => {
-    const keys = await readVerifierKeys(vault, call, query.all === 'true');
+    const keys = await readVerifierKeys(vault, call, query.all === 'true', query.log);
     return text(keys.map((line) => `${line}\n`).join(''));
   },
 );

@@ -7,7 +7,7 @@ import { ocsfEvent } from '../../audit/ocsf.ts';
 import { tailEntries } from '../../audit/tail.ts';
 import { VaultError } from '../../errors.ts';
 import { endpoint } from './endpoint.ts';
-import { instant, wholeNumber } from './schema.ts';
+import { deletedLog, instant, wholeNumber } from './schema.ts';
 
 const index = wholeNumber(0, Number.MAX_SAFE_INTEGER);
 const filterText = z.string().min(1).max(1024);
@@ -48,6 +48,7 @@ export const entries = endpoint(
       extending: index
         .optional()
         .openapi({ description: 'With proof: the size of an older checkpoint to connect to.' }),
+      log: deletedLog,
     }),
     answers: {
       200: {
@@ -61,16 +62,16 @@ export const entries = endpoint(
     errors: ['not_found'],
   },
   async ({ vault, call, exchange, host, query }) => {
-    const { format, proof, extending, from_index: fromIndex, to_index: toIndex, ...rest } = query;
+    const { format, proof, extending, log, from_index: fromIndex, to_index: toIndex, ...rest } = query;
     const filter = { ...rest, fromIndex, toIndex };
     if (proof === 'true') {
       if (format !== undefined && format !== 'ndjson') {
         throw new VaultError('invalid_request', 'proof: only ndjson can be proven; leave format out.');
       }
-      const { lines } = await exportProven(vault, call, filter, extending);
+      const { lines } = await exportProven(vault, call, filter, extending, log);
       return host.stream(exchange, 'application/x-ndjson', lines);
     }
-    const { lines } = await exportEntries(vault, call, filter);
+    const { lines } = await exportEntries(vault, call, filter, log);
     if (format === 'ocsf') return host.stream(exchange, 'application/x-ndjson', eachLine(lines, ocsfEvent));
     if (format === 'csv') return host.stream(exchange, 'text/csv; charset=utf-8; header=present', csv(lines));
     return host.stream(exchange, 'application/x-ndjson', lines);
@@ -122,7 +123,10 @@ export const tree = endpoint(
     id: 'exportTree',
     tag: 'audit',
     summary: 'Export the leaf hashes and the root that prove an export',
-    query: z.strictObject({ size: index.optional().openapi({ description: 'Of the log; today’s when absent.' }) }),
+    query: z.strictObject({
+      size: index.optional().openapi({ description: 'Of the log; today’s when absent.' }),
+      log: deletedLog,
+    }),
     answers: {
       200: {
         about: 'bulla-tree-v1: origin, size, root, an empty line, then one leaf hash a line.',
@@ -136,5 +140,5 @@ export const tree = endpoint(
     errors: [],
   },
   async ({ vault, call, exchange, host, query }) =>
-    host.stream(exchange, 'text/plain; charset=utf-8', await exportTree(vault, call, query.size)),
+    host.stream(exchange, 'text/plain; charset=utf-8', await exportTree(vault, call, query.size, query.log)),
 );

@@ -129,6 +129,15 @@ export function wholeNumber(min: number, max: number) {
     .openapi({ type: 'integer', minimum: min, maximum: max });
 }
 
+/** Whose log, where it is not the caller's own. */
+export const deletedLog = z
+  .string()
+  .regex(/^[a-z2-7]{16}$/, 'expected the 16 characters that were the id of the deleted tenant')
+  .optional()
+  .openapi({
+    description: 'For operators: the id of a tenant that was deleted, whose log to read instead of one’s own.',
+  });
+
 export const version = wholeNumber(1, LIMITS.versionMax).openapi({ example: 3 });
 
 export const versionNumber = z.int().min(1).max(LIMITS.versionMax);
