@@ -158,7 +158,10 @@ test('T-077 operators export and prove the log of a deleted tenant; nobody else,
     keys: [(await t.request('GET', `/api/v1/audit/key?log=${id}`, { token: t.operator })).text.trim()],
   });
   expect(report).toMatchObject({ ok: true, size: signed!.size });
-  const lines = answer.text.trim().split('\n').map((line) => JSON.parse(line));
+  const lines = answer.text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
   expect(lines.find(({ action }) => action === 'tenant.delete')).toMatchObject({ details: { tenant_id: id } });
   const note = await t.request('GET', `/api/v1/audit/checkpoint?log=${id}`, { token: t.operator });
   expect(note.text).toBe(signed!.note);

@@ -102,7 +102,7 @@ export class RetryTransaction extends Error {
 }
 
 export type TransactionOptions = {
-  /** Milliseconds until the lane is dropped; the pool's deadline when absent. For long work only. */
+  /** Milliseconds until the lane is dropped; the pool's deadline when absent. */
   readonly deadlineMs?: number;
 };
 
@@ -184,10 +184,12 @@ export async function statements<T>(
   db: Database,
   tenants: readonly TenantId[],
   fn: (tx: Tx) => Promise<T>,
+  options: TransactionOptions = {},
 ): Promise<T> {
-  const { deadlineMs } = db.options;
+  const deadlineMs = options.deadlineMs ?? db.options.deadlineMs;
+  const started = performance.now();
   const lane = await checkOut(db, tenants, deadlineMs);
-  const timer = setTimeout(() => drop(lane), deadlineMs);
+  const timer = setTimeout(() => drop(lane), Math.max(1, deadlineMs - (performance.now() - started)));
   try {
     const wanted = `,${tenants.map(asTenantId).join(',')},`;
     if (lane.tenants === wanted) return await fn(lane.sql as Tx);

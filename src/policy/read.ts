@@ -39,6 +39,9 @@ type Member = {
   readonly token: ParsedToken;
   readonly path: string;
   readonly version: number;
+  readonly arrivedMs: number;
+  /** When its first round began: whatever rounds follow, it is answered within one deadline of that. */
+  begunMs: number | undefined;
   readonly resolve: (opened: OpenedVersion) => void;
   readonly reject: (error: unknown) => void;
 };
@@ -87,7 +90,16 @@ export function readSecret(vault: Vault, call: Call, path: string, version: numb
   }
   const { queue } = lane;
   const answer = new Promise<OpenedVersion>((resolve, reject) => {
-    queue.push({ call, token, path, version, resolve, reject });
+    queue.push({
+      call,
+      token,
+      path,
+      version,
+      arrivedMs: vault.clock.monotonicMs(),
+      begunMs: undefined,
+      resolve,
+      reject,
+    });
   });
   if (lane.pumps < ROUNDS_AT_ONCE) void pump(vault, lane);
   return answer;
@@ -173,9 +185,11 @@ type Mode = 'shared' | 'alone';
  * failed as a whole. An outage is told to everybody at once: repeating would only prolong it.
  */
 async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode: Mode): Promise<readonly Member[]> {
+  const { inTime, leftMs } = refuseLate(vault, members);
+  if (inTime.length === 0) return [];
   try {
-    const settled = await round(vault, lane, members, mode);
-    return members.filter((member, i) => {
+    const settled = await round(vault, lane, inTime, mode, leftMs);
+    return inTime.filter((member, i) => {
       const answer = settled[i];
       if (answer === COUNTED) {
         readCounted(vault, member).then(member.resolve, member.reject);
@@ -187,11 +201,44 @@ async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode
       return answer === undefined;
     });
   } catch (error) {
-    if (!(error instanceof VaultError) && members.length > 1) return members;
-    for (const member of members) member.reject(forReader(error));
+    if (!(error instanceof VaultError) && inTime.length > 1) return inTime;
+    for (const member of inTime) member.reject(forReader(error));
+    if (error instanceof VaultError) refuseBehind(vault, lane);
     return [];
   }
 }
+
+/** A round that would have less than this part of the deadline is not begun. */
+const WORTH_TRYING = 0.25;
+
+const deadlineMsOf = (vault: Vault) => vault.config.requestDeadlineSeconds * 1000;
+
+/**
+ * Refuses those for whom too little is left after the rounds that they went through, and says what is left to the one
+ * who began first: the round ends by then.
+ */
+function refuseLate(vault: Vault, members: readonly Member[]): { inTime: readonly Member[]; leftMs: number } {
+  const nowMs = vault.clock.monotonicMs();
+  const latestMs = nowMs - deadlineMsOf(vault) * (1 - WORTH_TRYING);
+  let firstMs = nowMs;
+  const inTime = members.filter((member) => {
+    member.begunMs ??= nowMs;
+    if (member.begunMs < latestMs) member.reject(tooLate());
+    else firstMs = Math.min(firstMs, member.begunMs);
+    return member.begunMs >= latestMs;
+  });
+  return { inTime, leftMs: Math.ceil(deadlineMsOf(vault) - (nowMs - firstMs)) };
+}
+
+/** Whoever waited behind a round that hung has waited long enough: the next would hang as long again. */
+function refuseBehind(vault: Vault, { queue }: Lane): void {
+  const latestMs = vault.clock.monotonicMs() - deadlineMsOf(vault) * WORTH_TRYING;
+  const late = queue.findIndex((member) => member.arrivedMs >= latestMs);
+  for (const member of queue.splice(0, late === -1 ? queue.length : late)) member.reject(tooLate());
+}
+
+const tooLate = () =>
+  new VaultError('unavailable', 'The audit log could not be written in time; try again.', { retryAfterSeconds: 1 });
 
 /** A read changes nothing: when nobody knows whether its entry was committed, asking again is safe. */
 function forReader(error: unknown): unknown {
@@ -222,14 +269,20 @@ const unproven = new WeakSet<object>();
 type Settled = OpenedVersion | VaultError | typeof COUNTED | undefined;
 type Draft = { answer: OpenedVersion | VaultError; access: Access; entry: Entry };
 
-async function round(vault: Vault, lane: Lane, members: readonly Member[], mode: Mode): Promise<Settled[]> {
+async function round(
+  vault: Vault,
+  lane: Lane,
+  members: readonly Member[],
+  mode: Mode,
+  deadlineMs: number,
+): Promise<Settled[]> {
   const tenants = [...new Set(members.map((member) => member.token.tenantId as TenantId))];
   if (tenants.length === 1 && lane.heads.has(tenants[0]!) && mode === 'shared') {
-    return roundOfOne(vault, lane, members, tenants[0]!);
+    return roundOfOne(vault, lane, members, tenants[0]!, deadlineMs);
   }
   let release: (() => void) | undefined;
   try {
-    const { settled, heads } = await transaction(vault.db, tenants, async (tx) => {
+    const act = async (tx: Tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
       const drafts = await draftAll(vault, tx, members, settled);
       // Our own rounds take the heads in turn, so that SKIP LOCKED skips only what others hold.
@@ -237,7 +290,8 @@ async function round(vault: Vault, lane: Lane, members: readonly Member[], mode:
       if (mode === 'shared') release = await takeTurn(lane);
       const heads = await record(tx, members, drafts, settled, mode === 'shared' ? 'skip' : 'wait');
       return { settled, heads };
-    });
+    };
+    const { settled, heads } = await transaction(vault.db, tenants, act, { deadlineMs });
     for (const head of heads) rememberHead(lane, head);
     return settled;
   } finally {
@@ -249,10 +303,16 @@ async function round(vault: Vault, lane: Lane, members: readonly Member[], mode:
  * The common round, of one tenant whose head we wrote last: no lock is waited for and no transaction opened. Two round
  * trips: the reads, and one statement that appends if the head is still what we know it to be, which commits by itself.
  */
-async function roundOfOne(vault: Vault, lane: Lane, members: readonly Member[], tenant: TenantId): Promise<Settled[]> {
+async function roundOfOne(
+  vault: Vault,
+  lane: Lane,
+  members: readonly Member[],
+  tenant: TenantId,
+  deadlineMs: number,
+): Promise<Settled[]> {
   let release: (() => void) | undefined;
   try {
-    return await statements(vault.db, [tenant], async (tx) => {
+    const act = async (tx: Tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
       const drafts = await draftAll(vault, tx, members, settled);
       release = await takeTurn(lane);
@@ -269,7 +329,8 @@ async function roundOfOne(vault: Vault, lane: Lane, members: readonly Member[], 
       rememberHead(lane, next);
       for (const [i, answer] of answers) settled[i] = answer;
       return settled;
-    });
+    };
+    return await statements(vault.db, [tenant], act, { deadlineMs });
   } catch (error) {
     lane.heads.delete(tenant);
     throw error;
