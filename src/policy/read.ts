@@ -30,20 +30,17 @@ import {
   resolve,
   unauthenticated,
 } from './access.ts';
+import { refuseBehind, refuseLate, type Waiting } from './deadline.ts';
 import { type OpenedVersion, openVersion, type VersionRow } from './opened.ts';
 import { permit } from './permit.ts';
 
 /** `version` 0 is the current one. */
-type Member = {
+type Member = Waiting & {
   readonly call: Call;
   readonly token: ParsedToken;
   readonly path: string;
   readonly version: number;
-  readonly arrivedMs: number;
-  /** When its first round began: whatever rounds follow, it is answered within one deadline of that. */
-  begunMs: number | undefined;
   readonly resolve: (opened: OpenedVersion) => void;
-  readonly reject: (error: unknown) => void;
 };
 
 type MemberRow = VersionRow & { readonly member: number };
@@ -203,42 +200,10 @@ async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode
   } catch (error) {
     if (!(error instanceof VaultError) && inTime.length > 1) return inTime;
     for (const member of inTime) member.reject(forReader(error));
-    if (error instanceof VaultError) refuseBehind(vault, lane);
+    if (error instanceof VaultError) refuseBehind(vault, lane.queue);
     return [];
   }
 }
-
-/** A round that would have less than this part of the deadline is not begun. */
-const WORTH_TRYING = 0.25;
-
-const deadlineMsOf = (vault: Vault) => vault.config.requestDeadlineSeconds * 1000;
-
-/**
- * Refuses those for whom too little is left after the rounds that they went through, and says what is left to the one
- * who began first: the round ends by then.
- */
-function refuseLate(vault: Vault, members: readonly Member[]): { inTime: readonly Member[]; leftMs: number } {
-  const nowMs = vault.clock.monotonicMs();
-  const latestMs = nowMs - deadlineMsOf(vault) * (1 - WORTH_TRYING);
-  let firstMs = nowMs;
-  const inTime = members.filter((member) => {
-    member.begunMs ??= nowMs;
-    if (member.begunMs < latestMs) member.reject(tooLate());
-    else firstMs = Math.min(firstMs, member.begunMs);
-    return member.begunMs >= latestMs;
-  });
-  return { inTime, leftMs: Math.ceil(deadlineMsOf(vault) - (nowMs - firstMs)) };
-}
-
-/** Whoever waited behind a round that hung has waited long enough: the next would hang as long again. */
-function refuseBehind(vault: Vault, { queue }: Lane): void {
-  const latestMs = vault.clock.monotonicMs() - deadlineMsOf(vault) * WORTH_TRYING;
-  const late = queue.findIndex((member) => member.arrivedMs >= latestMs);
-  for (const member of queue.splice(0, late === -1 ? queue.length : late)) member.reject(tooLate());
-}
-
-const tooLate = () =>
-  new VaultError('unavailable', 'The audit log could not be written in time; try again.', { retryAfterSeconds: 1 });
 
 /** A read changes nothing: when nobody knows whether its entry was committed, asking again is safe. */
 function forReader(error: unknown): unknown {
