@@ -87,16 +87,8 @@ export function readSecret(vault: Vault, call: Call, path: string, version: numb
   }
   const { queue } = lane;
   const answer = new Promise<OpenedVersion>((resolve, reject) => {
-    queue.push({
-      call,
-      token,
-      path,
-      version,
-      arrivedMs: vault.clock.monotonicMs(),
-      begunMs: undefined,
-      resolve,
-      reject,
-    });
+    const waiting = { arrivedMs: vault.clock.monotonicMs(), begunMs: undefined };
+    queue.push({ ...waiting, call, token, path, version, resolve, reject });
   });
   if (lane.pumps < ROUNDS_AT_ONCE) void pump(vault, lane);
   return answer;
