@@ -15,6 +15,7 @@ import type { App } from './app.ts';
 import { methodNotAllowed, recordOf } from './error.ts';
 import { canonicalAddress, isLoopback } from './exchange.ts';
 import { CONNECTION_LIMITS, type ConnectionLimits } from './limit.ts';
+import { acceptListVerb } from './list-verb.ts';
 import { answerRaw, onParserError } from './parser.ts';
 
 export type Listener = {
@@ -62,6 +63,7 @@ export async function listen(
 type State = { stopping: boolean; readonly running: Set<ServerResponse>; readonly sockets: Set<Socket> };
 
 function serve(server: Server, app: App, state: State): void {
+  acceptListVerb(server, 'connection');
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => {
     state.running.add(outgoing);
     outgoing.once('close', () => state.running.delete(outgoing));
