@@ -10,9 +10,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { getRequestListener } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { Hono } from 'hono';
+import { LIMITS } from '../config.ts';
 import { type ErrorCode, VaultError } from '../errors.ts';
 import { PROTOCOLS } from '../protocols/index.ts';
-import type { Exchange, Host, HttpEnv } from '../protocols/protocol.ts';
+import type { Dialect, Exchange, Host, HttpEnv } from '../protocols/protocol.ts';
 import { countUnheard, countUnread, recordUnheard } from '../protocols/record.ts';
 import type { Vault } from '../vault.ts';
 import { createBodyReader } from './body.ts';
@@ -40,6 +41,8 @@ export type App = {
   readonly handle: (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => void;
   /** The methods that a path answers, for Allow; none when there is no such path. */
   readonly methodsOf: (path: string) => readonly string[];
+  /** How large a body may be that comes to this target. */
+  readonly bodyBytesMax: (target: string) => number;
   /** Counts what came from a source and never became a request. */
   readonly countUnread: (source: string, code: ErrorCode) => void;
 };
@@ -52,6 +55,8 @@ export function createApp(vault: Vault): App {
   const host: Host = { statusOf, readBody, stream };
   mountHealth(router, vault, metrics.registry, openapiDocument);
   for (const protocol of PROTOCOLS) protocol.mount(router, vault, host);
+  const dialects = PROTOCOLS.flatMap(({ dialect }) => (dialect ? [dialect(vault, host)] : []));
+  const dialectOf = (target = ''): Dialect | undefined => dialects.find(({ base }) => target.startsWith(base));
   const methodsOf = (path: string) => allowedMethods(router, path);
   router.notFound((c) => responseOf(vault, unrouted(c.req.path, methodsOf), c.env));
   router.onError((error, c) => responseOf(vault, error, c.env));
@@ -61,7 +66,7 @@ export function createApp(vault: Vault): App {
     async (request, { incoming }) => {
       const exchange = exchanges.get(incoming)!;
       try {
-        return await router.fetch(request, exchange);
+        return await (exchange.dialect ? exchange.dialect.serve(exchange) : router.fetch(request, exchange));
       } catch (error) {
         return await responseOf(vault, error, exchange);
       }
@@ -70,7 +75,7 @@ export function createApp(vault: Vault): App {
   );
 
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => {
-    const exchange = beginExchange(incoming, outgoing);
+    const exchange = beginExchange(incoming, outgoing, dialectOf(incoming.url));
     const startedMs = vault.clock.monotonicMs();
     metrics.begin();
     outgoing.once('close', () => {
@@ -83,8 +88,8 @@ export function createApp(vault: Vault): App {
     });
     try {
       if (refusal) throw refusal;
-      for (const check of CHECKS) check(incoming);
-      refuseWhileSealed(vault, incoming);
+      for (const check of CHECKS) check(incoming, exchange.dialect);
+      refuseWhileSealed(vault, incoming, exchange.dialect);
     } catch (error) {
       void sendProblem(vault, error, exchange);
       return;
@@ -95,7 +100,8 @@ export function createApp(vault: Vault): App {
       outgoing.destroy();
     });
   };
-  return { router, handle, methodsOf, countUnread: (source, code) => countUnread(vault, source, code) };
+  const bodyBytesMax = (target: string) => dialectOf(target)?.bodyBytesMax ?? LIMITS.bodyBytesMax;
+  return { router, handle, methodsOf, bodyBytesMax, countUnread: (source, code) => countUnread(vault, source, code) };
 }
 
 const METHODS = ['GET', 'PUT', 'POST', 'PATCH', 'DELETE'] as const;
@@ -126,6 +132,7 @@ async function conclude(vault: Vault, thrown: unknown, exchange: Exchange): Prom
     vault.log.error({ request: requestId, route, code: error.code, error: recordOf(thrown) }, 'a request failed');
   }
   await recordUnheard(vault, exchange, error.code, knownMethod(exchange.incoming.method));
+  if (exchange.dialect) return exchange.dialect.errorAnswer(error, statusOf(error.code));
   const problem = problemOf(error, exchange.requestId);
   const allow = error.code === 'method_not_allowed' ? error.details?.allow : undefined;
   return Array.isArray(allow) ? { ...problem, headers: { ...problem.headers, Allow: allow.join(', ') } } : problem;
@@ -151,7 +158,7 @@ async function sendProblem(vault: Vault, thrown: unknown, exchange: Exchange): P
   outgoing.end(body);
 }
 
-const KNOWN_METHODS = new Set(['GET', 'HEAD', 'PUT', 'POST', 'PATCH', 'DELETE', 'OPTIONS']);
+const KNOWN_METHODS = new Set(['GET', 'HEAD', 'PUT', 'POST', 'PATCH', 'DELETE', 'OPTIONS', 'LIST']);
 
 function knownMethod(method: string | undefined): string {
   return method !== undefined && KNOWN_METHODS.has(method) ? method : 'other';

@@ -43,7 +43,7 @@ async function read(exchange: Exchange, budget: Budget): Promise<Uint8Array> {
   }
   const declared = headers['content-length'];
   if (declared === undefined && headers['transfer-encoding'] === undefined) return EMPTY;
-  if (declared !== undefined && Number(declared) > LIMITS.bodyBytesMax) throw tooLarge();
+  if (declared !== undefined && Number(declared) > bodyBytesMax(exchange)) throw tooLarge(exchange);
   return collect(exchange, budget);
 }
 
@@ -83,13 +83,15 @@ function hold(exchange: Exchange, budget: Budget, bytes: number): VaultError | u
   const before = charged(exchange.bodyBytes);
   exchange.bodyBytes += bytes;
   budget.heldBytes += charged(exchange.bodyBytes) - before;
-  if (exchange.bodyBytes > LIMITS.bodyBytesMax) return tooLarge();
+  if (exchange.bodyBytes > bodyBytesMax(exchange)) return tooLarge(exchange);
   if (charged(exchange.bodyBytes) > 0 && budget.heldBytes > HTTP_LIMITS.bodiesBytesMax) {
     return new VaultError('busy', 'Too many large requests at once; try again.', { retryAfterSeconds: 1 });
   }
   return undefined;
 }
 
-function tooLarge(): VaultError {
-  return new VaultError('too_large', `the body is larger than ${LIMITS.bodyBytesMax} bytes`);
+const bodyBytesMax = ({ dialect }: Exchange) => dialect?.bodyBytesMax ?? LIMITS.bodyBytesMax;
+
+function tooLarge(exchange: Exchange): VaultError {
+  return new VaultError('too_large', `the body is larger than ${bodyBytesMax(exchange)} bytes`);
 }

@@ -8,7 +8,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { VaultError } from '../errors.ts';
-import type { Exchange } from '../protocols/protocol.ts';
+import type { Dialect, Exchange } from '../protocols/protocol.ts';
 import { HTTP_LIMITS } from './limit.ts';
 import { assertCanonicalTarget } from './target.ts';
 
@@ -24,7 +24,11 @@ export const SECURITY_HEADERS: readonly (readonly [name: string, value: string])
 
 const HSTS = 'max-age=31536000; includeSubDomains';
 
-export function beginExchange(incoming: IncomingMessage, outgoing: ServerResponse): Exchange {
+export function beginExchange(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  dialect?: Dialect | undefined,
+): Exchange {
   const offered = incoming.headers['x-request-id'];
   const requestId = typeof offered === 'string' && REQUEST_ID.test(offered) ? offered : randomUUID();
   for (const [name, value] of SECURITY_HEADERS) outgoing.setHeader(name, value);
@@ -40,6 +44,7 @@ export function beginExchange(incoming: IncomingMessage, outgoing: ServerRespons
     tenant: undefined,
     code: undefined,
     call: undefined,
+    dialect,
     bodyBytes: 0,
   };
 }
@@ -58,7 +63,7 @@ export function isLoopback(address: string): boolean {
 }
 
 /** In this order, before routing. Each throws a VaultError or lets the request pass. */
-export const CHECKS: readonly ((incoming: IncomingMessage) => void)[] = [
+export const CHECKS: readonly ((incoming: IncomingMessage, dialect?: Dialect) => void)[] = [
   refuseAmbiguousHeaders,
   refuseStrangeHosts,
   refuseStrangeTargets,
@@ -77,6 +82,9 @@ const ONCE = new Set([
   'if-none-match',
   'transfer-encoding',
   'x-request-id',
+  'x-vault-namespace',
+  'x-vault-token',
+  'x-vault-wrap-ttl',
 ]);
 
 function refuseAmbiguousHeaders({ rawHeaders }: IncomingMessage): void {
@@ -107,8 +115,8 @@ function refuseStrangeHosts({ headers: { host }, httpVersion }: IncomingMessage)
   }
 }
 
-function refuseStrangeTargets({ url }: IncomingMessage): void {
-  assertCanonicalTarget(url ?? '');
+function refuseStrangeTargets({ url }: IncomingMessage, dialect?: Dialect): void {
+  assertCanonicalTarget(url ?? '', dialect?.trailingSlash);
 }
 
 const TOKEN_PARAMETERS = new Set(['token', 'access_token']);

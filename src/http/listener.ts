@@ -73,7 +73,8 @@ function serve(server: Server, app: App, state: State): void {
   server.on('request', handle);
   server.on('checkContinue', (incoming: IncomingMessage, outgoing: ServerResponse) => {
     // A body that is refused by its length is not asked for.
-    if (Number(incoming.headers['content-length'] ?? 0) <= LIMITS.bodyBytesMax) outgoing.writeContinue();
+    const most = app.bodyBytesMax(incoming.url ?? '');
+    if (Number(incoming.headers['content-length'] ?? 0) <= most) outgoing.writeContinue();
     handle(incoming, outgoing);
   });
   server.on('checkExpectation', (incoming: IncomingMessage, outgoing: ServerResponse) => {

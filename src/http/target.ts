@@ -10,6 +10,8 @@
  *     path    = "/" / 1*( "/" segment )
  *     segment = 1*128( A-Z a-z 0-9 . _ ~ @ + = - )    not "." and not ".."
  *     query   = *( 0x21-0x7E except "#" )             its own decoding comes later
+ *
+ * A protocol whose clients list folders by a trailing slash may have one; nothing else changes for it.
  */
 import { VaultError } from '../errors.ts';
 
@@ -27,7 +29,7 @@ for (const character of 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 }
 
 /** `rawTarget` is the request target as received, such as `/api/v1/secrets/a/b?version=2`. Throws `invalid_path`. */
-export function assertCanonicalTarget(rawTarget: string): void {
+export function assertCanonicalTarget(rawTarget: string, trailingSlash = false): void {
   if (rawTarget.charCodeAt(0) !== SLASH) throw refused('does not start with a slash');
   let start = 1;
   let at = 1;
@@ -41,7 +43,7 @@ export function assertCanonicalTarget(rawTarget: string): void {
       throw refused(`has a character at position ${at} that is not one of A-Z a-z 0-9 . _ ~ @ + = - /`);
     }
   }
-  if (at > 1) checkSegment(rawTarget, start, at);
+  if (at > 1 && !(trailingSlash && at === start)) checkSegment(rawTarget, start, at);
   checkQuery(rawTarget, at + 1);
 }
 

@@ -5,10 +5,11 @@
  * it never writes to the socket: what it needs of HTTP beyond the Response it returns is given to it as the Host, so
  * that limits, back-pressure and the table from error code to status stand once, in http/.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import type { Hono } from 'hono';
-import type { ErrorCode } from '../errors.ts';
+import type { ParsedToken } from '../crypto/token.ts';
+import type { ErrorCode, VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Vault } from '../vault.ts';
 
@@ -26,6 +27,8 @@ export type Exchange = {
   code: ErrorCode | undefined;
   /** What the verb is called with: says whether the request has an entry in the log. */
   call: Call | undefined;
+  /** Of the protocol that the target belongs to, when that has rules of its own. */
+  readonly dialect: Dialect | undefined;
   /** Of the body, held in memory until the answer has gone. */
   bodyBytes: number;
 };
@@ -48,9 +51,37 @@ export type Host = {
   ) => Promise<Response>;
 };
 
+/** An error as it is answered. */
+export type ErrorAnswer = {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+};
+
+/**
+ * How a protocol that others have defined speaks HTTP, where that is not as the native interface does: all that http/
+ * has to know of it before and after it is served.
+ */
+export type Dialect = {
+  /** Every target that begins with this is its own. */
+  readonly base: string;
+  /** Where its clients put their token: not yet believed. */
+  readonly tokenOf: (headers: IncomingHttpHeaders) => ParsedToken | undefined;
+  readonly bodyBytesMax: number;
+  /** Whether a path may end with a slash. Everything else that is not canonical is refused for everybody. */
+  readonly trailingSlash: boolean;
+  /** Paths that answer while the vault is sealed. */
+  readonly openWhileSealed: ReadonlySet<string>;
+  /** `status` is that of THE table; what the protocol's clients expect instead is its own business. */
+  readonly errorAnswer: (error: VaultError, status: number) => ErrorAnswer;
+  /** Routes by itself, because its paths are rows of tables. Throws what `errorAnswer` then shapes. */
+  readonly serve: (exchange: Exchange) => Promise<Response>;
+};
+
 export type Protocol = {
   readonly name: string;
   readonly mount: (router: Hono<HttpEnv>, vault: Vault, host: Host) => void;
   /** Adds its operations to the registry of an OpenAPI document. */
   readonly describe: (document: OpenAPIHono, statusOf: Host['statusOf']) => void;
+  readonly dialect?: (vault: Vault, host: Host) => Dialect;
 };

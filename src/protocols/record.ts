@@ -20,8 +20,9 @@ const UNRECORDABLE: ReadonlySet<ErrorCode> = new Set([
 
 /** Records a refused request that has no entry yet. Never throws: an answer is waiting. */
 export async function recordUnheard(vault: Vault, exchange: Exchange, code: ErrorCode, method: string): Promise<void> {
-  const { incoming, requestId, source, route } = exchange;
-  exchange.call ??= { requestId, source, protocol: 'http', token: parseBearer(incoming.headers.authorization) };
+  const { incoming, requestId, source, route, dialect } = exchange;
+  const token = dialect ? dialect.tokenOf(incoming.headers) : parseBearer(incoming.headers.authorization);
+  exchange.call ??= { requestId, source, protocol: 'http', token };
   if (isRecorded(exchange.call) || UNRECORDABLE.has(code)) return;
   try {
     await recordRefused(vault, exchange.call, { method, route, code });
