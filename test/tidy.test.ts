@@ -188,6 +188,7 @@ describe('tables', () => {
     secret_versions: 'src/secret/',
     destroyed_versions: 'src/secret/',
     secret_metadata: 'src/secret/',
+    mounts: 'src/secret/',
     jobs: 'src/job/',
     clock_marks: 'src/tenant/',
     backends: 'src/lease/',

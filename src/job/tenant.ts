@@ -16,6 +16,7 @@ import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Act, permit, precheck } from '../policy/permit.ts';
 import { insertBuiltInPolicies, removePolicies } from '../policy/store.ts';
+import { removeMounts } from '../secret/mount.ts';
 import { countSecrets, removeSecrets } from '../secret/secret.ts';
 import { activeRootKey, forgetDataKeys } from '../tenant/keyring.ts';
 import { destroyDataKeys, insertDataKey, removeDataKeyMaterial } from '../tenant/rotation.ts';
@@ -128,6 +129,7 @@ export async function removeTenant(work: Work): Promise<void> {
   await transaction(vault.db, [id], async (tx) => {
     await removeUsers(tx, id);
     await removePolicies(tx, id);
+    await removeMounts(tx, id);
     await removeJobs(tx, id);
     await removeDataKeyMaterial(tx, id);
   });

@@ -227,7 +227,7 @@ export function halted(vault: Vault, asks: readonly Ask[]): VaultError | undefin
 }
 
 /** Operators manage tenants; what tenants hold, they do not hold themselves either. */
-const NOT_IN_SYSTEM: ReadonlySet<string> = new Set(['secret', 'lease', 'backend', 'role']);
+const NOT_IN_SYSTEM: ReadonlySet<string> = new Set(['secret', 'mount', 'lease', 'backend', 'role']);
 
 /** What somebody with a one-time password may do before changing it. */
 const OPEN_TO_ONE_TIME_PASSWORDS: ReadonlySet<string> = new Set(['auth.self', 'auth.password', 'auth.logout']);

@@ -29,6 +29,12 @@ const TABLE = {
   'secret.history': { noun: 'secret', about: 'List the versions of a secret without their values.' },
   'secret.metadata-read': { noun: 'secret', about: 'Read the metadata and settings of a secret.' },
   'secret.metadata-write': { noun: 'secret', about: 'Change the metadata and settings of a secret.' },
+  'secret.subkeys': { noun: 'secret', about: 'See the keys of a secret’s data without their values.' },
+  // mount:<path>
+  'mount.list': { noun: 'mount', about: 'List the mounts.' },
+  'mount.read': { noun: 'mount', about: 'Read a mount and the settings of its secrets.' },
+  'mount.write': { noun: 'mount', about: 'Create a mount, or change the settings of its secrets.' },
+  'mount.delete': { noun: 'mount', about: 'Remove a mount that has no secrets.' },
   // user:<name>
   'user.list': { noun: 'user', about: 'List users.' },
   'user.read': { noun: 'user', about: 'Read a user, without the password.' },

@@ -13,10 +13,11 @@ import { isForeignKeyViolation, RetryTransaction, type TenantId, type Timestamp,
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
-import { type Permit, permit } from '../policy/permit.ts';
+import { type Note, type Permit, permit } from '../policy/permit.ts';
 import { activeDataKey, dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import { mergePatch } from './document.ts';
+import { settingsAt } from './mount.ts';
 import type { SecretPath } from './path.ts';
 
 export type SecretKind = 'data' | 'text' | 'bytes';
@@ -33,6 +34,8 @@ export type NewVersion = {
   /** Replaces the custom metadata. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
   readonly versionsKept?: number | undefined;
+  /** The answer is to say the custom metadata, to whoever may read it. */
+  readonly tellMetadata?: true | undefined;
 };
 
 export type Written = {
@@ -41,12 +44,16 @@ export type Written = {
   readonly version: number;
   readonly createdAt: Timestamp;
   readonly expiresAt: Timestamp | null;
+  /** Of the secret, as it is now, where `tellMetadata` asked for it. */
+  readonly metadata?: Readonly<Record<string, string>>;
 };
 
 export type SecretRow = {
   readonly secretId: string;
   readonly currentVersion: number;
   readonly versionsKept: number | null;
+  readonly casRequired: boolean;
+  readonly deleteAfterSeconds: number | null;
   readonly createdAt: Timestamp;
   readonly updatedAt: Timestamp;
 };
@@ -58,7 +65,6 @@ export async function putSecret(vault: Vault, call: Call, path: SecretPath, vers
   checkVersion(version);
   return permit(vault, call, secretAsk('secret.write', path), async (tx, granted) => {
     const secret = await findOrInsert(tx, granted.tenant, path);
-    expectVersion(path, secret.currentVersion, version.expect);
     const written = await insertVersion(vault, tx, granted, path, secret, version);
     return { value: written, notes: [{ version: written.version }] };
   });
@@ -69,18 +75,22 @@ export async function patchSecret(
   vault: Vault,
   call: Call,
   path: SecretPath,
-  { patch, expect }: { patch: string; expect?: number | undefined },
+  { patch, ...asked }: { patch: string } & Pick<NewVersion, 'expect' | 'tellMetadata'>,
 ): Promise<Written> {
   return permit(vault, call, secretAsk('secret.write', path), async (tx, granted) => {
     const secret = await lockSecret(tx, granted.tenant, path);
-    expectVersion(path, secret.currentVersion, expect);
+    // Said before whether there is anything to patch: what came first is what was wrong.
+    expectVersion(path, secret.currentVersion, asked.expect);
     const text = await currentData(vault, tx, granted.tenant, path, secret);
-    const version: NewVersion = { kind: 'data', body: Buffer.from(mergePatch(text, patch)) };
+    const version: NewVersion = { kind: 'data', body: Buffer.from(mergePatch(text, patch)), ...asked };
     checkVersion(version);
     const written = await insertVersion(vault, tx, granted, path, secret, version);
     return { value: written, notes: [{ version: written.version, details: { patch: true } }] };
   });
 }
+
+/** What an act on versions does with those that are not there: refuses the whole act, or leaves them out. */
+export type Missing = 'refuse' | 'skip';
 
 /** Soft deletion: the versions can be undeleted. Without `versions`, the current one. */
 export async function deleteVersions(
@@ -88,6 +98,7 @@ export async function deleteVersions(
   call: Call,
   path: SecretPath,
   versions: readonly number[] | undefined,
+  missing: Missing = 'refuse',
 ): Promise<void> {
   const named = versions && checkVersions(versions);
   await permit(vault, call, secretAsk('secret.delete', path), async (tx, { tenant }) => {
@@ -97,9 +108,20 @@ export async function deleteVersions(
       UPDATE secret_versions SET deleted_at = coalesce(deleted_at, bulla.now())
       WHERE tenant_id = ${tenant} AND secret_id = ${secret.secretId} AND version = ANY (${[...wanted]}::int[])
       RETURNING version`;
-    requireAll(path, wanted, rows);
-    return { value: undefined, notes: wanted.map((version) => ({ version })) };
+    return { value: undefined, notes: notesOf(path, wanted, rows, missing) };
   });
+}
+
+/** One entry a version that was there. With `refuse`, every version that was named must be: all or nothing. */
+export function notesOf(
+  path: string,
+  wanted: readonly number[],
+  rows: readonly { version: number }[],
+  missing: Missing,
+): Note[] {
+  if (missing === 'refuse') requireAll(path, wanted, rows);
+  const there = wanted.filter((version) => rows.some((row) => row.version === version));
+  return there.length > 0 ? there.map((version) => ({ version })) : [{ details: { versions: 0 } }];
 }
 
 /** The versions of a request, each once. An act on none would leave no entry: it is refused. */
@@ -108,8 +130,7 @@ export function checkVersions(versions: readonly number[]): number[] {
   throw new VaultError('invalid_request', 'versions: expected at least one version number.');
 }
 
-/** Every version that was named must be there: all or nothing. */
-export function requireAll(path: string, wanted: readonly number[], rows: readonly { version: number }[]): void {
+function requireAll(path: string, wanted: readonly number[], rows: readonly { version: number }[]): void {
   const missing = wanted.filter((version) => !rows.some((row) => row.version === version));
   if (missing.length > 0) throw new VaultError('not_found', `${path} has no version ${missing.join(', ')}.`);
 }
@@ -126,22 +147,24 @@ export async function secretAt(tx: Tx, tenant: TenantId, path: SecretPath): Prom
 
 const noSecret = (path: string) => new VaultError('not_found', `There is no secret ${path}.`);
 
+const SECRET_COLUMNS = `secret_id AS "secretId", current_version AS "currentVersion", versions_kept AS "versionsKept",
+  cas_required AS "casRequired", delete_after_seconds AS "deleteAfterSeconds", created_at AS "createdAt",
+  updated_at AS "updatedAt"`;
+
 async function findSecret(tx: Tx, tenant: TenantId, path: SecretPath, lock?: 'lock'): Promise<SecretRow | undefined> {
   const [row] = await tx<SecretRow[]>`
-    SELECT secret_id AS "secretId", current_version AS "currentVersion", versions_kept AS "versionsKept",
-           created_at AS "createdAt", updated_at AS "updatedAt"
-    FROM secrets WHERE tenant_id = ${tenant} AND path = ${path} ${lock ? tx`FOR UPDATE` : tx``}`;
+    SELECT ${tx.unsafe(SECRET_COLUMNS)} FROM secrets WHERE tenant_id = ${tenant} AND path = ${path} ${lock ? tx`FOR UPDATE` : tx``}`;
   return row;
 }
 
-async function findOrInsert(tx: Tx, tenant: TenantId, path: SecretPath): Promise<SecretRow> {
+/** The secret's row, locked; made when it is not there, without a version. */
+export async function findOrInsert(tx: Tx, tenant: TenantId, path: SecretPath): Promise<SecretRow> {
   const found = await findSecret(tx, tenant, path, 'lock');
   if (found) return found;
   const [row] = await tx<SecretRow[]>`
     INSERT INTO secrets (tenant_id, secret_id, path, current_version, created_at, updated_at)
     VALUES (${tenant}, ${randomId()}, ${path}, 0, bulla.now(), bulla.now()) ON CONFLICT (tenant_id, path) DO NOTHING
-    RETURNING secret_id AS "secretId", current_version AS "currentVersion", versions_kept AS "versionsKept",
-              created_at AS "createdAt", updated_at AS "updatedAt"`;
+    RETURNING ${tx.unsafe(SECRET_COLUMNS)}`;
   // Somebody else made it meanwhile and has committed: it is there to be locked, unless it was removed again.
   return row ?? (await findSecret(tx, tenant, path, 'lock')) ?? fail(new RetryTransaction());
 }
@@ -160,6 +183,16 @@ function expectVersion(path: string, current: number, expect: number | undefined
     },
   );
 }
+
+function casRequired(path: string): VaultError {
+  return new VaultError(
+    'invalid_request',
+    `cas: ${path} is only written by who says which version is current: read it and send its version, or 0 for a new one.`,
+    { details: { reason: 'cas_required' } },
+  );
+}
+
+const shorter = (a: number | null, b: number | null) => (a === null || b === null ? (a ?? b) : Math.min(a, b));
 
 function checkVersion({ body, ttlSeconds, expiresAt, metadata, versionsKept }: NewVersion): void {
   if (body.length > LIMITS.secretBytesMax) {
@@ -196,15 +229,19 @@ async function insertVersion(
   granted: Permit,
   path: SecretPath,
   secret: SecretRow,
-  { kind, body, contentType, ttlSeconds, expiresAt, metadata, versionsKept }: NewVersion,
+  { kind, body, contentType, expect, ttlSeconds, expiresAt, metadata, versionsKept, tellMetadata }: NewVersion,
 ): Promise<Written> {
   const { tenant, userId } = granted;
+  const settings = await settingsAt(tx, tenant, path);
+  if (expect === undefined && (secret.casRequired || settings.casRequired)) throw casRequired(path);
+  expectVersion(path, secret.currentVersion, expect);
   const version = secret.currentVersion + 1;
   if (version > LIMITS.versionMax)
     throw new VaultError('conflict', `${path} has had as many versions as can be counted.`);
   const key = await activeDataKey(vault, tx, tenant);
   const envelope = seal(key, { label: 'secret', tenant, secret: secret.secretId, version }, body);
   const kept = versionsKept ?? secret.versionsKept;
+  const deleteAfter = shorter(secret.deleteAfterSeconds, settings.deleteAfterSeconds);
   const [row] = await underActiveKey(
     tx<{ createdAt: Timestamp; expiresAt: Timestamp | null }[]>`
       WITH clock AS MATERIALIZED (SELECT bulla.now() AS now), parent AS (
@@ -214,12 +251,22 @@ async function insertVersion(
       INSERT INTO secret_versions
         (tenant_id, secret_id, version, key_version, kind, content_type, envelope, created_at, created_by, expires_at)
       SELECT ${tenant}, ${secret.secretId}, ${version}, ${key.version}, ${kind}, ${contentType ?? null}, ${envelope}, now,
-             ${userId}, coalesce(${expiresAt ?? null}::timestamptz, now + make_interval(secs => ${ttlSeconds ?? null}))
+             ${userId}, least(${expiresAt ?? null}::timestamptz, now + make_interval(secs => ${ttlSeconds ?? null}),
+                              now + make_interval(secs => ${deleteAfter}))
       FROM clock RETURNING created_at AS "createdAt", expires_at AS "expiresAt"`,
   );
-  await prune(tx, tenant, secret.secretId, version - (kept ?? vault.config.secretVersionsKept));
+  await prune(
+    tx,
+    tenant,
+    secret.secretId,
+    version - (kept ?? settings.versionsKept ?? vault.config.secretVersionsKept),
+  );
   if (metadata) await storeMetadata(vault, tx, tenant, secret.secretId, metadata);
-  return { created: version === 1, path, version, ...row! };
+  const told =
+    tellMetadata && granted.allows(secretAsk('secret.metadata-read', path))
+      ? { metadata: await openMetadata(vault, tx, tenant, secret.secretId) }
+      : {};
+  return { created: version === 1, path, version, ...row!, ...told };
 }
 
 /** A data key destroyed meanwhile refuses the row; the transaction then runs again under the new one. */
@@ -258,6 +305,23 @@ export async function storeMetadata(
     VALUES (${tenant}, ${secretId}, ${key.version}, ${envelope}, bulla.now())
     ON CONFLICT (tenant_id, secret_id) DO UPDATE
       SET key_version = excluded.key_version, envelope = excluded.envelope, updated_at = excluded.updated_at`);
+}
+
+/** The custom metadata of a secret; none is an empty object. */
+export async function openMetadata(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  secret: string,
+): Promise<Record<string, string>> {
+  const [row] = await tx<{ keyVersion: number; envelope: Uint8Array }[]>`
+    SELECT key_version AS "keyVersion", envelope FROM secret_metadata
+    WHERE tenant_id = ${tenant} AND secret_id = ${secret}`;
+  if (!row) return {};
+  const key = await dataKey(vault, tx, tenant, row.keyVersion);
+  return JSON.parse(
+    Buffer.from(open(key, { label: 'secret-metadata', tenant, secret }, row.envelope)).toString('utf8'),
+  );
 }
 
 async function currentData(

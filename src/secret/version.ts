@@ -1,10 +1,10 @@
 /** The versions of a secret: history, undeleting, destroying. */
-import type { Timestamp } from '../db/database.ts';
+import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { SecretPath } from './path.ts';
-import { checkVersions, lockSecret, requireAll, type SecretKind, secretAsk, secretAt } from './secret.ts';
+import { checkVersions, lockSecret, type Missing, notesOf, type SecretKind, secretAsk, secretAt } from './secret.ts';
 
 export type VersionInfo = {
   readonly version: number;
@@ -28,7 +28,13 @@ export type History = {
 export async function listVersions(vault: Vault, call: Call, path: SecretPath): Promise<History> {
   return permit(vault, call, secretAsk('secret.history', path), async (tx, { tenant }) => {
     const { secretId, currentVersion } = await secretAt(tx, tenant, path);
-    const items = await tx<VersionInfo[]>`
+    return { value: { path, currentVersion, items: await versionsOf(tx, tenant, secretId) } };
+  });
+}
+
+/** Newest first. */
+export async function versionsOf(tx: Tx, tenant: TenantId, secretId: string): Promise<VersionInfo[]> {
+  return tx<VersionInfo[]>`
       SELECT version, kind, created_at AS "createdAt", created_by AS "createdBy", expires_at AS "expiresAt",
              deleted_at AS "deletedAt", NULL::timestamptz AS "destroyedAt",
              CASE WHEN deleted_at IS NOT NULL THEN 'deleted' WHEN expires_at <= bulla.now() THEN 'expired'
@@ -38,8 +44,6 @@ export async function listVersions(vault: Vault, call: Call, path: SecretPath): 
       SELECT version, kind, created_at, created_by, NULL, NULL, destroyed_at, 'destroyed'
       FROM destroyed_versions WHERE tenant_id = ${tenant} AND secret_id = ${secretId}
       ORDER BY version DESC`;
-    return { value: { path, currentVersion, items: [...items] } };
-  });
 }
 
 /** Brings deleted versions back. Throws `not_found` when one is destroyed or was never there. */
@@ -48,6 +52,7 @@ export async function undeleteVersions(
   call: Call,
   path: SecretPath,
   versions: readonly number[],
+  missing: Missing = 'refuse',
 ): Promise<void> {
   const wanted = checkVersions(versions);
   await permit(vault, call, secretAsk('secret.undelete', path), async (tx, { tenant }) => {
@@ -56,8 +61,7 @@ export async function undeleteVersions(
       UPDATE secret_versions SET deleted_at = NULL
       WHERE tenant_id = ${tenant} AND secret_id = ${secretId} AND version = ANY (${wanted}::int[])
       RETURNING version`;
-    requireAll(path, wanted, rows);
-    return { value: undefined, notes: wanted.map((version) => ({ version })) };
+    return { value: undefined, notes: notesOf(path, wanted, rows, missing) };
   });
 }
 
@@ -67,6 +71,7 @@ export async function destroyVersions(
   call: Call,
   path: SecretPath,
   versions: readonly number[],
+  missing: Missing = 'refuse',
 ): Promise<void> {
   const wanted = checkVersions(versions);
   await permit(vault, call, secretAsk('secret.destroy', path), async (tx, { tenant }) => {
@@ -83,7 +88,6 @@ export async function destroyVersions(
       SELECT version FROM kept
       UNION SELECT version FROM destroyed_versions
             WHERE tenant_id = ${tenant} AND secret_id = ${secretId} AND version = ANY (${wanted}::int[])`;
-    requireAll(path, wanted, rows);
-    return { value: undefined, notes: wanted.map((version) => ({ version })) };
+    return { value: undefined, notes: notesOf(path, wanted, rows, missing) };
   });
 }

@@ -4,13 +4,18 @@ import { LIMITS } from '../../config.ts';
 import { type Metadata, patchMetadata, readMetadata, removeSecret } from '../../secret/metadata.ts';
 import { parsePath } from '../../secret/path.ts';
 import { endpoint, json, noContent } from './endpoint.ts';
-import { secretPath, time } from './schema.ts';
+import { duration, secretPath, time } from './schema.ts';
 
 const metadata = z
   .object({
     path: secretPath,
     current_version: z.int(),
     versions_kept: z.int(),
+    cas_required: z.boolean(),
+    delete_after: z
+      .int()
+      .nullable()
+      .openapi({ description: 'Seconds from its writing until a version is not readable.' }),
     created_at: time,
     updated_at: time,
     metadata: z.record(z.string(), z.string()),
@@ -21,6 +26,8 @@ const EXAMPLE = {
   path: 'prod/web/db',
   current_version: 3,
   versions_kept: 10,
+  cas_required: false,
+  delete_after: null,
   created_at: '2026-01-02T03:04:05.678901Z',
   updated_at: '2026-01-02T03:04:05.678901Z',
   metadata: { owner: 'team-web' },
@@ -31,6 +38,8 @@ const answer = (found: Metadata) =>
     path: found.path,
     current_version: found.currentVersion,
     versions_kept: found.versionsKept,
+    cas_required: found.casRequired,
+    delete_after: found.deleteAfterSeconds,
     created_at: found.createdAt,
     updated_at: found.updatedAt,
     metadata: found.metadata,
@@ -63,6 +72,14 @@ export const patch = endpoint(
           .optional()
           .openapi({ description: 'A merge patch: null removes a member.', example: { owner: 'team-web', old: null } }),
         versions_kept: z.int().min(1).max(LIMITS.secretVersionsKeptMax).optional(),
+        cas_required: z
+          .boolean()
+          .optional()
+          .openapi({ description: 'Whether a write must say which version is current.' }),
+        delete_after: duration
+          .nullable()
+          .optional()
+          .openapi({ description: 'How long after its writing a new version is readable; null: for good.' }),
       })
       .refine((change) => Object.keys(change).length > 0, 'expected at least one field to change'),
     bodyExample: { metadata: { owner: 'team-web', old: null }, versions_kept: 20 },
@@ -71,7 +88,12 @@ export const patch = endpoint(
     errors: ['not_found', 'integrity'],
   },
   async ({ vault, call, param, body }) => {
-    const change = { metadata: body.metadata, versionsKept: body.versions_kept };
+    const change = {
+      metadata: body.metadata,
+      versionsKept: body.versions_kept,
+      casRequired: body.cas_required,
+      deleteAfterSeconds: body.delete_after,
+    };
     return answer(await patchMetadata(vault, call, parsePath(param), change));
   },
 );

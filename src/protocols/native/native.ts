@@ -9,6 +9,7 @@ import { fetch } from './fetch.ts';
 import * as job from './job.ts';
 import * as key from './key.ts';
 import * as metadata from './metadata.ts';
+import * as mount from './mount.ts';
 import { describeEndpoint, describeErrors } from './openapi.ts';
 import * as pepper from './pepper.ts';
 import * as policy from './policy.ts';
@@ -28,6 +29,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[secret.put, secret.read, secret.patch, secret.remove, secret.list, secret.move, fetch],
   ...[version.list, version.undelete, version.destroy],
   ...[metadata.read, metadata.patch, metadata.remove],
+  ...[mount.list, mount.create, mount.read, mount.update, mount.remove],
   ...[key.list, key.rotate, key.destroy, key.listRoots, key.rotateRoot],
   ...[pepper.list, pepper.rotate, pepper.users, pepper.destroy],
   ...[job.list, job.read, job.cancel, job.resume],

@@ -1,0 +1,99 @@
+/**
+ * What an endpoint answers: the envelope that every client reads, a bare body, or nothing.
+ *
+ * The envelope is put together as text, so that the document of a secret stands in it exactly as it was written:
+ * integers beyond 2^53, `1.0` and the order of keys survive. `Json` is a text that is JSON already.
+ */
+declare const jsonBrand: unique symbol;
+export type Json = string & { readonly [jsonBrand]: true };
+
+export const json = (value: unknown): Json => JSON.stringify(value) as Json;
+
+/** A text that came in as JSON and was checked: spliced as it is. */
+export const asJson = (text: string): Json => text as Json;
+
+/** An object of which some members are texts already. */
+export function object(members: Readonly<Record<string, Json>>): Json {
+  const written = Object.entries(members).map(([key, text]) => `${JSON.stringify(key)}:${text}`);
+  return `{${written.join(',')}}` as Json;
+}
+
+export type Auth = {
+  readonly client_token: string;
+  readonly accessor: string;
+  readonly policies: readonly string[];
+  readonly token_policies: readonly string[];
+  readonly metadata: Readonly<Record<string, string>> | null;
+  readonly lease_duration: number;
+  readonly renewable: boolean;
+  readonly entity_id: string;
+  readonly token_type: string;
+  readonly orphan: boolean;
+  readonly mfa_requirement: null;
+  readonly num_uses: number;
+};
+
+export type WrapInfo = {
+  readonly token: string;
+  readonly accessor: string;
+  readonly ttl: number;
+  readonly creation_time: string;
+  readonly creation_path: string;
+  readonly wrapped_accessor?: string;
+};
+
+export type Envelope = {
+  readonly kind: 'envelope';
+  /** 200 unless said. */
+  readonly status?: number;
+  readonly data?: Json;
+  readonly auth?: Auth;
+  readonly leaseId?: string;
+  readonly renewable?: boolean;
+  readonly leaseSeconds?: number;
+  readonly warnings?: readonly string[];
+  readonly mountType?: string;
+  /** The members of `data` stand at the top level too: older clients of some system endpoints look there. */
+  readonly alsoOnTop?: Readonly<Record<string, Json>>;
+};
+
+export type Answer =
+  | Envelope
+  | { readonly kind: 'bare'; readonly status?: number; readonly body: Json }
+  | { readonly kind: 'empty'; readonly status?: number };
+
+export const EMPTY: Answer = { kind: 'empty' };
+
+export const data = (text: Json, more: Omit<Envelope, 'kind' | 'data'> = {}): Envelope => ({
+  kind: 'envelope',
+  data: text,
+  ...more,
+});
+
+/** The keys of a list. */
+export const keys = (names: readonly string[], mountType: string): Envelope =>
+  data(json({ keys: names }), { mountType });
+
+export function envelopeText(requestId: string, envelope: Envelope, wrapInfo?: WrapInfo): string {
+  const { data, auth, leaseId = '', renewable = false, leaseSeconds = 0, warnings, mountType, alsoOnTop } = envelope;
+  return object({
+    request_id: json(requestId),
+    lease_id: json(leaseId),
+    renewable: json(renewable),
+    lease_duration: json(leaseSeconds),
+    data: data ?? json(null),
+    wrap_info: json(wrapInfo ?? null),
+    warnings: json(warnings ?? null),
+    auth: json(auth ?? null),
+    ...(mountType === undefined ? {} : { mount_type: json(mountType) }),
+    ...alsoOnTop,
+  });
+}
+
+const JSON_HEADERS = { 'Content-Type': 'application/json' };
+
+export function responseOf(requestId: string, answer: Answer): Response {
+  if (answer.kind === 'empty') return new Response(null, { status: answer.status ?? 204 });
+  const body = answer.kind === 'bare' ? answer.body : envelopeText(requestId, answer);
+  return new Response(body, { status: answer.status ?? 200, headers: JSON_HEADERS });
+}
