@@ -116,6 +116,16 @@ export async function precheck(
   return { tenant, userId };
 }
 
+/**
+ * What a request needs to know before its verb can be named, such as which mount it goes to. For whoever shows a token
+ * that counts; it leaves no entry and takes no use, because the `permit` that follows does.
+ */
+export function preview<T>(vault: Vault, call: Call, read: (tx: Tx, permit: Permit) => Promise<T>): Promise<T> {
+  const own = [{ action: 'auth.self', resource: 'token:self' }] as const;
+  const act = async (tx: Tx, granted: Permit) => ({ value: await read(tx, granted), notes: [] });
+  return decideAndAct(vault, call, own, act, { isPrecheck: true });
+}
+
 /** An act that failed for a reason of the caller's: undone, and to be recorded. */
 class Failed extends Error {
   readonly reason: VaultError;

@@ -1,5 +1,6 @@
 /** Every wire protocol that is served. */
 import { native } from './native/native.ts';
 import type { Protocol } from './protocol.ts';
+import { vault } from './vault/vault.ts';
 
-export const PROTOCOLS: readonly Protocol[] = [native];
+export const PROTOCOLS: readonly Protocol[] = [native, vault];

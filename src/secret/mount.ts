@@ -12,7 +12,7 @@ import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
-import { permit } from '../policy/permit.ts';
+import { permit, preview } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { SecretPath, SecretPrefix } from './path.ts';
 
@@ -77,10 +77,9 @@ export async function readMount(vault: Vault, call: Call, path: SecretPath): Pro
  * done there is asked for and recorded next.
  */
 export async function mountOver(vault: Vault, call: Call, path: string): Promise<Mount | undefined> {
-  const own = { action: 'auth.self', resource: 'token:self' } as const;
-  return permit(vault, call, own, async (tx, { tenant }) => {
+  return preview(vault, call, async (tx, { tenant }) => {
     const [row] = await selectMounts(tx, tenant, tx`AND path = ANY (${[...ancestorsOf(path), path]})`);
-    return { value: row, notes: [] };
+    return row;
   });
 }
 

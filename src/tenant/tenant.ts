@@ -93,6 +93,11 @@ export async function findTenant(vault: Vault, name: string): Promise<TenantId |
   return row?.id;
 }
 
+/** Whether a name is that of the tenant whose token is shown; nothing is told of any other. */
+export async function isOwnTenant(vault: Vault, tenantId: string, name: string): Promise<boolean> {
+  return (await findTenant(vault, name)) === tenantId;
+}
+
 /** Every tenant that has keys: what a root rotation must see. The log of a deleted one stays. */
 export async function allTenants(vault: Vault, deleted?: 'deleted too'): Promise<TenantId[]> {
   const rows = await transaction(

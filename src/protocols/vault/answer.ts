@@ -53,6 +53,7 @@ export type Envelope = {
   readonly leaseSeconds?: number;
   readonly warnings?: readonly string[];
   readonly mountType?: string;
+  readonly wrapInfo?: WrapInfo;
   /** The members of `data` stand at the top level too: older clients of some system endpoints look there. */
   readonly alsoOnTop?: Readonly<Record<string, Json>>;
 };
@@ -74,8 +75,18 @@ export const data = (text: Json, more: Omit<Envelope, 'kind' | 'data'> = {}): En
 export const keys = (names: readonly string[], mountType: string): Envelope =>
   data(json({ keys: names }), { mountType });
 
-export function envelopeText(requestId: string, envelope: Envelope, wrapInfo?: WrapInfo): string {
-  const { data, auth, leaseId = '', renewable = false, leaseSeconds = 0, warnings, mountType, alsoOnTop } = envelope;
+export function envelopeText(requestId: string, envelope: Envelope): string {
+  const {
+    data,
+    auth,
+    wrapInfo,
+    leaseId = '',
+    renewable = false,
+    leaseSeconds = 0,
+    warnings,
+    mountType,
+    alsoOnTop,
+  } = envelope;
   return object({
     request_id: json(requestId),
     lease_id: json(leaseId),

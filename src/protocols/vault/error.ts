@@ -75,7 +75,7 @@ export function errorAnswer(error: VaultError, status: number): ErrorAnswer {
   const known = typeof reason === 'string' ? TEXT_OF_REASON[reason] : undefined;
   const errors = own ? [error.message] : known ? [known] : (TEXT[error.code] ?? [error.message]);
   const headers: Record<string, string> = { 'Content-Type': 'application/json' };
-  if (error.retryAfterSeconds !== undefined) headers['Retry-After'] = String(error.retryAfterSeconds);
+  if (status === 429 || status === 503) headers['Retry-After'] = String(error.retryAfterSeconds ?? 1);
   const body = own?.warnings
     ? `{"request_id":"","lease_id":"","renewable":false,"lease_duration":0,"data":null,"wrap_info":null,` +
       `"warnings":${JSON.stringify(own.warnings)},"auth":null}`

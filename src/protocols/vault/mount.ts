@@ -1,0 +1,215 @@
+/**
+ * Mounts as clients see them: which engine stands under which path, and with which options.
+ *
+ * Engines of kind kv are rows, views of the tree of secrets; the others stand where they always do. The question that
+ * every command line asks before it reads a secret, sys/internal/ui/mounts/<path>, is answered here: 403 for what is not
+ * there as for what may not be seen.
+ */
+import { VaultError } from '../../errors.ts';
+import {
+  changeMount,
+  createMount,
+  listMounts,
+  type Mount,
+  mountOver,
+  readMount,
+  removeMount,
+  WHOLE_TREE,
+} from '../../secret/mount.ts';
+import { parsePath } from '../../secret/path.ts';
+import { type Answer, data, EMPTY, type Json, json } from './answer.ts';
+import { badRequest, said, saying } from './error.ts';
+import { LEASE_SECONDS_DEFAULT } from './kv1.ts';
+import type { Route, VaultRequest } from './route.ts';
+
+/** What stands at a fixed place beside sys/, in every tenant. */
+const ENGINES: readonly { readonly path: string; readonly type: string; readonly description: string }[] = [
+  { path: 'cubbyhole', type: 'cubbyhole', description: 'per-token private secret storage' },
+  { path: 'database', type: 'database', description: 'credentials that the vault makes and ends' },
+  { path: 'identity', type: 'identity', description: 'identity store' },
+  { path: 'sys', type: 'system', description: 'system endpoints used for control, policy and debugging' },
+  { path: 'transit', type: 'transit', description: 'keys that never leave' },
+];
+
+const AUTH_METHODS: readonly { readonly path: string; readonly type: string; readonly description: string }[] = [
+  { path: 'approle', type: 'approle', description: 'service accounts' },
+  { path: 'cert', type: 'cert', description: 'client certificates' },
+  { path: 'jwt', type: 'jwt', description: 'tokens that another issuer has signed' },
+  { path: 'token', type: 'token', description: 'token based credentials' },
+  { path: 'userpass', type: 'userpass', description: 'users with a password' },
+];
+
+const TAKEN = new Set([...ENGINES.map(({ path }) => path), 'auth']);
+
+type Info = Record<string, unknown>;
+
+function infoOf(type: string, id: string, description: string, options: Info | null): Info {
+  return {
+    type,
+    description,
+    accessor: `${type}_${id.slice(0, 8)}`,
+    local: false,
+    seal_wrap: false,
+    external_entropy_access: false,
+    options,
+    uuid: uuidOf(id),
+    plugin_version: '',
+    running_plugin_version: '',
+    running_sha256: '',
+    deprecation_status: 'supported',
+    config: {
+      default_lease_ttl: LEASE_SECONDS_DEFAULT,
+      max_lease_ttl: LEASE_SECONDS_DEFAULT,
+      force_no_cache: false,
+    },
+  };
+}
+
+/** The 16 characters of an id as a uuid of their own: the same each time, and nothing else's. */
+function uuidOf(id: string): string {
+  const hex = Buffer.from(id.padEnd(16, 'a')).toString('hex').slice(0, 32);
+  const parts = [hex.slice(0, 8), hex.slice(8, 12), `4${hex.slice(13, 16)}`, `8${hex.slice(17, 20)}`, hex.slice(20)];
+  return parts.join('-');
+}
+
+const engineInfo = ({ path, type, description }: { path: string; type: string; description: string }) =>
+  infoOf(type, path.padEnd(8, 'a'), description, null);
+
+const kvInfo = ({ id, description, version }: Mount) => infoOf('kv', id, description, { version: String(version) });
+
+const bySlash = (entries: (readonly [string, Info])[]) =>
+  Object.fromEntries(entries.map(([path, info]) => [`${path}/`, info] as const).sort(([a], [b]) => (a < b ? -1 : 1)));
+
+/** Members of `data` stand at the top too, where older clients look for them. */
+export function twice(members: Record<string, unknown>): Answer {
+  const onTop = Object.fromEntries(Object.entries(members).map(([key, value]): [string, Json] => [key, json(value)]));
+  return data(json(members), { mountType: 'system', alsoOnTop: onTop });
+}
+
+async function allMounts(request: VaultRequest): Promise<Record<string, Info>> {
+  const mounts = await listMounts(request.vault, request.call);
+  const rows = mounts.map((mount) => [mount.path, kvInfo(mount)] as const);
+  return bySlash([...rows, ...ENGINES.map((engine) => [engine.path, engineInfo(engine)] as const)]);
+}
+
+const authMounts = () => bySlash(AUTH_METHODS.map((method) => [method.path, engineInfo(method)] as const));
+
+const listAll = async (request: VaultRequest): Promise<Answer> => twice(await allMounts(request));
+
+/** Without a token there is nothing to see; with one, what it may list. */
+async function visible(request: VaultRequest): Promise<Answer> {
+  if (!request.call.token) return data(json({ secret: {}, auth: {} }), { mountType: 'system' });
+  let secret: Record<string, Info>;
+  try {
+    secret = await allMounts(request);
+  } catch (error) {
+    if (!(error instanceof VaultError) || error.code !== 'forbidden') throw error;
+    secret = {};
+  }
+  return data(json({ secret, auth: authMounts() }), { mountType: 'system' });
+}
+
+/** The question before every command: for whoever holds a token, of whatever mount the path lies under. */
+async function preflight({ vault, call, at }: VaultRequest): Promise<Answer> {
+  const path = at.path!;
+  const [first = ''] = path.split('/');
+  const engine = ENGINES.find((one) => one.path === first);
+  const found = first === WHOLE_TREE.path ? WHOLE_TREE : await mountOver(vault, call, path);
+  if (found) return data(json({ ...kvInfo(found), path: `${found.path}/` }), { mountType: 'system' });
+  if (engine) return data(json({ ...engineInfo(engine), path: `${engine.path}/` }), { mountType: 'system' });
+  throw said(
+    'forbidden',
+    `preflight capability check returned 403, please ensure client's policies grant access to path "${path}/"`,
+  );
+}
+
+/** `kv`, `kv-v1`, `kv-v2`, or `generic` of old; the version is an option. */
+function versionOf(request: VaultRequest): 1 | 2 {
+  const { fields } = request;
+  const type = fields.string('type') ?? '';
+  if (type === '') throw badRequest('backend type must be specified as a string');
+  if (!/^(kv|kv-v1|kv-v2|generic)$/.test(type)) {
+    throw badRequest(`plugin not found in the catalog: only engines of type kv can be mounted`);
+  }
+  const version = fields.map('options')?.version ?? (type === 'kv-v2' ? '2' : '1');
+  if (version !== '1' && version !== '2') throw badRequest('the option version of a kv engine is 1 or 2');
+  return version === '2' ? 2 : 1;
+}
+
+async function mountEngine(request: VaultRequest): Promise<Answer> {
+  const { vault, call, fields, at } = request;
+  const path = parsePath(at.path!);
+  const [first = ''] = path.split('/');
+  if (TAKEN.has(first)) throw badRequest(`path is already in use at ${first}/`);
+  const version = versionOf(request);
+  const prefix = fields.map('options')?.prefix;
+  const description = fields.string('description');
+  const asked = { path, version, description, ...(prefix === undefined ? {} : { prefix: parsePath(prefix) }) };
+  await createMount(vault, call, asked);
+  return EMPTY;
+}
+
+const noMount = (path: string) => () => badRequest(`No secret engine mount at ${path}/`);
+
+/** An engine of a fixed place, or a mount that the caller may read. */
+async function infoAt({ vault, call, at }: VaultRequest): Promise<Info> {
+  const path = at.path!;
+  const engine = ENGINES.find((one) => one.path === path);
+  if (engine) return engineInfo(engine);
+  return kvInfo(await saying(readMount(vault, call, parsePath(path)), { not_found: noMount(path) }));
+}
+
+async function readOne(request: VaultRequest): Promise<Answer> {
+  return twice(await infoAt(request));
+}
+
+/** Every client that fetches keys from a mount asks this first: which version is it? */
+async function readTuning(request: VaultRequest): Promise<Answer> {
+  const { description, options, config } = (await infoAt(request)) as {
+    description: string;
+    options: Info;
+    config: Info;
+  };
+  return twice({ ...config, description, options });
+}
+
+const TUNABLE = new Set(['description', 'options', 'path']);
+
+async function tune({ vault, call, at, fields }: VaultRequest): Promise<Answer> {
+  const path = at.path!;
+  const other = fields.names().find((name) => !TUNABLE.has(name));
+  if (other !== undefined) throw badRequest('only the description of a mount can be tuned');
+  const version = fields.map('options')?.version;
+  const found = await saying(readMount(vault, call, parsePath(path)), { not_found: noMount(path) });
+  if (version !== undefined && version !== String(found.version)) {
+    throw badRequest('the version of a kv engine cannot be changed: mount another one');
+  }
+  await changeMount(vault, call, parsePath(path), { description: fields.string('description') });
+  return EMPTY;
+}
+
+async function unmount({ vault, call, at }: VaultRequest): Promise<Answer> {
+  const path = at.path!;
+  if (TAKEN.has(path)) throw badRequest(`cannot unmount "${path}/"`);
+  try {
+    await removeMount(vault, call, parsePath(path));
+  } catch (error) {
+    if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
+  }
+  return EMPTY;
+}
+
+export const MOUNT_ROUTES: readonly Route[] = [
+  { pattern: 'internal/ui/mounts', verbs: { GET: visible }, open: true },
+  { pattern: 'internal/ui/mounts/{path}', verbs: { GET: preflight } },
+  { pattern: 'mounts', verbs: { GET: listAll } },
+  { pattern: 'mounts/{path}/tune', verbs: { GET: readTuning, POST: tune } },
+  { pattern: 'mounts/{path}', verbs: { GET: readOne, POST: mountEngine, DELETE: unmount } },
+  { pattern: 'auth', verbs: { GET: async (request) => listAuth(request) } },
+];
+
+async function listAuth({ vault, call }: VaultRequest): Promise<Answer> {
+  // Which methods there are is the same everywhere; who asks is decided as for the mounts.
+  await listMounts(vault, call);
+  return twice(authMounts());
+}

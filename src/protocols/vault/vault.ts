@@ -1,0 +1,107 @@
+/**
+ * The HTTP API of HashiCorp Vault and OpenBao under /v1, as their clients use it.
+ *
+ * Paths are not a fixed table there: engines are mounted under names of the tenant's choosing. So this protocol routes
+ * by itself: the fixed parts by their first segment, the rest by the mount that the path belongs to, each by the table
+ * of its engine. What a handler does is one domain verb of ours, decided and recorded by the gate as for any other
+ * protocol; nothing here holds SQL, a key or a policy of its own.
+ */
+import type { Call } from '../../policy/access.ts';
+import { type Mount, mountOver, WHOLE_TREE } from '../../secret/mount.ts';
+import { isOwnTenant } from '../../tenant/tenant.ts';
+import type { Vault } from '../../vault.ts';
+import type { Dialect, Exchange, Host, Protocol } from '../protocol.ts';
+import { responseOf } from './answer.ts';
+import { badRequest, errorAnswer, noHandler, said, unsupportedOperation, unsupportedPath } from './error.ts';
+import { KV1_ROUTES } from './kv1.ts';
+import { KV2_ROUTES } from './kv2.ts';
+import {
+  BASE,
+  BODY_BYTES_MAX,
+  namespaceOf,
+  parseTarget,
+  readFields,
+  type Target,
+  tokenOf,
+  wrapSecondsOf,
+} from './request.ts';
+import { matchRoute, type Route, type VaultRequest } from './route.ts';
+import { SYS_ROUTES } from './sys.ts';
+import { TOKEN_ROUTES } from './token.ts';
+
+/** What is served at a fixed place. The first that fits the beginning of a path has it. */
+export const FIXED: readonly { readonly at: string; readonly routes: readonly Route[] }[] = [
+  { at: 'sys', routes: SYS_ROUTES },
+  { at: 'auth/token', routes: TOKEN_ROUTES },
+  { at: 'auth', routes: [] },
+  { at: 'identity', routes: [] },
+  { at: 'cubbyhole', routes: [] },
+];
+
+const under = (place: string, path: string) => path === place || path.startsWith(`${place}/`);
+
+/** Where a path leads: the table, the rest of the path, and what the log may say of where it was. */
+type Place = {
+  readonly routes: readonly Route[];
+  readonly rest: string;
+  readonly label: string;
+  readonly mount: Mount;
+};
+
+async function placeOf(vault: Vault, call: Call, path: string): Promise<Place> {
+  const fixed = FIXED.find(({ at }) => under(at, path));
+  if (fixed) {
+    const { at, routes } = fixed;
+    return { routes, rest: path.slice(at.length + 1), label: at, mount: WHOLE_TREE };
+  }
+  const mount = under(WHOLE_TREE.path, path) ? WHOLE_TREE : await mountOver(vault, call, path);
+  if (!mount) throw noHandler(path);
+  const routes = mount.version === 1 ? KV1_ROUTES : KV2_ROUTES;
+  return { routes, rest: path.slice(mount.path.length + 1), label: '{mount}', mount };
+}
+
+async function serve(vault: Vault, host: Host, exchange: Exchange): Promise<Response> {
+  const { incoming, requestId, source } = exchange;
+  exchange.route = `${BASE}none`;
+  const token = tokenOf(incoming.headers);
+  exchange.tenant = token?.tenantId;
+  const call: Call = { requestId, source, protocol: 'vault', token };
+  exchange.call = call;
+  const target = parseTarget(incoming.method!, incoming.url!);
+  const place = await placeOf(vault, call, target.path);
+  const match = matchRoute(place.routes, place.rest);
+  if (!match) throw unsupportedPath();
+  exchange.route = [BASE.slice(0, -1), place.label, match.route.pattern].filter((part) => part !== '').join('/');
+  const handler = match.route.verbs[target.verb];
+  if (!handler) throw unsupportedOperation();
+  const namespace = namespaceOf(exchange);
+  if (!match.route.open && namespace !== undefined) await requireNamespace(vault, call, namespace, target);
+  if (wrapSecondsOf(exchange) !== undefined) throw badRequest('response wrapping is not supported');
+  const fields = await readFields(exchange, host, target);
+  const { verb, path, query } = target;
+  const request: VaultRequest = {
+    ...{ vault, host, exchange, call, verb, path, at: match.at, fields, query, mount: place.mount, namespace },
+  };
+  return responseOf(requestId, await handler(request));
+}
+
+/** A namespace is a tenant, and the token is of one: another's name leads nowhere, whether it exists or not. */
+async function requireNamespace(vault: Vault, call: Call, name: string, { path }: Target): Promise<void> {
+  if (!call.token) throw said('unauthenticated', 'permission denied');
+  if (!(await isOwnTenant(vault, call.token.tenantId, name))) throw noHandler(path);
+}
+
+const OPEN_WHILE_SEALED = new Set(
+  ['sys/health', 'sys/seal-status', 'sys/leader', 'sys/init', 'sys/unseal'].map((path) => BASE + path),
+);
+
+export const vault: Protocol = {
+  name: 'vault',
+  mount: () => undefined,
+  describe: () => undefined,
+  dialect: (vault, host): Dialect => ({
+    ...{ base: BASE, tokenOf, bodyBytesMax: BODY_BYTES_MAX, trailingSlash: true, openWhileSealed: OPEN_WHILE_SEALED },
+    errorAnswer,
+    serve: (exchange) => serve(vault, host, exchange),
+  }),
+};
