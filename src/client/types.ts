@@ -269,9 +269,25 @@ export type Metadata = {
   path: string;
   current_version: number;
   versions_kept: number;
+  cas_required: boolean;
+  /** Seconds from its writing until a version is not readable. */
+  delete_after: number | null;
   created_at: string;
   updated_at: string;
   metadata: Record<string, string>;
+};
+
+export type Mount = {
+  path: string;
+  /** Where in the tree of secrets it begins; empty is the root. */
+  prefix: string;
+  /** 1: one value a secret; 2: versions. */
+  version: number;
+  description: string;
+  versions_kept: number | null;
+  cas_required: boolean;
+  delete_after: number | null;
+  created_at: string | null;
 };
 
 export type DataKey = {
@@ -574,6 +590,24 @@ export type PatchMetadataBody = {
   /** A merge patch: null removes a member. */
   metadata?: Record<string, string | null>;
   versions_kept?: number;
+  /** Whether a write must say which version is current. */
+  cas_required?: boolean;
+  /** How long after its writing a new version is readable; null: for good. */
+  delete_after?: string | number;
+};
+
+export type CreateMountBody = {
+  path: string;
+  version?: number;
+  prefix?: string;
+  description?: string;
+};
+
+export type ChangeMountBody = {
+  description?: string;
+  versions_kept?: number | null;
+  cas_required?: boolean;
+  delete_after?: string | number;
 };
 
 export type RotateKeyBody = {
