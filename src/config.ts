@@ -211,6 +211,16 @@ export const LIMITS = {
   leaseActDeadlineMs: 30_000,
   leaseTtlSecondsMax: 768 * HOUR,
   versionMax: 2_147_483_646,
+  /** Of one request of transit: items, and their cost as crypto/named-key.ts counts it. */
+  transitCostMax: 1000,
+  transitContextBytesMax: 4096,
+  transitRandomBytesMax: 128 * 1024,
+  transitVersionsShownMax: 1000,
+  /** Nonces of 12 bytes under one key (SP 800-38D §8.3), and how many are reserved at once. */
+  transitUsesMax: 2 ** 32,
+  transitUsesBlock: 2 ** 16,
+  /** RSA keys that are being made at once: each takes a processor for seconds. */
+  transitKeysMadeMax: 2,
 } as const;
 
 function splitListen(text: string): { host: string; port: number } {

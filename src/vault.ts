@@ -2,13 +2,14 @@
  * The Vault value that everything takes first, and openVault(), where all of our injection happens.
  *
  * A Vault reaches its database; its seal is open, or shut until somebody opens it. It holds no secret in a readable form;
- * unwrapped keys are in `keys`, for a bounded time.
+ * unwrapped keys are in `keys` and `namedKeys`, for a bounded time.
  */
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
 import type { Config } from './config.ts';
 import { KeyCache } from './crypto/keys.ts';
+import type { NamedKey } from './crypto/named-key.ts';
 import { PasswordHasher } from './crypto/password.ts';
 import { randomId } from './crypto/token.ts';
 import { closeDatabase, type Database, type Endpoint, openDatabase, SYSTEM, transaction } from './db/database.ts';
@@ -26,6 +27,7 @@ export type Vault = {
   readonly seal: SealHolder;
   readonly sealMeans: SealMeans;
   readonly keys: KeyCache;
+  readonly namedKeys: KeyCache<NamedKey>;
   readonly hasher: PasswordHasher;
   readonly log: Logger;
   /** 16 characters of base32, for ever: the first half of every log's origin. */
@@ -64,16 +66,21 @@ export async function openVault(options: VaultOptions): Promise<Vault> {
     queueMax: config.hashQueueMax,
   });
   const keys = new KeyCache(config.keyCacheTtlSeconds * 1000, monotonicMs);
+  const namedKeys = new KeyCache<NamedKey>(config.keyCacheTtlSeconds * 1000, monotonicMs);
+  const clear = () => {
+    keys.clear();
+    namedKeys.clear();
+  };
   const sealMeans = meansOf(options, hasher);
   try {
     await assertServingRole(keyDb);
     const deploymentId = await readDeployment(keyDb);
     const seal = await SealHolder.start({
-      ...{ db: keyDb, keys, deploymentId, means: sealMeans, kind: config.seal },
+      ...{ db: keyDb, keys: { clear }, deploymentId, means: sealMeans, kind: config.seal },
       ...{ graceMs: config.keyCacheTtlSeconds * 1000, nowMs: monotonicMs },
     });
     const db = openDatabase(databaseOptions);
-    return { config, db, keyDb, seal, sealMeans, keys, hasher, log, deploymentId, clock: { monotonicMs } };
+    return { config, db, keyDb, seal, sealMeans, keys, namedKeys, hasher, log, deploymentId, clock: { monotonicMs } };
   } catch (error) {
     await Promise.all([closeDatabase(keyDb), hasher.close()]);
     throw error;

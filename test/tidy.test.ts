@@ -189,6 +189,9 @@ describe('tables', () => {
     destroyed_versions: 'src/secret/',
     secret_metadata: 'src/secret/',
     mounts: 'src/secret/',
+    transit_keys: 'src/transit/',
+    transit_key_versions: 'src/transit/',
+    transit_key_uses: 'src/transit/',
     jobs: 'src/job/',
     clock_marks: 'src/tenant/',
     backends: 'src/lease/',
@@ -233,8 +236,13 @@ describe('tables', () => {
     },
     {
       file: /^src\/tenant\/rotation\.ts$/,
-      tables: /^(secret_versions|secret_metadata|backends|lease_credentials)$/,
+      tables: /^(secret_versions|secret_metadata|backends|lease_credentials|transit_key_versions)$/,
       why: 'how much depends on a key, in the list of keys',
+    },
+    {
+      file: /^src\/transit\/rotate\.ts$/,
+      tables: /^tenants$/,
+      why: 'which named keys rotate by themselves: those of tenants that are active, as for data keys',
     },
     {
       file: /^src\/seal\/store\.ts$/,

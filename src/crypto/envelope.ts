@@ -22,14 +22,15 @@
  * only: Poly1305 alone does not commit to its key. Every failure is the same `integrity` error with the same words, so
  * a caller learns nothing from which check failed.
  *
- * The nonce is made here and nowhere else: no function takes one. This file must never return a byte of plaintext that
+ * The nonce is made while sealing (nonce.ts): no function takes one. This file must never return a byte of plaintext that
  * was not authenticated, nor write key bytes anywhere. docs/envelope.md says the same for other implementations,
  * test/vectors/envelope-*.json holds examples.
  */
-import { hash, hkdfSync, randomFillSync, timingSafeEqual } from 'node:crypto';
+import { hkdfSync, timingSafeEqual } from 'node:crypto';
 import { inspect } from 'node:util';
 import { assert, VaultError } from '../errors.ts';
 import { type Context, contextLength, LABEL, writeContext } from './context.ts';
+import { writeFreshNonce } from './nonce.ts';
 import { decrypt, encryptInto, KEY_BYTES, NONCE_BYTES, TAG_BYTES } from './xchacha.ts';
 
 const FORMAT_VERSION = 1;
@@ -175,32 +176,6 @@ function derive(key: Uint8Array, label: string): Uint8Array {
 }
 
 const EMPTY = new Uint8Array(0);
-
-// nonce seed: label ‖ random (32) ‖ process id (4) ‖ monotonic ns (8) ‖ wall clock ms (8) ‖ count (8)
-const RANDOM_BYTES = 32;
-const RANDOM_OFFSET = LABEL.nonce.length;
-const PLACE_OFFSET = RANDOM_OFFSET + RANDOM_BYTES;
-const nonceSeed = Buffer.alloc(PLACE_OFFSET + 28);
-nonceSeed.write(LABEL.nonce, 'latin1');
-const nonceRandom = nonceSeed.subarray(RANDOM_OFFSET, PLACE_OFFSET);
-let nonceCount = 0;
-
-/**
- * Writes 24 bytes of SHA-256 over fresh random bytes and over where and when we are. Random bytes alone would do while
- * the generator is sound; but its state lives in this process's memory, and a restored snapshot of a virtual machine
- * brings an old state back. Process id, both clocks and a count then still keep the nonces apart (case T-010).
- */
-function writeFreshNonce(target: Uint8Array): void {
-  nonceRandom.fill(0);
-  randomFillSync(nonceRandom);
-  assert(!nonceRandom.every((byte) => byte === 0), 'the random number generator gives random bytes');
-  nonceCount += 1;
-  let end = nonceSeed.writeUInt32LE(process.pid, PLACE_OFFSET);
-  end = nonceSeed.writeBigUInt64LE(process.hrtime.bigint(), end);
-  end = nonceSeed.writeDoubleLE(Date.now(), end);
-  nonceSeed.writeDoubleLE(nonceCount, end);
-  target.set(hash('sha256', nonceSeed, 'buffer').subarray(0, NONCE_BYTES));
-}
 
 function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');

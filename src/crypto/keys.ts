@@ -143,6 +143,9 @@ export class SecretBytes {
 
 const CACHE_COUNT_MAX = 10_000;
 
+/** What a cache holds: something that can be made useless. */
+export type Wipeable = { readonly wiped: boolean; wipe(): void };
+
 /**
  * Unwrapped keys for a bounded time and of a bounded number. A key lives `ttlMs` from when it was set, however often it
  * is used. A timer that keeps no process alive drops expired keys that nobody asks for.
@@ -151,15 +154,15 @@ const CACHE_COUNT_MAX = 10_000;
  * still works when its caller goes on, though another continuation dropped or replaced it in between. `clear` wipes at
  * once, for sealing and for the end.
  */
-export class KeyCache {
+export class KeyCache<K extends Wipeable = Key> {
   readonly #ttlMs: number;
   readonly #now: () => number;
   readonly #countMax: number;
   /** In the order of expiry, since every key lives equally long: the first is the next to go. */
-  readonly #entries = new Map<string, { readonly key: Key; readonly expiresAt: number }>();
+  readonly #entries = new Map<string, { readonly key: K; readonly expiresAt: number }>();
   #timer: NodeJS.Timeout | undefined;
   /** Dropped, to be wiped by `#wiping`. */
-  readonly #dropped = new Set<Key>();
+  readonly #dropped = new Set<K>();
   #wiping: NodeJS.Immediate | undefined;
 
   /** `now` is a monotonic clock in milliseconds. */
@@ -174,7 +177,7 @@ export class KeyCache {
     return this.#entries.size;
   }
 
-  get(id: string): Key | undefined {
+  get(id: string): K | undefined {
     const entry = this.#entries.get(id);
     if (entry === undefined) return undefined;
     if (this.#now() < entry.expiresAt && !entry.key.wiped) return entry.key;
@@ -183,7 +186,7 @@ export class KeyCache {
   }
 
   /** Takes the key over: the cache wipes it when it goes. */
-  set(id: string, key: Key): void {
+  set(id: string, key: K): void {
     const previous = this.#entries.get(id);
     if (previous !== undefined && previous.key !== key) this.#wipeSoon(previous.key);
     this.#dropped.delete(key);
@@ -212,7 +215,7 @@ export class KeyCache {
     this.#timer = undefined;
   }
 
-  #wipeSoon(key: Key): void {
+  #wipeSoon(key: K): void {
     this.#dropped.add(key);
     this.#wiping ??= setImmediate(() => this.#wipeDropped());
   }

@@ -23,6 +23,7 @@ import {
   rotateDataKey,
   rotateRootKey,
 } from '../tenant/rotation.ts';
+import { TRANSIT_KEY_VERSIONS } from '../transit/envelopes.ts';
 import type { Vault } from '../vault.ts';
 import { insertDoneJob, insertJob, type JobInfo, type Report, wake } from './job.ts';
 import { Stopped, Unfinished, VAULT_ACTOR, type Work } from './runner.ts';
@@ -33,6 +34,7 @@ export const ENVELOPE_TABLES: readonly EnvelopeTable[] = [
   SECRET_METADATA,
   BACKEND_CONFIGS,
   LEASE_CREDENTIALS,
+  TRANSIT_KEY_VERSIONS,
 ];
 
 export type KeyRotation = { readonly key: DataKeyInfo; readonly job: JobInfo | undefined };

@@ -1,6 +1,6 @@
 /**
- * Keys that rotate by themselves: once a minute every node looks for data keys and the root key past their age and
- * rotates them, data keys with re-encryption. Which version is rotated is said beforehand, so of two nodes that see the
+ * Keys that rotate by themselves: once a minute every node looks for data keys, named keys and the root key past their
+ * age and rotates them, data keys with re-encryption. Which version is rotated is said beforehand, so of two nodes that see the
  * same key one rotates it and the other finds that it is done.
  */
 import { randomId } from '../crypto/token.ts';
@@ -10,6 +10,7 @@ import { withoutToken } from '../policy/permit.ts';
 import { advanceMark, type DueKey, dueRootKey, readDueDataKeys, type SeenMark } from '../tenant/age.ts';
 import { replaceRoot, rotateDataKey } from '../tenant/rotation.ts';
 import { followRootMark } from '../tenant/self-test.ts';
+import { readDueNamedKeys, rotateByItself } from '../transit/rotate.ts';
 import type { Vault } from '../vault.ts';
 import { insertJob, wake } from './job.ts';
 import { recordRootRotation } from './reencrypt.ts';
@@ -54,6 +55,9 @@ export async function rotateDue(vault: Vault): Promise<void> {
   for (const due of await readDueDataKeys(vault, ROTATED_AT_ONCE)) {
     await unlessDone(() => rotateDataByAge(vault, due));
   }
+  for (const { tenant, name, version } of await readDueNamedKeys(vault, ROTATED_AT_ONCE)) {
+    await unlessItsOwn(vault, () => rotateByItself(vault, tenant, name, version, 'by_age'));
+  }
 }
 
 /** Another node, or a person, was first. */
@@ -62,6 +66,16 @@ async function unlessDone(rotate: () => Promise<void>): Promise<void> {
     await rotate();
   } catch (error) {
     if (!(error instanceof VaultError && error.code === 'conflict')) throw error;
+  }
+}
+
+/** What is wrong with one named key, or with its tenant, keeps no other from being rotated. */
+async function unlessItsOwn(vault: Vault, rotate: () => Promise<void>): Promise<void> {
+  try {
+    await unlessDone(rotate);
+  } catch (error) {
+    if (!(error instanceof VaultError)) throw error;
+    vault.log.warn({ code: error.code }, 'a named key that is due was not rotated; the next look tries again');
   }
 }
 

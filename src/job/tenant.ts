@@ -21,6 +21,7 @@ import { countSecrets, removeSecrets } from '../secret/secret.ts';
 import { activeRootKey, forgetDataKeys } from '../tenant/keyring.ts';
 import { destroyDataKeys, insertDataKey, removeDataKeyMaterial } from '../tenant/rotation.ts';
 import { findTenant, insertTenant, markDeleted, markDeleting, type TenantInfo, tenantNamed } from '../tenant/tenant.ts';
+import { forgetNamedKeys, removeNamedKeys } from '../transit/key.ts';
 import type { Vault } from '../vault.ts';
 import { insertJob, openJob, removeJobs } from './job.ts';
 import { runJob, VAULT_ACTOR, type Work } from './runner.ts';
@@ -90,6 +91,7 @@ export async function deleteTenant(vault: Vault, call: Call, name: string): Prom
   });
   killpoint('tenant-delete.committed');
   forgetDataKeys(vault, id);
+  forgetNamedKeys(vault, id);
   const removed = runJob(vault, { tenant: SYSTEM, id: job }, { 'tenant-delete': removeTenant });
   let timer: NodeJS.Timeout | undefined;
   const enough = new Promise((resolve) => {
@@ -127,6 +129,7 @@ export async function removeTenant(work: Work): Promise<void> {
     killpoint('tenant-delete.removing');
   }
   await transaction(vault.db, [id], async (tx) => {
+    await removeNamedKeys(tx, id);
     await removeUsers(tx, id);
     await removePolicies(tx, id);
     await removeMounts(tx, id);

@@ -214,7 +214,10 @@ export function refusal(access: Access, asks: readonly Ask[], call: Call): Vault
       );
     }
     if (access.tenant === SYSTEM && isDecided(action) && NOT_IN_SYSTEM.has(ACTIONS[action].noun)) {
-      return new VaultError('not_found', 'The system tenant has no secrets and no leases: log in to another tenant.');
+      return new VaultError(
+        'not_found',
+        'The system tenant has no secrets, leases and named keys: log in to another tenant.',
+      );
     }
   }
   return undefined;
@@ -227,7 +230,7 @@ export function halted(vault: Vault, asks: readonly Ask[]): VaultError | undefin
 }
 
 /** Operators manage tenants; what tenants hold, they do not hold themselves either. */
-const NOT_IN_SYSTEM: ReadonlySet<string> = new Set(['secret', 'mount', 'lease', 'backend', 'role']);
+const NOT_IN_SYSTEM: ReadonlySet<string> = new Set(['secret', 'mount', 'lease', 'backend', 'role', 'transit']);
 
 /** What somebody with a one-time password may do before changing it. */
 const OPEN_TO_ONE_TIME_PASSWORDS: ReadonlySet<string> = new Set(['auth.self', 'auth.password', 'auth.logout']);

@@ -15,8 +15,17 @@ export const BUILT_IN_POLICIES = {
     document: { rules: [{ effect: 'allow', actions: ['*'], resources: ['**'] }] },
   },
   'key-admin': {
-    about: 'Rotates and destroys keys and watches the jobs that it starts; reads no secret.',
-    document: { rules: [{ effect: 'allow', actions: ['key.*', 'job.*'], resources: ['key:**', 'job:**'] }] },
+    about: 'Rotates and destroys keys and watches the jobs that it starts; reads no secret and uses no named key.',
+    document: {
+      rules: [
+        { effect: 'allow', actions: ['key.*', 'job.*'], resources: ['key:**', 'job:**'] },
+        {
+          effect: 'allow',
+          actions: ['transit.list', 'transit.read', 'transit.configure', 'transit.rotate', 'transit.trim'],
+          resources: ['transit:**'],
+        },
+      ],
+    },
   },
   auditor: {
     about: 'Reads, exports and proves the audit log and sees who may do what; reads no secret.',

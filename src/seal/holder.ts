@@ -8,7 +8,7 @@
  * else. This file records nothing and asks nobody's leave: tenant/seal.ts does both before it calls.
  */
 import type { Context } from '../crypto/context.ts';
-import type { KeyCache, SecretBytes } from '../crypto/keys.ts';
+import type { SecretBytes } from '../crypto/keys.ts';
 import { randomId } from '../crypto/token.ts';
 import { type Database, SYSTEM, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
@@ -29,7 +29,8 @@ export type SealState = {
 
 export type HolderOptions = {
   readonly db: Database;
-  readonly keys: KeyCache;
+  /** Wipes every key that was opened through the seal. */
+  readonly keys: { clear(): void };
   readonly deploymentId: string;
   readonly means: SealMeans;
   /** What a new vault is sealed by. */

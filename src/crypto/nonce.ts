@@ -1,0 +1,33 @@
+/**
+ * Nonces that are never used twice under one key.
+ *
+ * SHA-256 over fresh random bytes and over where and when we are. Random bytes alone would do while the generator is
+ * sound; but its state lives in this process's memory, and a restored snapshot of a virtual machine brings an old state
+ * back. Process id, both clocks and a count then still keep the nonces apart (case T-010). How many nonces of 12 bytes
+ * one key may have is counted by whoever uses it (transit/uses.ts).
+ */
+import { hash, randomFillSync } from 'node:crypto';
+import { assert } from '../errors.ts';
+import { LABEL } from './context.ts';
+
+// seed: label ‖ random (32) ‖ process id (4) ‖ monotonic ns (8) ‖ wall clock ms (8) ‖ count (8)
+const RANDOM_BYTES = 32;
+const RANDOM_OFFSET = LABEL.nonce.length;
+const PLACE_OFFSET = RANDOM_OFFSET + RANDOM_BYTES;
+const seed = Buffer.alloc(PLACE_OFFSET + 28);
+seed.write(LABEL.nonce, 'latin1');
+const seedRandom = seed.subarray(RANDOM_OFFSET, PLACE_OFFSET);
+let count = 0;
+
+/** Fills `target`, of at most 32 bytes. */
+export function writeFreshNonce(target: Uint8Array): void {
+  seedRandom.fill(0);
+  randomFillSync(seedRandom);
+  assert(!seedRandom.every((byte) => byte === 0), 'the random number generator gives random bytes');
+  count += 1;
+  let end = seed.writeUInt32LE(process.pid, PLACE_OFFSET);
+  end = seed.writeBigUInt64LE(process.hrtime.bigint(), end);
+  end = seed.writeDoubleLE(Date.now(), end);
+  seed.writeDoubleLE(count, end);
+  target.set(hash('sha256', seed, 'buffer').subarray(0, target.length));
+}
