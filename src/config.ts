@@ -1,49 +1,18 @@
 /**
  * The environment, parsed once into a frozen Config.
  *
- * Every limit, time-to-live and size of the product has its name, unit and default here, and nothing else reads
- * process.env. A value that does not fit is refused at start with a sentence that names the variable.
+ * Every limit, time-to-live and size of the product has its name, unit and default here (those of the listener in
+ * config-listener.ts), and nothing else reads process.env. A value that does not fit is refused at start with a sentence that names the variable.
  */
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { type HttpConfig, httpOf, LISTENER_SETTINGS, type TlsConfig, tlsOf } from './config-listener.ts';
+import { count, duration, parseListen } from './config-value.ts';
 import { VaultError } from './errors.ts';
 import { SEAL_KINDS, type SealKind } from './seal/seal.ts';
 
-const SECOND = 1;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
-
-const DURATION_UNITS: Readonly<Record<string, number>> = { s: SECOND, m: MINUTE, h: HOUR, d: DAY };
-
-/** `"15m"`, `"1h"`, `"30d"`, `"90s"` or integer seconds; undefined when it is neither. Never negative, never fractional. */
-export function parseDurationSeconds(value: string | number): number | undefined {
-  if (typeof value === 'number') return Number.isSafeInteger(value) && value >= 0 ? value : undefined;
-  const match = /^(\d{1,10})([smhd]?)$/.exec(value);
-  if (!match) return undefined;
-  const seconds = Number(match[1]) * (DURATION_UNITS[match[2] || 's'] ?? 0);
-  return Number.isSafeInteger(seconds) ? seconds : undefined;
-}
-
-const duration = (fallback: string) =>
-  z
-    .string()
-    .default(fallback)
-    .transform((text, ctx) => {
-      const seconds = parseDurationSeconds(text);
-      if (seconds !== undefined) return seconds;
-      ctx.addIssue({ code: 'custom', message: 'expected a duration such as 90s, 15m, 1h, 30d or integer seconds' });
-      return z.NEVER;
-    });
-
-const count = (fallback: number, min: number, max: number) =>
-  z
-    .string()
-    .regex(/^\d{1,12}$/, 'expected a whole number')
-    .default(String(fallback))
-    .transform(Number)
-    .pipe(z.number().min(min).max(max));
+export { parseDurationSeconds } from './config-value.ts';
 
 /** Of a file that whoever starts the vault has opened for it. */
 const descriptor = z
@@ -52,20 +21,11 @@ const descriptor = z
   .transform(Number)
   .optional();
 
-const flag = z
-  .enum(['true', 'false'])
-  .default('false')
-  .transform((text) => text === 'true');
-
 const spareCores = Math.max(1, availableParallelism() - 1);
 
 /** One row per setting: the variable, what it takes, its default. Documented for people in docs/configuration.md. */
 const settings = z.object({
-  BULLA_LISTEN: z
-    .string()
-    .regex(/^(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+):\d{1,5}$/, 'expected host:port, such as 127.0.0.1:8200')
-    .default('127.0.0.1:8200'),
-  BULLA_SERVE_PLAIN_HTTP_BEHIND_A_TLS_TERMINATING_PROXY: flag,
+  ...LISTENER_SETTINGS,
   BULLA_DATA_DIR: z.string().min(1).default('./bulla-data'),
   BULLA_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
   BULLA_DATABASE_OWNER_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
@@ -123,6 +83,9 @@ const settings = z.object({
 export type Config = Readonly<{
   listen: { host: string; port: number };
   plainHttpBehindProxy: boolean;
+  /** Absent: plain HTTP. */
+  tls: TlsConfig | undefined;
+  http: HttpConfig;
   dataDir: string;
   /** Whether BULLA_DATA_DIR was given: only a default directory may be moved to /var/lib/bulla. */
   dataDirConfigured: boolean;
@@ -223,24 +186,21 @@ export const LIMITS = {
   transitKeysMadeMax: 2,
 } as const;
 
-function splitListen(text: string): { host: string; port: number } {
-  const colon = text.lastIndexOf(':');
-  const port = Number(text.slice(colon + 1));
-  if (port > 65_535) {
-    throw new VaultError('invalid_request', `BULLA_LISTEN: port ${port} does not exist; use one from 0 to 65535.`);
-  }
-  return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port };
-}
-
 function witnessOf(url: string | undefined, key: string | undefined): { url: string; key: string } | undefined {
   if (url === undefined && key === undefined) return undefined;
   if (url !== undefined && key !== undefined) return { url, key };
   throw new VaultError('invalid_request', 'BULLA_WITNESS_URL and BULLA_WITNESS_KEY are to be set together.');
 }
 
-/** Reads the settings out of an environment. Throws `invalid_request` naming the variable, never its value. */
-export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
-  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ''));
+/**
+ * Reads the settings out of an environment; `options` are those of the command line and come first. Throws
+ * `invalid_request` naming the variable, never its value.
+ */
+export function loadConfig(
+  env: NodeJS.ProcessEnv = process.env,
+  options: Readonly<Record<string, string>> = {},
+): Config {
+  const given = Object.fromEntries(Object.entries({ ...env, ...options }).filter(([, value]) => value !== ''));
   const parsed = settings.safeParse(given);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
@@ -248,8 +208,10 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
   }
   const s = parsed.data;
   return Object.freeze({
-    listen: splitListen(s.BULLA_LISTEN),
+    listen: parseListen('BULLA_LISTEN', s.BULLA_LISTEN),
     plainHttpBehindProxy: s.BULLA_SERVE_PLAIN_HTTP_BEHIND_A_TLS_TERMINATING_PROXY,
+    tls: tlsOf(s),
+    http: httpOf(s),
     dataDir: s.BULLA_DATA_DIR,
     dataDirConfigured: given.BULLA_DATA_DIR !== undefined,
     databaseUrl: s.BULLA_DATABASE_URL,

@@ -29,7 +29,7 @@ const { stdin, stdout, stderr } = process;
 process.exitCode = await runProgram(process.argv.slice(2), {
   io: { stdin, stdout, stderr },
   config: loadClientConfig(),
-  serve: async () => {
+  serve: async (tls) => {
     // Loaded here, so that every other command starts without the server.
     const { runServer } = await import('./cli/server.ts');
     const { createAsker } = await import('./cli/io.ts');
@@ -41,7 +41,8 @@ process.exitCode = await runProgram(process.argv.slice(2), {
         asker.close();
       }
     };
-    return runServer(loadConfig(), { stdout, stderr, isTty: stdout.isTTY, ...(stdin.isTTY ? { ask } : {}) });
+    const config = loadConfig(undefined, tls === undefined ? {} : { BULLA_TLS: tls });
+    return runServer(config, { stdout, stderr, isTty: stdout.isTTY, ...(stdin.isTTY ? { ask } : {}) });
   },
   unsealHere: async () => {
     const { unsealHere } = await import('./cli/host-seal.ts');

@@ -7,15 +7,16 @@ import { loadConfig } from '../src/config.ts';
 import { closeDatabase } from '../src/db/database.ts';
 import { VaultError } from '../src/errors.ts';
 import { createApp } from '../src/http/app.ts';
-import { CONNECTION_LIMITS, type ConnectionLimits } from '../src/http/limit.ts';
+import { type ConnectionLimits, connectionLimits } from '../src/http/limit.ts';
 import { type Listener, listen } from '../src/http/listener.ts';
 import { stream } from '../src/http/stream.ts';
 import type { Vault } from '../src/vault.ts';
 import { spellings, type TestVault, testVault } from './harness.ts';
 import { open, parseAnswers, talk, untilClosed, type WireAnswer } from './http.wire.ts';
 
+const LIMITS = connectionLimits(loadConfig({}));
 const QUICK: ConnectionLimits = {
-  ...CONNECTION_LIMITS,
+  ...LIMITS,
   headersTimeoutMs: 300,
   requestTimeoutMs: 400,
   checkIntervalMs: 50,
@@ -355,7 +356,7 @@ describe('slow and many', () => {
   });
 
   it('T-110 a client that does not read its answer is cut, and one over the number of connections is dropped', async () => {
-    const few = await start({ ...CONNECTION_LIMITS, connectionsMax: 3, idleTimeoutMs: 300, checkIntervalMs: 50 });
+    const few = await start({ ...LIMITS, connectionsMax: 3, idleTimeoutMs: 300, checkIntervalMs: 50 });
     await t.request('PUT', '/api/v1/secrets/wire/large', { token: t.admin, body: { text: 'x'.repeat(1024 * 1024) } });
     const lazy = await Promise.all([open(few.address), open(few.address), open(few.address)]);
     for (const socket of lazy) {
@@ -687,7 +688,7 @@ describe('beginning and end', () => {
     const inside = new Promise<void>((resolve) => {
       entered = resolve;
     });
-    const ending = await start({ ...CONNECTION_LIMITS, drainDeadlineMs: 100 }, (app) => {
+    const ending = await start({ ...LIMITS, drainDeadlineMs: 100 }, (app) => {
       app.router.get('/never', () => {
         entered();
         return new Promise<Response>(() => undefined);

@@ -63,7 +63,7 @@ describe('imports', () => {
     [/^src\/vault\.ts$/, 1.5],
     [/^src\/seal\/seal\.ts$/, 0],
     [/^src\/seal\//, 1],
-    [/^src\/(errors|config)\.ts$|^src\/(crypto|db)\//, 0],
+    [/^src\/(errors|config(-\w+)?|private-file)\.ts$|^src\/(crypto|db)\//, 0],
     [/^src\/client\//, 0],
   ];
   const rankOf = (file: string) => {
@@ -127,7 +127,8 @@ describe('imports', () => {
 
   // Readiness and the age of keys are asked for by no protocol: health and metrics look at them directly.
   it('http knows the protocols; crypto, members of seal and the client know nobody above them', () => {
-    const http = /^src\/(http|protocols)\/|^src\/(vault|errors|config)\.ts$|^src\/tenant\/(ready|age)\.ts$/;
+    const http =
+      /^src\/(http|protocols)\/|^src\/(vault|errors|config|private-file)\.ts$|^src\/tenant\/(ready|age)\.ts$/;
     const bad = OURS.filter(
       ({ from, to }) =>
         (from.startsWith('src/http/') && !http.test(to)) ||
@@ -311,6 +312,9 @@ describe('one place each', () => {
 });
 
 describe('what never stands in the code', () => {
+  // Of a client's certificate the tenant decides, not the listener; this is the server's side.
+  const asked = /^src\/http\/tls\.ts:\d+ rejectUnauthorized: false,$/;
+
   it.each([
     ['a note to do it later', /\b(TODO|FIXME|XXX|HACK)\b/],
     ['a print', /\bconsole\.\w+\(/],
@@ -321,7 +325,7 @@ describe('what never stands in the code', () => {
     ['a switched-off check of types or TLS', /@ts-(ignore|nocheck)|rejectUnauthorized:\s*false/],
     ['MD5 or SHA-1 as a hash of ours', /create(Hash|Hmac)\('(md5|sha1)'/],
   ])('%s', (_, pattern) => {
-    expect(found(pattern)).toEqual([]);
+    expect(found(pattern).filter((line) => !asked.test(line))).toEqual([]);
   });
 
   it('comments to do it later', () => {

@@ -7,6 +7,7 @@
 import { rmSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { type Audit, type AuditFilter, BullaError } from '../client/index.ts';
+import { createPrivateFile } from '../private-file.ts';
 import { wholeNumber } from './argument.ts';
 import { addFollowCommands } from './audit-follow.ts';
 import { addQuestionCommands } from './audit-question.ts';
@@ -14,7 +15,6 @@ import { addVerifyCommand } from './audit-verify.ts';
 import type { Cli } from './cli.ts';
 import { type Io, readFile } from './io.ts';
 import { printDone } from './print.ts';
-import { createPrivateFile } from './private-file.ts';
 import { createProgress } from './progress.ts';
 
 type ExportOptions = {

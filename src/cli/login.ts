@@ -131,6 +131,8 @@ async function status(cli: Cli): Promise<void> {
     ['version', ({ version }) => version],
     ['deployment', ({ deployment_id }) => deployment_id],
     ['seal', (facts: Status) => `${facts.seal.kind}, key ${facts.seal.fingerprint}`],
+    ['certificate', ({ tls }) => tls?.certificates.map(({ key, not_after }) => `${key}, until ${time(not_after)}`)],
+    ['attention', ({ tls }) => (tls ? [...tls.alarms, ...(tls.faults ?? [])] : undefined)],
     ['running for', ({ uptime_seconds }) => `${uptime_seconds} s`],
     ['tenant', ({ login }) => login.tenant],
     ['username', ({ login }) => login.username],

@@ -30,7 +30,7 @@ import { addUserCommands } from './user.ts';
 export type Program = {
   readonly io: Io;
   readonly config: ClientConfig;
-  readonly serve: () => Promise<number>;
+  readonly serve: (tls: string | undefined) => Promise<number>;
   /** The same for `bulla unseal` where the seal opens by itself. */
   readonly unsealHere?: () => Promise<boolean>;
 };
@@ -63,11 +63,12 @@ export async function runProgram(args: readonly string[], program: Program): Pro
 }
 
 /** The tree alone, for completions and documentation. */
-export function addCommands(root: Command, cli: Cli, serve: () => Promise<number>): void {
+export function addCommands(root: Command, cli: Cli, serve: Program['serve']): void {
   root
     .command('server')
     .description('start the vault, with its own PostgreSQL unless BULLA_DATABASE_URL is set')
-    .action(async () => cli.setExitCode(await serve()));
+    .option('--tls <source>', 'speak TLS, with a certificate from: auto (an authority of its own), files, acme; or off')
+    .action(async (options: { tls?: string }) => cli.setExitCode(await serve(options.tls)));
   addLoginCommands(root, cli);
   addSecretCommands(root, cli);
   addRunCommand(root, cli);

@@ -2,13 +2,13 @@
 import type { Command } from 'commander';
 import type { Metadata, Secret } from '../client/index.ts';
 import { VaultError } from '../errors.ts';
+import { writePrivateFile } from '../private-file.ts';
 import { collect, pair, versionList, wholeNumber } from './argument.ts';
 import type { Cli } from './cli.ts';
 import { confirm } from './confirm.ts';
 import { type Io, print } from './io.ts';
 import { sourceOf } from './json-source.ts';
 import { printDone, printFields, printList, time } from './print.ts';
-import { writePrivateFile } from './private-file.ts';
 import { addPatchCommand, addPutCommand } from './secret-put.ts';
 
 export function addSecretCommands(root: Command, cli: Cli): void {

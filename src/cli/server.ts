@@ -20,7 +20,9 @@ import { resolveDataDir } from '../db/embedded-directory.ts';
 import { migrate } from '../db/migrate.ts';
 import { VaultError } from '../errors.ts';
 import { createApp } from '../http/app.ts';
+import { certificateSource } from '../http/certificate-source.ts';
 import { type Listener, listen } from '../http/listener.ts';
+import { openTls, type Tls } from '../http/tls.ts';
 import { startAuditKeeper } from '../job/audit-keeper.ts';
 import { type FirstAccount, initialise } from '../job/initialise.ts';
 import { startJobs } from '../job/kinds.ts';
@@ -110,7 +112,8 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   // All this needs keys: a vault that starts sealed checks its mark when it is unsealed, before it serves.
   if (vault.seal.sealed) vault.seal.whenOpened(keep);
   else await keep();
-  const listener = await listen(vault, createApp(vault), config);
+  const { tls, authorityFile } = await secure(config, dataDir, log, down);
+  const listener = await listen(vault, createApp(vault, tls), config);
   down.push(() => listener.close());
   // A tail never ends by itself, and a clean end waits for running answers.
   down.push(async () => endTails(vault));
@@ -127,7 +130,42 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
     'started',
   );
   down.push(forgetWhenChanged(vault, dataDir));
-  announce(io, listener, dataDir, first, vault.seal.sealed ? vault.seal.error.message : undefined);
+  const trust = tls && trustIn(tls, authorityFile);
+  announce(io, listener, dataDir, first, vault.seal.sealed ? vault.seal.error.message : undefined, trust);
+}
+
+/** TLS as it is configured: certificates at hand and looked after until the end. */
+async function secure(
+  config: Config,
+  dataDir: string,
+  log: Logger,
+  down: (() => Promise<void>)[],
+): Promise<{ tls?: Tls; authorityFile?: string }> {
+  if (!config.tls) return {};
+  const source = certificateSource(config, config.tls, dataDir);
+  const tls = await openTls(config.tls, source, log);
+  const onHangup = () => void tls.look();
+  process.on('SIGHUP', onHangup);
+  down.push(async () => {
+    process.off('SIGHUP', onHangup);
+    tls.close();
+  });
+  return { tls, ...('authorityFile' in source ? { authorityFile: source.authorityFile } : {}) };
+}
+
+/** How clients come to trust this server, for people and for what they copy. */
+type Trust = { readonly lines: readonly string[]; readonly environment: string };
+
+function trustIn(tls: Tls, authorityFile: string | undefined): Trust {
+  const { certificates, backupPin, alarms, faults } = tls.status();
+  const pins = [...certificates.map(({ pin }) => pin), ...(backupPin === undefined ? [] : [backupPin])];
+  const lines = [
+    ...[...alarms, ...faults].map((alarm) => `Attention: ${alarm}`),
+    `Its keys, for clients that pin them: ${pins.join(',')}`,
+  ];
+  if (authorityFile === undefined) return { lines, environment: '' };
+  lines.unshift(`Clients trust it when they are given ${authorityFile}: BULLA_CACERT, or --cacert.`);
+  return { lines, environment: `BULLA_CACERT=${authorityFile} ` };
 }
 
 type DatabaseServer = { owner: string | Endpoint; app: string | Endpoint; setRole: boolean };
@@ -169,7 +207,7 @@ function makeDataDir(dataDir: string): void {
 /** The accounts that this or an earlier first start made, while they have the passwords that it gave them. */
 async function start(vault: Vault, config: Config, io: ServerIo, dataDir: string): Promise<readonly FirstAccount[]> {
   const { host, port } = config.listen;
-  const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const address = `${config.tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
   const made = await initialise(
     vault,
     (credentials) => {
@@ -187,8 +225,9 @@ function announce(
   dataDir: string,
   first: readonly FirstAccount[],
   sealed: string | undefined,
+  trust: Trust = { lines: [], environment: '' },
 ): void {
-  const lines = [`Bulla is running at ${listener.address}`, ''];
+  const lines = [`Bulla is running at ${listener.address}`, ...trust.lines, ''];
   if (sealed !== undefined) lines.push(sealed, '');
   if (first.length > 0) {
     const file = credentialsFile(dataDir);
@@ -204,7 +243,8 @@ function announce(
       lines.push(`Its first two accounts are in ${file} until both passwords are changed.`, '');
     }
   }
-  const where = listener.address === DEFAULT_ADDRESS ? '' : `BULLA_ADDR=${listener.address} `;
+  const address = listener.address === DEFAULT_ADDRESS ? '' : `BULLA_ADDR=${listener.address} `;
+  const where = `${address}${trust.environment}`;
   lines.push('Try next, in another terminal:');
   lines.push(`  ${where}./bulla login default admin`);
   lines.push(`  echo 'postgres://app:secret@db/app' | ${where}./bulla secret put prod/web/db --text`);

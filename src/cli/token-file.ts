@@ -8,7 +8,7 @@
 import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { VaultError } from '../errors.ts';
-import { writePrivateFile } from './private-file.ts';
+import { writePrivateFile } from '../private-file.ts';
 
 export type KeptToken = {
   readonly token: string;

@@ -30,10 +30,12 @@ import {
 import { beginExchange, CHECKS } from './exchange.ts';
 import { mountHealth } from './health.ts';
 import { registerKeyMetrics } from './key-metrics.ts';
-import { createMetrics } from './metrics.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
 import { openapiDocument } from './openapi.ts';
 import { refuseWhileSealed } from './sealed.ts';
 import { stream } from './stream.ts';
+import type { Tls } from './tls.ts';
+import { registerTlsMetrics } from './tls-metrics.ts';
 
 export type App = {
   readonly router: Hono<HttpEnv>;
@@ -45,14 +47,18 @@ export type App = {
   readonly bodyBytesMax: (target: string) => number;
   /** Counts what came from a source and never became a request. */
   readonly countUnread: (source: string, code: ErrorCode) => void;
+  readonly connections: Metrics['connections'];
+  /** Absent: plain HTTP. */
+  readonly tls: Tls | undefined;
 };
 
-export function createApp(vault: Vault): App {
+export function createApp(vault: Vault, tls?: Tls): App {
   const router = new Hono<HttpEnv>();
   const metrics = createMetrics();
   registerKeyMetrics(metrics.registry, vault);
-  const { readBody, release } = createBodyReader();
-  const host: Host = { statusOf, readBody, stream };
+  if (tls) registerTlsMetrics(metrics.registry, tls);
+  const { readBody, release } = createBodyReader(vault.config.http.bodiesBytesMax);
+  const host: Host = { statusOf, readBody, stream, tls: () => tls?.status() };
   mountHealth(router, vault, metrics.registry, openapiDocument);
   for (const protocol of PROTOCOLS) protocol.mount(router, vault, host);
   const dialects = PROTOCOLS.flatMap(({ dialect }) => (dialect ? [dialect(vault, host)] : []));
@@ -88,7 +94,7 @@ export function createApp(vault: Vault): App {
     });
     try {
       if (refusal) throw refusal;
-      for (const check of CHECKS) check(incoming, exchange.dialect);
+      for (const check of CHECKS) check(incoming, vault.config, exchange.dialect);
       refuseWhileSealed(vault, incoming, exchange.dialect);
     } catch (error) {
       void sendProblem(vault, error, exchange);
@@ -100,8 +106,12 @@ export function createApp(vault: Vault): App {
       outgoing.destroy();
     });
   };
-  const bodyBytesMax = (target: string) => dialectOf(target)?.bodyBytesMax ?? LIMITS.bodyBytesMax;
-  return { router, handle, methodsOf, bodyBytesMax, countUnread: (source, code) => countUnread(vault, source, code) };
+  return {
+    ...{ router, handle, methodsOf, tls },
+    bodyBytesMax: (target) => dialectOf(target)?.bodyBytesMax ?? LIMITS.bodyBytesMax,
+    countUnread: (source, code) => countUnread(vault, source, code),
+    connections: metrics.connections,
+  };
 }
 
 const METHODS = ['GET', 'PUT', 'POST', 'PATCH', 'DELETE'] as const;

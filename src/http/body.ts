@@ -18,9 +18,9 @@ export type BodyReader = {
   readonly release: (exchange: Exchange) => void;
 };
 
-/** One reader per app: it holds the budget. */
-export function createBodyReader(): BodyReader {
-  const budget = { heldBytes: 0 };
+/** One reader per app: it holds the budget of `bytesMax` for all larger bodies in memory at once. */
+export function createBodyReader(bytesMax: number): BodyReader {
+  const budget = { heldBytes: 0, bytesMax };
   return {
     readBody: (exchange) => read(exchange, budget),
     release: (exchange) => {
@@ -30,7 +30,7 @@ export function createBodyReader(): BodyReader {
   };
 }
 
-type Budget = { heldBytes: number };
+type Budget = { heldBytes: number; readonly bytesMax: number };
 
 /** Small bodies cost nothing. */
 const charged = (bytes: number) => (bytes > HTTP_LIMITS.smallBodyBytesMax ? bytes : 0);
@@ -84,7 +84,7 @@ function hold(exchange: Exchange, budget: Budget, bytes: number): VaultError | u
   exchange.bodyBytes += bytes;
   budget.heldBytes += charged(exchange.bodyBytes) - before;
   if (exchange.bodyBytes > bodyBytesMax(exchange)) return tooLarge(exchange);
-  if (charged(exchange.bodyBytes) > 0 && budget.heldBytes > HTTP_LIMITS.bodiesBytesMax) {
+  if (charged(exchange.bodyBytes) > 0 && budget.heldBytes > budget.bytesMax) {
     return new VaultError('busy', 'Too many large requests at once; try again.', { retryAfterSeconds: 1 });
   }
   return undefined;

@@ -7,6 +7,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Config } from '../config.ts';
 import { VaultError } from '../errors.ts';
 import type { Dialect, Exchange } from '../protocols/protocol.ts';
 import { HTTP_LIMITS } from './limit.ts';
@@ -22,7 +24,12 @@ export const SECURITY_HEADERS: readonly (readonly [name: string, value: string])
   ['X-Content-Type-Options', 'nosniff'],
 ];
 
-const HSTS = 'max-age=31536000; includeSubDomains';
+/** Beside them on every answer over TLS, and on none over plain HTTP (RFC 6797 §7.2). */
+export const HSTS = ['Strict-Transport-Security', 'max-age=31536000; includeSubDomains'] as const;
+
+export function isEncrypted(socket: Socket): boolean {
+  return 'encrypted' in socket;
+}
 
 export function beginExchange(
   incoming: IncomingMessage,
@@ -32,7 +39,7 @@ export function beginExchange(
   const offered = incoming.headers['x-request-id'];
   const requestId = typeof offered === 'string' && REQUEST_ID.test(offered) ? offered : randomUUID();
   for (const [name, value] of SECURITY_HEADERS) outgoing.setHeader(name, value);
-  if ('encrypted' in incoming.socket) outgoing.setHeader('Strict-Transport-Security', HSTS);
+  if (isEncrypted(incoming.socket)) outgoing.setHeader(...HSTS);
   outgoing.setHeader('X-Request-Id', requestId);
   const source = canonicalAddress(incoming.socket.remoteAddress);
   return {
@@ -63,7 +70,7 @@ export function isLoopback(address: string): boolean {
 }
 
 /** In this order, before routing. Each throws a VaultError or lets the request pass. */
-export const CHECKS: readonly ((incoming: IncomingMessage, dialect?: Dialect) => void)[] = [
+export const CHECKS: readonly ((incoming: IncomingMessage, config: Config, dialect?: Dialect) => void)[] = [
   refuseAmbiguousHeaders,
   refuseStrangeHosts,
   refuseStrangeTargets,
@@ -87,10 +94,8 @@ const ONCE = new Set([
   'x-vault-wrap-ttl',
 ]);
 
-function refuseAmbiguousHeaders({ rawHeaders }: IncomingMessage): void {
-  if (rawHeaders.length / 2 > HTTP_LIMITS.headersCountMax) {
-    throw invalid(`the request has more than ${HTTP_LIMITS.headersCountMax} headers`);
-  }
+function refuseAmbiguousHeaders({ rawHeaders }: IncomingMessage, { http }: Config): void {
+  if (rawHeaders.length / 2 > http.headersMax) throw invalid(`the request has more than ${http.headersMax} headers`);
   let seen: Set<string> | undefined;
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = rawHeaders[at]!.toLowerCase();
@@ -115,7 +120,7 @@ function refuseStrangeHosts({ headers: { host }, httpVersion }: IncomingMessage)
   }
 }
 
-function refuseStrangeTargets({ url }: IncomingMessage, dialect?: Dialect): void {
+function refuseStrangeTargets({ url }: IncomingMessage, _config: Config, dialect?: Dialect): void {
   assertCanonicalTarget(url ?? '', dialect?.trailingSlash);
 }
 

@@ -1,32 +1,50 @@
 /**
  * The limits of a connection. Those that are part of the contract with clients (body, headers, paging) are LIMITS in
- * config.ts; these bound what a stranger can hold open or make us hold in memory.
+ * config.ts; these bound what a stranger can hold open or make us hold in memory, and most are settings.
  */
+import type { Config } from '../config.ts';
 
-export const CONNECTION_LIMITS = {
-  connectionsMax: 4096,
+export type ConnectionLimits = {
+  readonly connectionsMax: number;
+  /** Of one address, so that nobody takes all places alone. */
+  readonly connectionsPerSourceMax: number;
+  /** From the connection to the end of the TLS handshake. */
+  readonly handshakeTimeoutMs: number;
   /** From the first byte of a request to the end of its headers. */
-  headersTimeoutMs: 10_000,
+  readonly headersTimeoutMs: number;
   /** From the first byte of a request to the end of its body. */
-  requestTimeoutMs: 30_000,
+  readonly requestTimeoutMs: number;
   /** How often the two above are looked at. */
-  checkIntervalMs: 1_000,
+  readonly checkIntervalMs: number;
   /** Between two requests of a connection. */
-  keepAliveTimeoutMs: 75_000,
+  readonly keepAliveTimeoutMs: number;
   /** Without a byte in either direction while an answer is under way. */
-  idleTimeoutMs: 60_000,
-  requestsPerConnectionMax: 100_000,
+  readonly idleTimeoutMs: number;
+  readonly requestsPerConnectionMax: number;
   /** How long running requests may take to finish when the server stops. */
-  drainDeadlineMs: 10_000,
-} as const;
+  readonly drainDeadlineMs: number;
+};
 
-export type ConnectionLimits = { readonly [name in keyof typeof CONNECTION_LIMITS]: number };
+const CHECK_INTERVAL_MS = 1_000;
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+
+export function connectionLimits({ http, tls }: Config): ConnectionLimits {
+  return {
+    connectionsMax: http.connectionsMax,
+    connectionsPerSourceMax: http.connectionsPerSourceMax,
+    handshakeTimeoutMs: tls === undefined ? HANDSHAKE_TIMEOUT_MS : tls.handshakeTimeoutSeconds * 1000,
+    headersTimeoutMs: http.headersTimeoutSeconds * 1000,
+    requestTimeoutMs: http.requestTimeoutSeconds * 1000,
+    checkIntervalMs: CHECK_INTERVAL_MS,
+    keepAliveTimeoutMs: http.keepAliveTimeoutSeconds * 1000,
+    idleTimeoutMs: http.idleTimeoutSeconds * 1000,
+    requestsPerConnectionMax: http.requestsPerConnectionMax,
+    drainDeadlineMs: http.drainDeadlineSeconds * 1000,
+  };
+}
 
 export const HTTP_LIMITS = {
-  headersCountMax: 100,
   hostLengthMax: 255,
-  /** Bodies up to this size are always read; connectionsMax bounds them. */
+  /** Bodies up to this size are always read; the number of connections bounds them. */
   smallBodyBytesMax: 16 * 1024,
-  /** All larger bodies in memory at once. */
-  bodiesBytesMax: 64 * 1024 * 1024,
 } as const;

@@ -1,25 +1,28 @@
 /**
  * The listening socket: where it listens, what one connection may cost, and how it ends.
  *
- * Plain HTTP is served on loopback addresses only, unless the configuration says by its long name that a proxy in front
- * terminates TLS. Every limit of Node's server is set here by name. The end loses nothing: no connection is accepted any
- * more, running requests finish within a deadline, and what still arrives on open connections is told to come back.
+ * With TLS it speaks TLS only, else plain HTTP, and that on loopback addresses only, unless the configuration says by
+ * its long name that a proxy in front terminates TLS. Every limit of Node's server is set here by name. The end loses
+ * nothing: no connection is accepted any more, running requests finish within a deadline, and what still arrives on
+ * open connections is told to come back.
  */
 import { lookup } from 'node:dns/promises';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { type Config, LIMITS } from '../config.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import type { App } from './app.ts';
+import { admit } from './connection.ts';
 import { methodNotAllowed, recordOf } from './error.ts';
 import { canonicalAddress, isLoopback } from './exchange.ts';
-import { CONNECTION_LIMITS, type ConnectionLimits } from './limit.ts';
+import { type ConnectionLimits, connectionLimits } from './limit.ts';
 import { acceptListVerb } from './list-verb.ts';
 import { answerRaw, onParserError } from './parser.ts';
 
 export type Listener = {
-  /** `http://127.0.0.1:8200`, with the port that was taken. */
+  /** `http://127.0.0.1:8200` or `https://…`, with the port that was taken. */
   readonly address: string;
   /** Stops accepting, waits for running requests, and resolves when the last connection is gone. */
   readonly close: () => Promise<void>;
@@ -30,12 +33,32 @@ export async function listen(
   vault: Vault,
   app: App,
   config: Config,
-  limits: ConnectionLimits = CONNECTION_LIMITS,
+  limits: ConnectionLimits = connectionLimits(config),
 ): Promise<Listener> {
   const { host, port } = config.listen;
   const address = await resolve(host);
-  if (!isLoopback(canonicalAddress(address)) && !config.plainHttpBehindProxy) throw plainHttp(host);
-  const server = createServer({
+  const plain = app.tls === undefined;
+  if (plain && !isLoopback(canonicalAddress(address)) && !config.plainHttpBehindProxy) throw plainHttp(host);
+  const server = createLimited(app, limits);
+  const state: State = { stopping: false, running: new Set(), sockets: new Set() };
+  serve(server, app, state);
+  const endPending = admit(server, app, limits, state.sockets);
+  await bind(server, address, host, port);
+  server.on('error', (error) => vault.log.error({ error: recordOf(error) }, 'the listening socket failed'));
+  const url = addressOf(server, plain ? 'http' : 'https');
+  vault.log.debug({ address: url }, 'listening');
+  return {
+    address: url,
+    close: () => {
+      endPending();
+      return stop(server, state, limits.drainDeadlineMs);
+    },
+  };
+}
+
+/** A server with every limit that Node has. */
+function createLimited({ tls }: App, limits: ConnectionLimits): Server {
+  const options: ServerOptions = {
     insecureHTTPParser: false,
     maxHeaderSize: LIMITS.headersBytesMax,
     headersTimeout: limits.headersTimeoutMs,
@@ -44,26 +67,26 @@ export async function listen(
     connectionsCheckingInterval: limits.checkIntervalMs,
     // The app refuses a missing Host itself, with a problem.
     requireHostHeader: false,
-  });
+  };
+  const server = tls
+    ? tls.keepServing(
+        createTlsServer({ ...options, ...tls.serverOptions(), handshakeTimeout: limits.handshakeTimeoutMs }),
+      )
+    : createServer(options);
   server.maxConnections = limits.connectionsMax;
   server.maxRequestsPerSocket = limits.requestsPerConnectionMax;
   // Node drops headers beyond its count in silence, an If-Match too; the app refuses such requests instead.
   server.maxHeadersCount = 0;
   server.timeout = limits.idleTimeoutMs;
-
-  const state: State = { stopping: false, running: new Set(), sockets: new Set() };
-  serve(server, app, state);
-  await bind(server, address, host, port);
-  server.on('error', (error) => vault.log.error({ error: recordOf(error) }, 'the listening socket failed'));
-  vault.log.debug({ address: addressOf(server) }, 'listening');
-  return { address: addressOf(server), close: () => stop(server, state, limits.drainDeadlineMs) };
+  return server;
 }
 
 /** `running` are the answers not yet sent, in the order of their requests. */
 type State = { stopping: boolean; readonly running: Set<ServerResponse>; readonly sockets: Set<Socket> };
 
+/** The same for plain HTTP and for TLS. */
 function serve(server: Server, app: App, state: State): void {
-  acceptListVerb(server, 'connection');
+  acceptListVerb(server, app.tls ? 'secureConnection' : 'connection');
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => {
     state.running.add(outgoing);
     outgoing.once('close', () => state.running.delete(outgoing));
@@ -83,10 +106,6 @@ function serve(server: Server, app: App, state: State): void {
   server.on('connect', (incoming: IncomingMessage, socket: Socket) => {
     app.countUnread(canonicalAddress(socket.remoteAddress), 'method_not_allowed');
     answerRaw(socket, methodNotAllowed(app.methodsOf(incoming.url ?? '')));
-  });
-  server.on('connection', (socket: Socket) => {
-    state.sockets.add(socket);
-    socket.once('close', () => state.sockets.delete(socket));
   });
   onParserError(server, app, state.running);
 }
@@ -129,8 +148,8 @@ async function resolve(host: string): Promise<string> {
 function plainHttp(host: string): VaultError {
   return new VaultError(
     'invalid_request',
-    `BULLA_LISTEN: ${host} is not a loopback address and this is plain HTTP; listen on 127.0.0.1, or set ` +
-      'BULLA_SERVE_PLAIN_HTTP_BEHIND_A_TLS_TERMINATING_PROXY=true if that is what stands in front.',
+    `BULLA_LISTEN: ${host} is not a loopback address and this is plain HTTP; start with --tls, listen on ` +
+      '127.0.0.1, or set BULLA_SERVE_PLAIN_HTTP_BEHIND_A_TLS_TERMINATING_PROXY=true if that is what stands in front.',
   );
 }
 
@@ -154,7 +173,7 @@ function bind(server: Server, address: string, host: string, port: number): Prom
   });
 }
 
-function addressOf(server: Server): string {
+function addressOf(server: Server, scheme: 'http' | 'https'): string {
   const { address, family, port } = server.address() as AddressInfo;
-  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+  return `${scheme}://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
 }

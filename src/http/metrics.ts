@@ -10,6 +10,8 @@ export type Metrics = {
   readonly registry: Registry;
   readonly begin: () => void;
   readonly end: (method: string, route: string, status: number, seconds: number) => void;
+  /** Refused before a byte was read: there are too many of all, or of one source. */
+  readonly connections: { readonly refused: (limit: 'all' | 'source') => void };
 };
 
 const DURATION_BUCKETS_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -36,11 +38,18 @@ export function createMetrics(): Metrics {
     help: 'Requests without a full answer yet.',
     registers,
   });
+  const refused = new Counter({
+    name: 'bulla_http_connections_refused_total',
+    help: 'Connections refused because there were too many of all, or of one source.',
+    labelNames: ['limit'],
+    registers,
+  });
   // Looking a child up by its labels costs more than counting, and there are few.
   const counters = new Map<string, Counter.Internal>();
   const histograms = new Map<string, Histogram.Internal<'method' | 'route'>>();
   return {
     registry,
+    connections: { refused: (limit) => refused.inc({ limit }) },
     begin: () => running.inc(),
     end: (method, route, status, seconds) => {
       running.dec();

@@ -10,7 +10,7 @@ import type { Socket } from 'node:net';
 import { VaultError } from '../errors.ts';
 import type { App } from './app.ts';
 import { methodNotAllowed, noSuchRoute, problemOf } from './error.ts';
-import { canonicalAddress, SECURITY_HEADERS } from './exchange.ts';
+import { canonicalAddress, HSTS, isEncrypted, SECURITY_HEADERS } from './exchange.ts';
 import { assertCanonicalTarget } from './target.ts';
 
 type ParserError = Error & { readonly code?: string; readonly rawPacket?: Uint8Array; readonly bytesParsed?: number };
@@ -76,9 +76,10 @@ export function answerRaw(socket: Socket, error: VaultError, status?: number): v
   const requestId = randomUUID();
   const problem = problemOf(error, requestId, status);
   const allow = error.details?.allow;
+  const headers = isEncrypted(socket) ? [...SECURITY_HEADERS, HSTS] : SECURITY_HEADERS;
   const lines = [
     `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}`,
-    ...SECURITY_HEADERS.map(([name, value]) => `${name}: ${value}`),
+    ...headers.map(([name, value]) => `${name}: ${value}`),
     ...Object.entries(problem.headers).map(([name, value]) => `${name}: ${value}`),
     ...(Array.isArray(allow) ? [`Allow: ${allow.join(', ')}`] : []),
     `X-Request-Id: ${requestId}`,

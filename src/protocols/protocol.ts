@@ -49,6 +49,33 @@ export type Host = {
     contentType: string,
     chunks: AsyncIterable<Uint8Array | string>,
   ) => Promise<Response>;
+  /** Undefined where plain HTTP is served. */
+  readonly tls: () => TlsStatus | undefined;
+};
+
+export type TlsStatus = {
+  readonly minVersion: string;
+  readonly clientCertificates: boolean;
+  readonly certificates: readonly ServedCertificate[];
+  /** Of the key that will take over, where the vault makes its keys itself. */
+  readonly backupPin: string | undefined;
+  /** Sentences for people: a certificate that has ended or soon will. */
+  readonly alarms: readonly string[];
+  /** What keeps a new one from being served; names files, so it is for operators. */
+  readonly faults: readonly string[];
+  readonly handshakes: readonly { readonly version: string; readonly cipher: string; readonly count: number }[];
+  readonly refusals: readonly { readonly reason: string; readonly count: number }[];
+};
+
+export type ServedCertificate = {
+  readonly key: 'ecdsa' | 'rsa' | 'ed25519';
+  readonly names: readonly string[];
+  readonly issuer: string;
+  readonly notAfter: Date;
+  /** SHA-256 of the certificate, in hex. */
+  readonly fingerprint: string;
+  /** What clients pin: `sha256/` and the base64 of SHA-256 of the public key. */
+  readonly pin: string;
 };
 
 /** An error as it is answered. */

@@ -5,7 +5,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { VaultError } from '../errors.ts';
+import { VaultError } from './errors.ts';
 
 export type PrivateFile = {
   write(bytes: Uint8Array): void;
