@@ -48,7 +48,7 @@ export function startServer(
   return new Promise((resolve, reject) => {
     const read = (chunk: Buffer) => {
       output += chunk.toString();
-      const address = /running at (http:\/\/\S+)/.exec(output)?.[1];
+      const address = /running at (https?:\/\/\S+)/.exec(output)?.[1];
       if (address === undefined) return;
       const end = (signal: NodeJS.Signals) => {
         child.kill(signal);

@@ -128,7 +128,7 @@ describe('imports', () => {
   // Readiness and the age of keys are asked for by no protocol: health and metrics look at them directly.
   it('http knows the protocols; crypto, members of seal and the client know nobody above them', () => {
     const http =
-      /^src\/(http|protocols)\/|^src\/(vault|errors|config|private-file)\.ts$|^src\/tenant\/(ready|age)\.ts$/;
+      /^src\/(http|protocols)\/|^src\/(vault|errors|config(-\w+)?|private-file)\.ts$|^src\/tenant\/(ready|age)\.ts$/;
     const bad = OURS.filter(
       ({ from, to }) =>
         (from.startsWith('src/http/') && !http.test(to)) ||

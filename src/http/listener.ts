@@ -132,7 +132,7 @@ const SWEEP_MS = 50;
 
 function closeIdle({ running, sockets }: State): void {
   const busy = new Set(Array.from(running, (outgoing) => outgoing.req.socket));
-  for (const socket of sockets) if (!busy.has(socket)) socket.destroySoon();
+  for (const socket of sockets) if (!busy.has(socket) && !socket.writableEnded) socket.destroySoon();
 }
 
 async function resolve(host: string): Promise<string> {

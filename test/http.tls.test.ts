@@ -1,0 +1,482 @@
+/** TLS in the process: what is spoken and what is refused, and certificates that change, break and end under load. */
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, get } from 'node:https';
+import { connect as connectPlain } from 'node:net';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
+import { promisify } from 'node:util';
+import { pino } from 'pino';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadConfig } from '../src/config.ts';
+import { createApp } from '../src/http/app.ts';
+import { type ConnectionLimits, connectionLimits } from '../src/http/limit.ts';
+import { type Listener, listen } from '../src/http/listener.ts';
+import { ownAuthority } from '../src/http/own-authority.ts';
+import { openTls, type Tls } from '../src/http/tls.ts';
+import { type Made, make, makeServer, RSA } from './fixtures/certificate.ts';
+import { type TestVault, testVault } from './harness.ts';
+import { open as openPlain, parseAnswers, talk, untilClosed, type WireAnswer } from './http.wire.ts';
+
+let t: TestVault;
+let authority: Made;
+let log = '';
+const opened: { tls: Tls; listener: Listener }[] = [];
+
+type Served = { tls: Tls; listener: Listener; port: number; files: { certFile: string; keyFile: string }[] };
+
+beforeAll(async () => {
+  t = await testVault();
+  authority = await make({ name: 'Authority', ca: true });
+});
+afterAll(async () => {
+  for (const { tls, listener } of opened) {
+    await listener.close();
+    tls.close();
+  }
+  await t.close();
+});
+
+const sink = new Writable({
+  write(chunk, _encoding, done) {
+    log += chunk;
+    done();
+  },
+});
+const logger = pino({}, sink);
+
+function keep(directory: string, name: string, { pem, key }: Made, above = '') {
+  const files = { certFile: join(directory, `${name}.crt`), keyFile: join(directory, `${name}.key`) };
+  writeFileSync(files.certFile, pem + above);
+  writeFileSync(files.keyFile, key);
+  return files;
+}
+
+async function serve(
+  pairs: readonly Made[],
+  env: Record<string, string> = {},
+  limits: Partial<ConnectionLimits> = {},
+): Promise<Served> {
+  const directory = join(t.dataDir, randomBytes(4).toString('hex'));
+  mkdirSync(directory);
+  const files = pairs.map((pair, i) => keep(directory, `server${i}`, pair));
+  const config = loadConfig({
+    BULLA_LISTEN: '127.0.0.1:0',
+    BULLA_TLS_CERT_FILE: files.map(({ certFile }) => certFile).join(','),
+    BULLA_TLS_KEY_FILE: files.map(({ keyFile }) => keyFile).join(','),
+    ...env,
+  });
+  const tls = await openTls(config.tls!, { files }, logger);
+  const vault = { ...t.vault, config };
+  const listener = await listen(vault, createApp(vault, tls), config, { ...connectionLimits(config), ...limits });
+  opened.push({ tls, listener });
+  return { tls, listener, files, port: Number(new URL(listener.address).port) };
+}
+
+/** A handshake: the socket, or the code of why there is none. */
+function shake(port: number, options: ConnectionOptions = {}): Promise<TLSSocket | string> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port, servername: 'localhost', ca: authority.pem, ...options });
+    socket.once('secureConnect', () => resolve(socket));
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+  });
+}
+
+async function spoken(port: number, options: ConnectionOptions = {}): Promise<string> {
+  const socket = await shake(port, options);
+  if (typeof socket === 'string') return socket;
+  const said = `${socket.getProtocol()} ${socket.getCipher().name}`;
+  socket.destroy();
+  return said;
+}
+
+async function ask(port: number, bytes: string, options: ConnectionOptions = {}): Promise<WireAnswer[]> {
+  const socket = (await shake(port, options)) as TLSSocket;
+  socket.write(bytes);
+  return (await untilClosed(socket)).answers;
+}
+
+const request = (path: string) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`;
+const SECURITY_LEVEL_0 = 'DEFAULT:@SECLEVEL=0';
+
+describe('what is spoken', () => {
+  let server: Served;
+  beforeAll(async () => {
+    const [ec, rsa] = await Promise.all([makeServer(authority), makeServer(authority, { algorithm: RSA })]);
+    server = await serve([ec, rsa]);
+  });
+
+  it('T-129 TLS 1.2 and 1.3 with ephemeral keys and authenticated encryption; nothing older or weaker', async () => {
+    const { port } = server;
+    expect(await spoken(port)).toBe('TLSv1.3 TLS_AES_256_GCM_SHA384');
+    expect(await spoken(port, { maxVersion: 'TLSv1.2' })).toBe('TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384');
+    for (const version of ['TLSv1', 'TLSv1.1'] as const) {
+      const options = { minVersion: version, maxVersion: version, ciphers: SECURITY_LEVEL_0 };
+      expect([version, await spoken(port, options)]).toEqual([version, 'ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION']);
+    }
+    for (const ciphers of [
+      'AES128-GCM-SHA256',
+      'ECDHE-RSA-AES256-SHA384',
+      'ECDHE-ECDSA-AES128-SHA256',
+      'DHE-RSA-AES256-GCM-SHA384',
+      'aNULL',
+    ]) {
+      const said = await spoken(port, { maxVersion: 'TLSv1.2', ciphers: `${ciphers}:@SECLEVEL=0` });
+      expect([ciphers, said]).toEqual([ciphers, 'ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE']);
+    }
+  });
+
+  it('T-129 the server chooses the suite, and serves ECDSA and RSA certificates side by side', async () => {
+    const { port } = server;
+    const weakFirst = 'ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384';
+    expect(await spoken(port, { maxVersion: 'TLSv1.2', ciphers: weakFirst })).toContain('AES256');
+    const rsaOnly = { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-RSA-AES128-GCM-SHA256' } as const;
+    expect(await spoken(port, rsaOnly)).toBe('TLSv1.2 ECDHE-RSA-AES128-GCM-SHA256');
+    expect(server.tls.status().certificates.map(({ key }) => key)).toEqual(['ecdsa', 'rsa']);
+  });
+
+  it('T-124 T-129 ALPN offers http/1.1 and nothing else; a client that wants only h2 is refused', async () => {
+    const both = (await shake(server.port, { ALPNProtocols: ['h2', 'http/1.1'] })) as TLSSocket;
+    expect(both.alpnProtocol).toBe('http/1.1');
+    both.destroy();
+    expect(await shake(server.port, { ALPNProtocols: ['h2'] })).toBe('ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL');
+  });
+
+  it('T-129 a client cannot renegotiate', async () => {
+    const socket = (await shake(server.port, { maxVersion: 'TLSv1.2' })) as TLSSocket;
+    const refused = new Promise((resolve) => socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code)));
+    socket.renegotiate({}, () => undefined);
+    expect(await refused).toBe('ERR_SSL_NO_RENEGOTIATION');
+  });
+
+  it('T-130 in the mode for 1.3 only nothing else is spoken', async () => {
+    const only = await serve([await makeServer(authority)], { BULLA_TLS_MIN_VERSION: '1.3' });
+    expect(await spoken(only.port)).toMatch(/^TLSv1\.3 /);
+    expect(await spoken(only.port, { maxVersion: 'TLSv1.2' })).toBe('ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION');
+  });
+
+  it('T-130 odd values that a client mixes in are skipped, and TLS 1.2 bears the mark that forbids a downgrade', async () => {
+    const socket = await openPlain(`http://127.0.0.1:${server.port}`);
+    socket.write(clientHello());
+    const [hello] = await new Promise<Buffer[]>((resolve) => socket.once('data', (data: Buffer) => resolve([data])));
+    socket.destroy();
+    // RFC 8446 §4.1.3: record (5), type and length (4), version (2), then the random, whose last eight bytes say it.
+    expect([hello![0], hello![5]]).toEqual([22, 2]);
+    expect(hello!.subarray(35, 43).toString('latin1')).toBe('DOWNGRD\x01');
+  });
+
+  it('T-130 T-131 a fallback is refused, no early data is accepted, nothing is compressed', async () => {
+    const run = async (...args: string[]) => {
+      const child = promisify(execFile)('openssl', ['s_client', '-connect', `127.0.0.1:${server.port}`, ...args]);
+      child.child.stdin!.end();
+      return child.then(
+        ({ stdout, stderr }) => stdout + stderr,
+        (error) => error.stdout + error.stderr,
+      );
+    };
+    const [fallback, early] = await Promise.all([run('-tls1_2', '-fallback_scsv'), run('-tls1_3')]);
+    expect(fallback).toMatch(/inappropriate fallback/);
+    expect(early).toMatch(/Compression: NONE/);
+    expect(early).toMatch(/Early data was not sent/);
+    expect(early).not.toMatch(/Max Early Data: [1-9]/);
+  });
+
+  it('T-132 plain HTTP at the port of TLS is closed without a word, and plain HTTP never sends anybody elsewhere', async () => {
+    const { raw } = await talk(`http://127.0.0.1:${server.port}`, request('/healthz'));
+    expect(raw).toBe('');
+    const plain = await t.request('GET', '/healthz');
+    expect([plain.status, plain.headers.get('location')]).toEqual([200, null]);
+  });
+
+  it('T-133 HSTS stands once on every answer over TLS, errors too, and never on plain HTTP', async () => {
+    const cases = [
+      request('/healthz'),
+      request('/nothing'),
+      request('/api/v1/status'),
+      'nonsense\r\n\r\n',
+      'CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n',
+    ];
+    for (const bytes of cases) {
+      const [answer] = await ask(server.port, bytes);
+      const lines = [...answer!.headers].filter(([name]) => name === 'strict-transport-security');
+      expect([bytes, lines]).toEqual([bytes, [['strict-transport-security', 'max-age=31536000; includeSubDomains']]]);
+      expect(Number(/max-age=(\d+)/.exec(lines[0]![1])![1])).toBeGreaterThanOrEqual(31_536_000);
+    }
+    for (const path of ['/healthz', '/nothing']) {
+      expect((await t.request('GET', path)).headers.has('strict-transport-security')).toBe(false);
+    }
+  });
+
+  it('T-139 no name that a client asks for changes what it gets', async () => {
+    const fingerprints = new Set<string>();
+    for (const servername of ['localhost', 'other.example', 'xn--nxasmq6b', '']) {
+      const socket = (await shake(server.port, { servername, checkServerIdentity: () => undefined })) as TLSSocket;
+      fingerprints.add(socket.getPeerCertificate().fingerprint256);
+      socket.destroy();
+    }
+    expect(fingerprints.size).toBe(1);
+  });
+
+  it('counts handshakes by version and cipher, and refusals by why, in the status of operators and in the metrics', async () => {
+    const token = (who: string) =>
+      `GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${who}\r\nConnection: close\r\n\r\n`;
+    const [operator] = await ask(server.port, token(t.operator));
+    const tls = operator!.json.tls as Record<string, unknown[]>;
+    expect(tls.handshakes).toContainEqual({ version: 'TLSv1.2', cipher: 'ECDHE-RSA-AES128-GCM-SHA256', count: 1 });
+    const reasons = (tls.refusals as { reason: string }[]).map(({ reason }) => reason);
+    for (const reason of ['version', 'cipher', 'protocol', 'fallback', 'plain_http']) expect(reasons).toContain(reason);
+    const [admin] = await ask(server.port, token(t.admin));
+    expect(admin!.json.tls).toMatchObject({ min_version: 'TLSv1.2', alarms: [] });
+    expect(Object.keys(admin!.json.tls as object)).not.toContain('handshakes');
+    const [metrics] = await ask(server.port, request('/metrics'));
+    expect(metrics!.body).toMatch(
+      /bulla_tls_handshakes_total\{version="TLSv1\.3",cipher="TLS_AES_256_GCM_SHA384"\} \d/,
+    );
+    expect(metrics!.body).toMatch(/bulla_tls_refusals_total\{reason="plain_http"\} 1/);
+    expect(metrics!.body).toMatch(/bulla_tls_certificate_expiry_timestamp_seconds\{key="rsa"\} \d/);
+    expect(metrics!.body).toMatch(/bulla_tls_alarms 0/);
+  });
+});
+
+/** A hello for TLS 1.2 with values that no version knows (RFC 8701) in every list. */
+function clientHello(): Buffer {
+  const vector = (lengthBytes: number, ...parts: Buffer[]) => {
+    const body = Buffer.concat(parts);
+    const length = Buffer.alloc(lengthBytes);
+    length.writeUIntBE(body.length, 0, lengthBytes);
+    return Buffer.concat([length, body]);
+  };
+  const hex = (text: string) => Buffer.from(text.replace(/ /g, ''), 'hex');
+  const extension = (type: string, body: Buffer) => Buffer.concat([hex(type), vector(2, body)]);
+  const extensions = [
+    extension('0a0a', Buffer.alloc(0)),
+    extension('000a', vector(2, hex('1a1a 001d 0017'))),
+    extension('000b', vector(1, hex('00'))),
+    extension('000d', vector(2, hex('2a2a 0403 0804'))),
+    extension('002b', vector(1, hex('3a3a 0303'))),
+    extension('fafa', hex('00')),
+  ];
+  const hello = Buffer.concat([
+    hex('0303'),
+    Buffer.alloc(32, 7),
+    vector(1, Buffer.alloc(0)),
+    vector(2, hex('4a4a c02b c02f')),
+    vector(1, hex('00')),
+    vector(2, ...extensions),
+  ]);
+  return Buffer.concat([hex('16 0301'), vector(2, Buffer.concat([hex('01'), vector(3, hello)]))]);
+}
+
+describe('certificates that change', () => {
+  it('T-134 a broken one leaves the old one serving and is an alarm; a good one is served at once, and nobody is cut', async () => {
+    const first = await makeServer(authority);
+    const server = await serve([first]);
+    const [{ certFile, keyFile }] = server.files as [{ certFile: string; keyFile: string }];
+    const served = () => server.tls.status().certificates[0]!.fingerprint;
+    const old = served();
+    const load = startLoad(server.port);
+    const standing = (await shake(server.port)) as TLSSocket;
+    const [next, expired] = await Promise.all([makeServer(authority), makeServer(authority, { from: -9, to: -1 })]);
+    const broken: [string, () => void, RegExp][] = [
+      ['half written', () => writeFileSync(certFile, next.pem.slice(0, 200)), /holds no certificate/],
+      ['of another key', () => writeFileSync(certFile, next.pem), /is not the key of the certificate/],
+      [
+        'ended',
+        () => {
+          writeFileSync(certFile, expired.pem);
+          writeFileSync(keyFile, expired.key);
+        },
+        /ended at/,
+      ],
+      [
+        'no key',
+        () => {
+          writeFileSync(certFile, next.pem);
+          writeFileSync(keyFile, 'none');
+        },
+        /holds no private key/,
+      ],
+      ['unreadable', () => rmSync(keyFile), /cannot be read \(ENOENT\)/],
+      ['without names', () => undefined, /no subjectAltName/],
+    ];
+    const nameless = await make({ by: authority });
+    broken.at(-1)![1] = () => {
+      writeFileSync(certFile, nameless.pem);
+      writeFileSync(keyFile, nameless.key);
+    };
+    for (const [name, spoil, says] of broken) {
+      spoil();
+      await server.tls.look();
+      expect([name, served(), server.tls.status().faults.join()]).toEqual([name, old, expect.stringMatching(says)]);
+    }
+    expect(log).toMatch(/the certificate needs somebody/);
+    // The watch finds it by itself.
+    writeFileSync(`${keyFile}.new`, next.key);
+    writeFileSync(`${certFile}.new`, next.pem);
+    renameSync(`${keyFile}.new`, keyFile);
+    renameSync(`${certFile}.new`, certFile);
+    await expect.poll(served, { timeout: 5_000 }).not.toBe(old);
+    expect(server.tls.status().faults).toEqual([]);
+    const fresh = (await shake(server.port)) as TLSSocket;
+    expect(fresh.getPeerCertificate().serialNumber.toLowerCase()).toBe(next.cert.serialNumber.replace(/^0+/, ''));
+    fresh.destroy();
+    standing.write(request('/healthz'));
+    expect((await untilClosed(standing)).answers[0]?.status).toBe(200);
+    const { done, failed } = await load();
+    expect(failed).toEqual([]);
+    expect(done).toBeGreaterThan(20);
+  });
+
+  it('T-135 T-205 one that has ended keeps the vault from starting, but for an explicit flag; one that ends soon is an alarm', async () => {
+    const expired = await makeServer(authority, { from: -9, to: -1 });
+    await expect(serve([expired])).rejects.toMatchObject({
+      code: 'invalid_request',
+      message: expect.stringContaining('BULLA_TLS_START_WITH_AN_EXPIRED_CERTIFICATE=true'),
+    });
+    const flag = { BULLA_TLS_START_WITH_AN_EXPIRED_CERTIFICATE: 'true' };
+    const ended = await serve([expired], flag);
+    expect(ended.tls.status().alarms).toEqual([expect.stringMatching(/^The ecdsa certificate has ended at/)]);
+    const soon = await serve([await makeServer(authority, { to: 13 })]);
+    expect(soon.tls.status().alarms).toEqual([expect.stringMatching(/^The ecdsa certificate ends at/)]);
+    const [metrics] = await ask(soon.port, request('/metrics'));
+    expect(metrics!.body).toMatch(/bulla_tls_alarms 1/);
+  });
+
+  it('what no client would take is refused at the start, in a sentence', async () => {
+    const other = await make({ name: 'Other', ca: true });
+    const good = await makeServer(authority);
+    const forClients = await makeServer(authority, { uses: ['1.3.6.1.5.5.7.3.2'] });
+    const cases: [Made[], RegExp][] = [
+      [[forClients], /is not for servers/],
+      [[await makeServer(authority, { algorithm: { ...RSA, modulusLength: 1024 } })], /at least 2048 bits/],
+      [[await makeServer(authority, { from: 1 })], /is not valid before/],
+      [[good, await makeServer(authority)], /two are for two kinds of key/],
+      [[{ ...good, pem: good.pem + other.pem }], /did not issue the one before it/],
+      [[{ ...good, key: other.key }], /is not the key/],
+    ];
+    for (const [pairs, says] of cases) {
+      await expect(serve(pairs)).rejects.toMatchObject({
+        code: 'invalid_request',
+        message: expect.stringMatching(says),
+      });
+    }
+  });
+
+  it('an authority of its own makes a certificate for this host, keeps its key, and makes another one when it is due', async () => {
+    const config = loadConfig({
+      BULLA_LISTEN: '127.0.0.1:0',
+      BULLA_TLS: 'auto',
+      BULLA_TLS_NAMES: 'vault.example,10.1.2.3',
+    });
+    const directory = join(t.dataDir, 'auto');
+    const source = ownAuthority(directory, config);
+    const tls = await openTls(config.tls!, source, logger);
+    const vault = { ...t.vault, config };
+    const listener = await listen(vault, createApp(vault, tls), config);
+    opened.push({ tls, listener });
+    const { certificates, backupPin } = tls.status();
+    expect(certificates[0]!.names).toEqual(
+      expect.arrayContaining(['vault.example', '10.1.2.3', 'localhost', '127.0.0.1']),
+    );
+    const { stdout } = await promisify(execFile)('openssl', [
+      ...['verify', '-x509_strict', '-purpose', 'sslserver', '-verify_hostname', 'vault.example'],
+      ...['-CAfile', source.authorityFile, join(directory, 'tls', 'server.crt')],
+    ]);
+    expect(stdout).toMatch(/: OK\n$/);
+    // The certificate goes, the key stays; then the key goes, and the one whose pin was known before takes over.
+    rmSync(join(directory, 'tls', 'server.crt'));
+    await tls.look();
+    const renewed = tls.status().certificates[0]!;
+    expect([renewed.pin, renewed.fingerprint === certificates[0]!.fingerprint]).toEqual([certificates[0]!.pin, false]);
+    rmSync(join(directory, 'tls', 'server.key'));
+    await tls.look();
+    expect(tls.status().certificates[0]!.pin).toBe(backupPin);
+    expect(tls.status().faults).toEqual([]);
+  });
+});
+
+/** Requests on new and on standing connections until it is asked to end. */
+function startLoad(port: number): () => Promise<{ done: number; failed: string[] }> {
+  const agents = [
+    new Agent({ keepAlive: true, ca: authority.pem }),
+    new Agent({ ca: authority.pem, maxCachedSessions: 0 }),
+  ];
+  let going = true;
+  let done = 0;
+  const failed: string[] = [];
+  const one = (agent: Agent) =>
+    new Promise<void>((resolve) => {
+      get({ host: 'localhost', port, path: '/healthz', agent }, (answer) => {
+        if (answer.statusCode === 200) done += 1;
+        else failed.push(String(answer.statusCode));
+        answer.resume().once('close', resolve);
+      }).once('error', (error) => {
+        failed.push(error.message);
+        resolve();
+      });
+    });
+  const running = [...agents, ...agents].map(async (agent) => {
+    while (going) await one(agent);
+  });
+  return async () => {
+    going = false;
+    await Promise.all(running);
+    for (const agent of agents) agent.destroy();
+    return { done, failed };
+  };
+}
+
+describe('slow and many', () => {
+  it('T-110 T-140 handshakes that stall, break off or are none end by themselves, and leave nothing behind', async () => {
+    const server = await serve([await makeServer(authority)], {}, { handshakeTimeoutMs: 400 });
+    const stalled = Array.from({ length: 20 }, () => openPlain(`http://127.0.0.1:${server.port}`).then(untilClosed));
+    const rss = process.memoryUsage().rss;
+    const hello = clientHello();
+    await Promise.all(
+      Array.from({ length: 60 }, async (_, i) => {
+        const socket = connectPlain(server.port, '127.0.0.1').on('error', () => undefined);
+        socket.write(i % 3 === 0 ? hello.subarray(0, 5 + i) : i % 3 === 1 ? hello : randomBytes(100));
+        await new Promise((resolve) =>
+          i % 2 === 0 ? socket.once('data', resolve).once('close', resolve) : socket.once('connect', resolve),
+        );
+        socket.destroy();
+      }),
+    );
+    for (let i = 0; i < 30; i += 1)
+      expect(await spoken(server.port, { servername: `n${i}.example`, checkServerIdentity: () => undefined })).toMatch(
+        /^TLS/,
+      );
+    for (const { raw } of await Promise.all(stalled)) expect(raw).toBe('');
+    expect(process.memoryUsage().rss - rss).toBeLessThan(64 * 1024 * 1024);
+    expect(server.tls.status().refusals.map(({ reason }) => reason)).toEqual(
+      expect.arrayContaining(['too_slow', 'aborted']),
+    );
+    expect((await ask(server.port, request('/healthz')))[0]?.status).toBe(200);
+    // None of them keeps the end waiting.
+    await openPlain(`http://127.0.0.1:${server.port}`);
+    await server.listener.close();
+  });
+
+  it('T-110 one address does not take all the places', async () => {
+    const server = await serve([await makeServer(authority)], {}, { connectionsPerSourceMax: 2 });
+    const [one, two] = [(await shake(server.port)) as TLSSocket, (await shake(server.port)) as TLSSocket];
+    expect(await shake(server.port)).toBe('ECONNRESET');
+    const other = connect({
+      port: server.port,
+      host: '127.0.0.1',
+      localAddress: '127.0.0.2',
+      servername: 'localhost',
+      ca: authority.pem,
+    });
+    await new Promise((resolve) => other.once('secureConnect', resolve));
+    other.write(request('/metrics'));
+    expect(parseAnswers((await untilClosed(other)).raw)[0]?.body).toMatch(
+      /connections_refused_total\{limit="source"\} 1/,
+    );
+    one.destroy();
+    await expect.poll(() => spoken(server.port)).toMatch(/^TLS/);
+    two.destroy();
+  });
+});
