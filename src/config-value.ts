@@ -2,10 +2,10 @@
 import { z } from 'zod';
 import { VaultError } from './errors.ts';
 
-const SECOND = 1;
-const MINUTE = 60 * SECOND;
+export const SECOND = 1;
+export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
+export const DAY = 24 * HOUR;
 
 const DURATION_UNITS: Readonly<Record<string, number>> = { s: SECOND, m: MINUTE, h: HOUR, d: DAY };
 

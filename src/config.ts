@@ -8,7 +8,7 @@ import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type HttpConfig, httpOf, LISTENER_SETTINGS, type TlsConfig, tlsOf } from './config-listener.ts';
-import { count, duration, parseListen } from './config-value.ts';
+import { count, duration, HOUR, parseListen } from './config-value.ts';
 import { VaultError } from './errors.ts';
 import { SEAL_KINDS, type SealKind } from './seal/seal.ts';
 
