@@ -463,14 +463,8 @@ describe('slow and many', () => {
     const server = await serve([await makeServer(authority)], {}, { connectionsPerSourceMax: 2 });
     const [one, two] = [(await shake(server.port)) as TLSSocket, (await shake(server.port)) as TLSSocket];
     expect(await shake(server.port)).toBe('ECONNRESET');
-    const other = connect({
-      port: server.port,
-      host: '127.0.0.1',
-      localAddress: '127.0.0.2',
-      servername: 'localhost',
-      ca: authority.pem,
-    });
-    await new Promise((resolve) => other.once('secureConnect', resolve));
+    const elsewhere = { localAddress: '127.0.0.2' } as ConnectionOptions;
+    const other = (await shake(server.port, elsewhere)) as TLSSocket;
     other.write(request('/metrics'));
     expect(parseAnswers((await untilClosed(other)).raw)[0]?.body).toMatch(
       /connections_refused_total\{limit="source"\} 1/,
