@@ -508,6 +508,7 @@ export type Status = {
   root_key: KeyAge;
   data_key: KeyAge;
   uptime_seconds: number;
+  tls: TlsStatus;
 };
 
 export type KeyAge = {
@@ -515,6 +516,41 @@ export type KeyAge = {
   age_seconds: number;
   /** When it rotates by itself; null when it does not. */
   due_at: string | null;
+};
+
+/** Null where plain HTTP is served. */
+export type TlsStatus = {
+  min_version: string;
+  /** Whether clients are asked for a certificate. */
+  client_certificates: boolean;
+  certificates: ServedCertificate[];
+  /** Of the key that will take over. */
+  backup_pin: string | null;
+  /** A certificate that has ended, or ends within 14 days. */
+  alarms: string[];
+  /** What keeps a new certificate from being served. */
+  faults?: string[];
+  handshakes?: {
+    version: string;
+    cipher: string;
+    count: number;
+  }[];
+  refusals?: {
+    reason: string;
+    count: number;
+  }[];
+} | null;
+
+export type ServedCertificate = {
+  /** `ecdsa`, `rsa` or `ed25519`. */
+  key: string;
+  names: string[];
+  issuer: string;
+  not_after: string;
+  /** SHA-256 of the certificate, in hex. */
+  fingerprint: string;
+  /** Of its key: what clients pin. */
+  pin: string;
 };
 
 export type Health = {
