@@ -17,6 +17,8 @@ export type ErrorCode =
   | 'forbidden' // no policy allows it, or one denies it
   | 'tenant_suspended'
   | 'password_change_required'
+  | 'totp_required' // the password is right, and a code of the second factor is needed too
+  | 'mfa_required' // nothing may be done before a second factor is enrolled, or shown
   | 'not_found' // absent, or another tenant's
   | 'method_not_allowed'
   | 'conflict' // exists already, or is in a state that does not allow it

@@ -11,7 +11,7 @@ import { readSecret } from '../src/policy/read.ts';
 import { listPolicies } from '../src/policy/store.ts';
 import { parsePath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
-import { setTenantState } from '../src/tenant/tenant.ts';
+import { updateTenant } from '../src/tenant/tenant.ts';
 import { closeVault, type Vault } from '../src/vault.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
 import { added, codeOf, entriesOf, errorOf, hold, rowsHash, tenantId, text, waiting } from './witness.ts';
@@ -137,7 +137,7 @@ describe('who may not log in', () => {
 
   it('a suspended tenant is told to who knows the password only', async () => {
     await t.tenant('paused');
-    await setTenantState(t.vault, t.call(t.operator), 'paused', 'suspended');
+    await updateTenant(t.vault, t.call(t.operator), 'paused', { state: 'suspended' });
     expect(await codeOf(attempt('admin', PASSWORD, 'paused'))).toBe('tenant_suspended');
     expect(await codeOf(attempt('admin', wrong, 'paused'))).toBe('login_failed');
     expect(await codeOf(attempt('nobody', wrong, 'paused'))).toBe('login_failed');

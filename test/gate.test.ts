@@ -13,7 +13,7 @@ import { fetchSecrets } from '../src/secret/fetch.ts';
 import { moveSecret } from '../src/secret/move.ts';
 import { parsePath } from '../src/secret/path.ts';
 import { deleteVersions, putSecret } from '../src/secret/secret.ts';
-import { setTenantState } from '../src/tenant/tenant.ts';
+import { updateTenant } from '../src/tenant/tenant.ts';
 import type { Vault } from '../src/vault.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
 import {
@@ -171,12 +171,14 @@ describe('one act', () => {
   it('an operator’s act on a tenant is in both logs or in neither', async () => {
     const system = await entriesOf(t.owner, 'system');
     const release = await holdHead(t.owner, acme);
-    const act = await codeOf(setTenantState(hasty, t.call(t.operator), 'acme', 'suspended')).finally(release);
+    const act = await codeOf(updateTenant(hasty, t.call(t.operator), 'acme', { state: 'suspended' })).finally(release);
     expect(act).toBe('unavailable');
     expect(await entriesOf(t.owner, 'system')).toHaveLength(system.length);
-    const there = await added(t.owner, acme, () => setTenantState(t.vault, t.call(t.operator), 'acme', 'suspended'));
+    const there = await added(t.owner, acme, () =>
+      updateTenant(t.vault, t.call(t.operator), 'acme', { state: 'suspended' }),
+    );
     expect(there.entries).toMatchObject([{ action: 'tenant.update', outcome: 'ok', actor: { name: 'operator' } }]);
-    await setTenantState(t.vault, t.call(t.operator), 'acme', 'active');
+    await updateTenant(t.vault, t.call(t.operator), 'acme', { state: 'active' });
     expect((await entriesOf(t.owner, 'system')).slice(-2)).toMatchObject([
       { action: 'tenant.update', outcome: 'ok' },
       { action: 'tenant.update', outcome: 'ok' },
@@ -274,7 +276,7 @@ describe('access that is taken away', () => {
 
   it('I4 a login that a suspension overtakes is refused: no ok of it follows in the log', async () => {
     const release = await holdHead(t.owner, acme);
-    const suspension = setTenantState(t.vault, t.call(t.operator), 'acme', 'suspended');
+    const suspension = updateTenant(t.vault, t.call(t.operator), 'acme', { state: 'suspended' });
     let late: Promise<string> | undefined;
     try {
       await waiting(t.owner, 1);
@@ -285,7 +287,7 @@ describe('access that is taken away', () => {
     }
     await suspension;
     expect(await late).toBe('tenant_suspended');
-    await setTenantState(t.vault, t.call(t.operator), 'acme', 'active');
+    await updateTenant(t.vault, t.call(t.operator), 'acme', { state: 'active' });
   });
 
   it('T-073 the very next request on another node obeys', async () => {

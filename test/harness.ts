@@ -263,6 +263,14 @@ async function checkCiphertexts(vault: Vault, owner: postgres.Sql): Promise<void
     const key = await transaction(vault.db, [tenant], (tx) => dataKey(vault, tx, tenant, row.key_version));
     open(key, { label: 'transit-key', tenant, key: row.key_id, version: row.version }, row.envelope);
   }
+  const seeds = await owner`
+    SELECT tenant_id, user_id, key_version, envelope FROM totp_factors JOIN tenants USING (tenant_id)
+    WHERE tenants.state IN ('active', 'suspended')`;
+  for (const row of seeds) {
+    const tenant: TenantId = asTenantId(row.tenant_id);
+    const key = await transaction(vault.db, [tenant], (tx) => dataKey(vault, tx, tenant, row.key_version));
+    open(key, { label: 'totp-seed', tenant, user: row.user_id }, row.envelope);
+  }
 }
 
 /** The encodings that a leak could take. */

@@ -24,7 +24,7 @@ import { parsePath, type SecretPrefix } from '../src/secret/path.ts';
 import { deleteVersions, patchSecret, putSecret } from '../src/secret/secret.ts';
 import { destroyVersions, listVersions, undeleteVersions } from '../src/secret/version.ts';
 import { destroyDataKey, listDataKeys, listRootKeys } from '../src/tenant/rotation.ts';
-import { listTenants, readTenant, setTenantState } from '../src/tenant/tenant.ts';
+import { listTenants, readTenant, updateTenant } from '../src/tenant/tenant.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
 import { codeOf, data, entriesOf, rowsHash, sizeOf, tenantId, text, textOf } from './witness.ts';
 
@@ -261,7 +261,7 @@ describe('tokens of a tenant that is not there any more', () => {
       () => createTenant(t.vault, ghost, { name: 'x' }),
       () => listTenants(t.vault, ghost, {}),
       () => readTenant(t.vault, ghost, 'acme'),
-      () => setTenantState(t.vault, ghost, 'acme', 'suspended'),
+      () => updateTenant(t.vault, ghost, 'acme', { state: 'suspended' }),
       () => exportEntries(t.vault, ghost, {}),
       () => exportTree(t.vault, ghost),
       () => readSelf(t.vault, ghost),

@@ -18,7 +18,7 @@ import { putPolicy } from '../src/policy/store.ts';
 import { parsePath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import { listDataKeys, listRootKeys } from '../src/tenant/rotation.ts';
-import { listTenants, readTenant, setTenantState } from '../src/tenant/tenant.ts';
+import { listTenants, readTenant, updateTenant } from '../src/tenant/tenant.ts';
 import { closeVault, openVault, type Vault } from '../src/vault.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
 import { CHEAP_ARGON2 } from './setup.ts';
@@ -73,7 +73,7 @@ describe('a tenant’s life', () => {
       listTenants(t.vault, call, {}),
       readTenant(t.vault, call, 'default'),
       readTenant(t.vault, call, 'no-such'),
-      setTenantState(t.vault, call, 'default', 'suspended'),
+      updateTenant(t.vault, call, 'default', { state: 'suspended' }),
       deleteTenant(t.vault, call, 'default'),
       rotateRoot(t.vault, call),
       listRootKeys(t.vault, call, {}),
@@ -85,18 +85,18 @@ describe('a tenant’s life', () => {
   it('suspended it answers nothing, resumed everything again; the system tenant never is', async () => {
     const admin = await t.tenant('pausing');
     await put(admin, 'a', 'x');
-    await setTenantState(t.vault, op(), 'pausing', 'suspended');
+    await updateTenant(t.vault, op(), 'pausing', { state: 'suspended' });
     const acts = [
       put(admin, 'a', 'y'),
       readSecret(t.vault, t.call(admin), parsePath('a'), 0),
       listDataKeys(t.vault, t.call(admin), {}),
     ];
     expect(new Set(await Promise.all(acts.map(codeOf)))).toEqual(new Set(['tenant_suspended']));
-    await setTenantState(t.vault, op(), 'pausing', 'active');
+    await updateTenant(t.vault, op(), 'pausing', { state: 'active' });
     expect(await value(admin, 'a')).toBe('x');
-    expect(await codeOf(setTenantState(t.vault, op(), 'system', 'suspended'))).toBe('conflict');
+    expect(await codeOf(updateTenant(t.vault, op(), 'system', { state: 'suspended' }))).toBe('conflict');
     expect(await codeOf(deleteTenant(t.vault, op(), 'system'))).toBe('conflict');
-    expect(await codeOf(setTenantState(t.vault, op(), 'no-such', 'active'))).toBe('not_found');
+    expect(await codeOf(updateTenant(t.vault, op(), 'no-such', { state: 'active' }))).toBe('not_found');
     expect(await codeOf(deleteTenant(t.vault, op(), 'no-such'))).toBe('not_found');
   });
 
@@ -128,7 +128,7 @@ describe('a tenant’s life', () => {
     const release = await hold(t.owner, `SELECT 1 FROM tenants WHERE tenant_id = '${id}' FOR UPDATE`);
     const deletion = codeOf(deleteTenant(t.vault, op(), 'contested'));
     await waiting(t.owner, 1);
-    const resumption = codeOf(setTenantState(t.vault, op(), 'contested', 'active'));
+    const resumption = codeOf(updateTenant(t.vault, op(), 'contested', { state: 'active' }));
     await waiting(t.owner, 2).finally(release);
     expect(await deletion).toBe('ok');
     expect(['conflict', 'not_found']).toContain(await resumption);

@@ -183,6 +183,8 @@ describe('tables', () => {
     system_key_material: 'src/tenant/',
     users: 'src/auth/',
     login_counters: 'src/auth/',
+    totp_factors: 'src/auth/',
+    recovery_codes: 'src/auth/',
     tokens: 'src/auth/',
     policies: 'src/policy/',
     secrets: 'src/secret/',
@@ -237,7 +239,7 @@ describe('tables', () => {
     },
     {
       file: /^src\/tenant\/rotation\.ts$/,
-      tables: /^(secret_versions|secret_metadata|backends|lease_credentials|transit_key_versions)$/,
+      tables: /^(secret_versions|secret_metadata|backends|lease_credentials|transit_key_versions|totp_factors)$/,
       why: 'how much depends on a key, in the list of keys',
     },
     {

@@ -111,6 +111,34 @@ export async function issueToken(vault: Vault, tx: Tx, tenant: TenantId, wanted:
   return { token, accessor: tokenId, ...row! };
 }
 
+/**
+ * A session that goes on under a new token, which has shown a second factor; all else of it stays as it is. The old one
+ * ends, with all that hangs under it; with `alone`, so do all the other tokens of its account.
+ */
+export async function reissueToken(
+  tx: Tx,
+  tenant: TenantId,
+  tokenId: string,
+  { alone }: { readonly alone: boolean },
+): Promise<IssuedToken> {
+  const { token, tokenId: accessor, secretHash } = mintToken(tenant);
+  const [row] = await tx<(Pick<IssuedToken, 'expiresAt' | 'maxExpiresAt'> & { userId: string })[]>`
+    INSERT INTO tokens (tenant_id, token_id, secret_hash, user_id, method, source, created_at, expires_at, max_expires_at,
+                        kind, parent_id, depth, mfa, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
+                        certificate, name, metadata)
+    SELECT tenant_id, ${accessor}, ${secretHash}, user_id, method, source, bulla.now(), expires_at, max_expires_at,
+           kind, parent_id, depth, true, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
+           certificate, name, metadata
+    FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId} AND expires_at > bulla.now()
+    RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt", user_id AS "userId"`;
+  if (!row) throw new VaultError('unauthenticated', 'The token has ended: log in again.');
+  const { userId, ...ends } = row;
+  await tx`
+    DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id <> ${accessor}
+      AND ${alone ? tx`user_id = ${userId}` : tx`token_id = ${tokenId}`}`;
+  return { token, accessor, ...ends };
+}
+
 function basisOf(login: Extract<NewToken, { userId: string }>): Basis {
   const { userId, method, mfa = false, policies = [], certificate = null } = login;
   const free = { bounds: [], grants: [], cidrs: null, usesLeft: null, expiresAt: null, maxExpiresAt: null };

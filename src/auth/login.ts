@@ -16,9 +16,17 @@ import { type Record, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { issueToken } from './issue.ts';
 import { checkPassword, type PasswordHash } from './password.ts';
+import { totpRequired } from './second-factor.ts';
 import { type Attempt, countFailure, countLogin, readCounter, unknownSubject } from './throttle.ts';
+import { hasSeed, proveFactor } from './totp.ts';
 
-export type Credentials = { readonly tenant: string; readonly username: string; readonly password: string };
+export type Credentials = {
+  readonly tenant: string;
+  readonly username: string;
+  readonly password: string;
+  /** A code of the second factor, or a recovery code. Looked at only when the password is right. */
+  readonly totp?: string | undefined;
+};
 
 export type Login = {
   readonly token: string;
@@ -29,6 +37,10 @@ export type Login = {
   readonly expiresAt: Timestamp;
   readonly maxExpiresAt: Timestamp | null;
   readonly passwordChangeRequired: boolean;
+  /** A second factor was shown. */
+  readonly mfa: boolean;
+  /** Nothing else may be done before one is enrolled. */
+  readonly mfaRequired: boolean;
 };
 
 type UserRow = PasswordHash & {
@@ -40,6 +52,7 @@ type UserRow = PasswordHash & {
   /** A one-time password whose time is over. */
   readonly expired: boolean;
   readonly tenantState: string;
+  readonly mfaRequired: boolean;
 };
 
 /** Throws `login_failed`, `tenant_suspended` (right password only), `invalid_request`, `busy`, `unavailable`. */
@@ -52,9 +65,10 @@ export async function login(vault: Vault, call: Call, credentials: Credentials):
     const user = id && (await transaction(vault.db, [id], (tx) => readUser(tx, id, meant.username)));
     const { fits, fresh } = await checkPassword(vault, user, credentials.password);
     const outcome = await withoutToken(vault, call, [id ?? SYSTEM], async (tx): Promise<Conclusion> => {
+      const { totp } = credentials;
       const conclusion =
         id && user
-          ? await conclude(vault, tx, call, { id, tenant: meant.tenant, user, fits: fits && spelled, fresh }, check)
+          ? await conclude(vault, tx, call, { id, user, fits: fits && spelled, fresh, totp, ...meant }, check)
           : await concludeUnknown(vault, tx, call, id, meant);
       if (!(conclusion.value instanceof VaultError)) return conclusion;
       // Beyond some a minute from one source, failures are only counted. The act may run twice: one guess is one.
@@ -106,7 +120,8 @@ async function readUser(tx: Tx, tenant: TenantId, name: string, lock?: 'lock'): 
   const [row] = await tx<UserRow[]>`
     SELECT u.user_id AS "userId", u.name, u.password_hash AS phc, u.pepper_version AS "pepperVersion", u.policies,
            u.must_change_password AS "mustChange", u.disabled, t.state AS "tenantState",
-           coalesce(u.password_expires_at <= bulla.now(), false) AS expired
+           coalesce(u.password_expires_at <= bulla.now(), false) AS expired,
+           u.mfa_required OR t.mfa_required AS "mfaRequired"
     FROM users u JOIN tenants t USING (tenant_id) WHERE u.tenant_id = ${tenant} AND u.name = ${name} AND u.kind = 'person'
     ${lock ? tx`FOR UPDATE OF u FOR SHARE OF t` : tx``}`;
   return row;
@@ -119,6 +134,7 @@ type Checked = {
   readonly user: UserRow;
   readonly fits: boolean;
   readonly fresh: PasswordHash | undefined;
+  readonly totp: string | undefined;
 };
 
 /** Undefined: to be checked again, against the hash that is stored now. */
@@ -129,7 +145,7 @@ type Conclusion = { value: Login | VaultError | undefined; records: readonly Rec
  * find old parameters both hash afresh; the second then meets the hash of the first.
  */
 async function conclude(vault: Vault, tx: Tx, call: Call, checked: Checked, check: number): Promise<Conclusion> {
-  const { id, tenant, fits, fresh } = checked;
+  const { id, tenant, fits, fresh, totp } = checked;
   const user = await readUser(tx, id, checked.user.name, 'lock');
   const stale = user?.phc !== checked.user.phc;
   if (user && stale && check < CHECKS_MAX) return { value: undefined, records: [] };
@@ -148,9 +164,14 @@ async function conclude(vault: Vault, tx: Tx, call: Call, checked: Checked, chec
     );
     return { value, records: [{ ...failure(id, user, 'tenant_suspended'), code: 'tenant_suspended' }] };
   }
+  const mfa = await hasSeed(tx, id, user.userId, 'active');
+  if (mfa) {
+    const refused = await refuseFactor(vault, tx, call, id, user, totp);
+    if (refused) return refused;
+  }
   await countLogin(tx, attempt, counter);
   await recordSuccess(tx, id, user.userId, fresh);
-  const issued = await issueToken(vault, tx, id, { userId: user.userId, method: 'password', source: call.source });
+  const issued = await issueToken(vault, tx, id, { userId: user.userId, method: 'password', mfa, source: call.source });
   const actor: Actor = {
     kind: 'user',
     id: user.userId,
@@ -158,11 +179,34 @@ async function conclude(vault: Vault, tx: Tx, call: Call, checked: Checked, chec
     method: 'password',
     accessor: issued.accessor,
   };
-  const { policies, mustChange } = user;
+  const { policies, mustChange: passwordChangeRequired } = user;
+  const mfaRequired = user.mfaRequired && !mfa;
   return {
-    value: { ...issued, tenant, username: user.name, policies, passwordChangeRequired: mustChange },
+    value: { ...issued, tenant, username: user.name, policies, passwordChangeRequired, mfa, mfaRequired },
     records: [{ tenant: id, actor, action: 'auth.login', resource: `user:${user.name}`, outcome: 'ok' }],
   };
+}
+
+/**
+ * Nobody learns that there is a second factor before the password was right. Then a missing code is told from a wrong
+ * one, so that people can be asked for it.
+ */
+async function refuseFactor(
+  vault: Vault,
+  tx: Tx,
+  call: Call,
+  tenant: TenantId,
+  user: UserRow,
+  code: string | undefined,
+): Promise<Conclusion | undefined> {
+  if (code === undefined) {
+    const record = { ...failure(tenant, user, 'no_code'), code: 'totp_required' };
+    return { value: totpRequired(), records: [record] };
+  }
+  const proof = await proveFactor(vault, tx, { tenant, userId: user.userId, source: call.source }, code);
+  if (!('refused' in proof)) return undefined;
+  const reason = proof.refused === 'locked' ? 'code_locked' : proof.refused;
+  return { value: loginFailed(), records: [failure(tenant, user, reason)] };
 }
 
 function reasonAgainst(user: UserRow, locked: boolean, fits: boolean): string | undefined {

@@ -108,27 +108,52 @@ export async function changePassword(
       ? await hashPassword(vault, newPassword, stored, 'new_password')
       : undefined;
   await permit(vault, call, ask, async (tx) => {
-    const now = await readPassword(tx, tenant, userId);
-    const attempt = { tenant, subject: userId, kind: 'password', source: call.source } as const;
-    const counter = await readCounter(tx, attempt);
-    if (!fits || counter.locked) {
-      if (!fits && !counter.locked) await countFailure(vault, tx, attempt, counter);
-      const refused = new VaultError('login_failed', 'The current password is not right, or cannot be checked now.');
-      return { value: undefined, refused };
-    }
+    const refused = await settlePassword(vault, tx, call, { tenant, userId, checked: stored, fits });
+    if (refused) return { value: undefined, refused };
     if (!fresh)
       throw new VaultError('invalid_request', 'new_password: expected another password than the current one.');
-    if (now.phc !== stored.phc) throw new VaultError('conflict', 'The password was changed meanwhile: log in again.');
     await storePassword(tx, tenant, userId, fresh);
     return { value: undefined, revokes: true };
   });
+}
+
+/**
+ * Why a password that somebody inside has given again does not count, or undefined when it does. A wrong one is counted
+ * as at the login. Throws `conflict` when it was checked against a hash that is not the stored one any more.
+ */
+export async function settlePassword(
+  vault: Vault,
+  tx: Tx,
+  call: Call,
+  {
+    tenant,
+    userId,
+    checked,
+    fits,
+  }: {
+    readonly tenant: TenantId;
+    readonly userId: string;
+    readonly checked: PasswordHash;
+    readonly fits: boolean;
+  },
+): Promise<VaultError | undefined> {
+  const now = await readPassword(tx, tenant, userId);
+  const attempt = { tenant, subject: userId, kind: 'password', source: call.source } as const;
+  const counter = await readCounter(tx, attempt);
+  if (!fits || counter.locked) {
+    if (!counter.locked) await countFailure(vault, tx, attempt, counter);
+    return new VaultError('login_failed', 'The current password is not right, or cannot be checked now.');
+  }
+  if (now.phc !== checked.phc) throw new VaultError('conflict', 'The password was changed meanwhile: log in again.');
+  return undefined;
 }
 
 /** What is stored, and whose it is; the user's row is locked. */
 export async function readPassword(tx: Tx, tenant: TenantId, userId: string): Promise<PasswordHash & PasswordSubject> {
   const [row] = await tx<(PasswordHash & PasswordSubject)[]>`
     SELECT u.password_hash AS phc, u.pepper_version AS "pepperVersion", u.name AS username, t.name AS tenant,
-           false AS "secondFactor"
+           EXISTS (SELECT 1 FROM totp_factors f WHERE f.tenant_id = u.tenant_id AND f.user_id = u.user_id
+                   AND f.state = 'active') AS "secondFactor"
     FROM users u JOIN tenants t USING (tenant_id) WHERE u.tenant_id = ${tenant} AND u.user_id = ${userId} FOR UPDATE OF u`;
   if (!row) throw new VaultError('not_found', 'The user is gone.');
   return row;

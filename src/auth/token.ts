@@ -205,6 +205,22 @@ export async function listTokens(
   }));
 }
 
+/** The logins of one account that go on, and the tokens that were made with them, by accessor. */
+export async function tokensOfUser(
+  tx: Tx,
+  tenant: TenantId,
+  userId: string,
+  after: string,
+  rows: number,
+): Promise<TokenInfo[]> {
+  const found = await tx<TokenRow[]>`
+    SELECT ${tx.unsafe(COLUMNS)} FROM tokens k JOIN users u USING (tenant_id, user_id)
+    WHERE k.tenant_id = ${tenant} AND k.user_id = ${userId} AND k.token_id > ${after} AND k.expires_at > bulla.now()
+      AND k.kind IN ('login', 'child')
+    ORDER BY k.token_id LIMIT ${rows}`;
+  return found.map(infoOf);
+}
+
 /** What a token is. One's own, and what hangs under it, needs no policy. */
 export async function readToken(vault: Vault, call: Call, accessor: string): Promise<TokenInfo> {
   const ask = await askAbout(vault, call, accessor, 'auth.self', 'token.read');
@@ -250,7 +266,7 @@ async function askAbout(
 }
 
 /** Ends a token and all that hangs under it; tells how many that were. */
-async function endToken(tx: Tx, tenant: TenantId, tokenId: string): Promise<number> {
+export async function endToken(tx: Tx, tenant: TenantId, tokenId: string): Promise<number> {
   const [below] = await tx<{ count: number }[]>`
     WITH RECURSIVE below AS (
       SELECT token_id FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId}
@@ -268,7 +284,7 @@ export async function removeTokens(tx: Tx, tenant: TenantId): Promise<number> {
   return rows.length;
 }
 
-function parseAccessor(text: string): string {
+export function parseAccessor(text: string): string {
   if (/^[a-z2-7]{16}$/.test(text)) return text;
   throw new VaultError('invalid_request', 'accessor: expected the 16 characters that a login answered as "accessor".');
 }

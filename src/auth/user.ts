@@ -29,6 +29,10 @@ export type UserInfo = {
   readonly disabled: boolean;
   readonly lockedUntil: Timestamp | null;
   readonly passwordChangeRequired: boolean;
+  /** This user must have a second factor, whatever the tenant says. */
+  readonly mfaRequired: boolean;
+  /** There is one. */
+  readonly totp: boolean;
   readonly createdAt: Timestamp;
   readonly lastLoginAt: Timestamp | null;
 };
@@ -41,6 +45,7 @@ export type NewUser = {
   /** Absent: a one-time password is made. */
   readonly password?: string | undefined;
   readonly policies?: readonly string[] | undefined;
+  readonly mfaRequired?: boolean | undefined;
 };
 
 export type UserChange = {
@@ -48,6 +53,7 @@ export type UserChange = {
   readonly disabled?: boolean | undefined;
   readonly password?: string | undefined;
   readonly resetPassword?: boolean | undefined;
+  readonly mfaRequired?: boolean | undefined;
 };
 
 const ask = (action: Action, name: string) => ({ action, resource: `user:${parseName(name, 'username')}` }) as const;
@@ -55,7 +61,9 @@ const ask = (action: Action, name: string) => ({ action, resource: `user:${parse
 const COLUMNS = `user_id AS id, name AS username, policies, disabled,
   (SELECT max(c.locked_until) FROM login_counters c WHERE c.tenant_id = users.tenant_id AND c.subject = users.user_id
      AND c.locked_until > bulla.now()) AS "lockedUntil",
-  must_change_password AS "passwordChangeRequired", created_at AS "createdAt", last_login_at AS "lastLoginAt"`;
+  must_change_password AS "passwordChangeRequired", mfa_required AS "mfaRequired",
+  EXISTS (SELECT 1 FROM totp_factors f WHERE f.tenant_id = users.tenant_id AND f.user_id = users.user_id
+          AND f.state = 'active') AS totp, created_at AS "createdAt", last_login_at AS "lastLoginAt"`;
 
 export async function listUsers(vault: Vault, call: Call, page: PageAsk): Promise<Page<UserInfo>> {
   const wanted = { action: 'user.list', resource: 'user:', anywhere: true } as const;
@@ -91,7 +99,9 @@ export async function createUser(vault: Vault, call: Call, user: NewUser): Promi
       password,
       policies,
     });
-    return { value, notes: [{ details: { policies: policies.join(' ') } }] };
+    if (user.mfaRequired) await setMfaRequired(tx, tenant, value.id, true);
+    const details = { policies: policies.join(' '), ...(user.mfaRequired ? { mfa_required: true } : {}) };
+    return { value: { ...value, mfaRequired: user.mfaRequired ?? false }, notes: [{ details }] };
   });
   return once === undefined ? created : { ...created, oneTimePassword: once };
 }
@@ -119,17 +129,23 @@ export async function updateUser(
           once,
           await transaction(vault.db, [where], (tx) => subjectNamed(tx, where, name)),
         );
-  const updated = await permit(vault, call, wanted, async (tx, { tenant }) => {
+  const updated = await permit(vault, call, wanted, async (tx, { tenant, userId }) => {
     const user = await userNamed(tx, tenant, name);
+    // A stolen token would otherwise be worth as much as the password.
+    if (password && user.id === userId) {
+      throw new VaultError('conflict', 'Your own password is changed with the old one: POST /auth/password.');
+    }
     if (policies) {
       await requirePolicies(tx, tenant, policies);
       await tx`UPDATE users SET policies = ${[...policies]} WHERE tenant_id = ${tenant} AND user_id = ${user.id}`;
     }
     if (change.disabled !== undefined) await setDisabled(tx, tenant, user.id, change.disabled);
+    if (change.mfaRequired !== undefined) await setMfaRequired(tx, tenant, user.id, change.mfaRequired);
     if (password) await storePassword(tx, tenant, user.id, password);
     const details = {
       ...(policies ? { policies: policies.join(' ') } : {}),
       ...(change.disabled === undefined ? {} : { disabled: change.disabled }),
+      ...(change.mfaRequired === undefined ? {} : { mfa_required: change.mfaRequired }),
       ...(password ? { password_set: true } : {}),
     };
     return { value: await userNamed(tx, tenant, name), notes: [{ details }], revokes: true };
@@ -164,6 +180,10 @@ async function setDisabled(tx: Tx, tenant: TenantId, userId: string, disabled: b
   if (disabled) await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
 }
 
+async function setMfaRequired(tx: Tx, tenant: TenantId, userId: string, required: boolean): Promise<void> {
+  await tx`UPDATE users SET mfa_required = ${required} WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
+}
+
 /** Its tokens end with it. */
 export async function deleteUser(vault: Vault, call: Call, name: string): Promise<void> {
   await permit(vault, call, ask('user.delete', name), async (tx, { tenant, userId }) => {
@@ -181,6 +201,25 @@ export async function unlockUser(vault: Vault, call: Call, name: string): Promis
     await unlockAccount(tx, tenant, user.id);
     return { value: { ...user, lockedUntil: null } };
   });
+}
+
+/**
+ * An administrator, with how many others could log in now. Throws `not_found` where there is none of that name. Who is
+ * locked from everywhere but networks of their own counts as locked: nobody knows whether they are there.
+ */
+export async function lockAdministrator(
+  tx: Tx,
+  tenant: TenantId,
+  name: string,
+): Promise<{ readonly id: string; readonly others: number }> {
+  const admins = await tx<{ id: string; name: string; enters: boolean }[]>`
+    SELECT user_id AS id, name, password_hash <> ${NO_PASSWORD} AND NOT disabled AND NOT EXISTS (
+             SELECT 1 FROM login_counters c WHERE c.tenant_id = users.tenant_id AND c.subject = users.user_id
+               AND c.locked_until > bulla.now()) AS enters
+    FROM users WHERE tenant_id = ${tenant} AND kind = 'person' AND 'admin' = ANY (policies) ORDER BY user_id FOR UPDATE`;
+  const wanted = admins.find((admin) => admin.name === name);
+  if (!wanted) throw new VaultError('not_found', `There is no administrator ${name}.`);
+  return { id: wanted.id, others: admins.filter((admin) => admin.enters && admin.id !== wanted.id).length };
 }
 
 /** Makes a user's row. Throws `conflict` when the name is taken. */

@@ -16,6 +16,7 @@ export const LABEL = {
   shareChecksum: 'bulla/v1/share-checksum',
   sealPassphrase: 'bulla/v1/seal-passphrase',
   sealBinding: 'bulla/v1/seal-binding',
+  recoveryCode: 'bulla/v1/recovery-code',
 } as const;
 
 /** What a ciphertext is and what it belongs to. The names are ids that are never used again, not names people choose. */

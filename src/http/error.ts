@@ -16,6 +16,8 @@ const STATUS = {
   forbidden: 403,
   tenant_suspended: 403,
   password_change_required: 403,
+  totp_required: 401,
+  mfa_required: 403,
   not_found: 404,
   method_not_allowed: 405,
   conflict: 409,

@@ -6,6 +6,7 @@
  * the destruction is refused and another pass follows. The report proves the end by counting, in the transaction that
  * destroys.
  */
+import { TOTP_SEEDS } from '../auth/envelopes.ts';
 import { SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { VaultError } from '../errors.ts';
@@ -35,6 +36,7 @@ export const ENVELOPE_TABLES: readonly EnvelopeTable[] = [
   BACKEND_CONFIGS,
   LEASE_CREDENTIALS,
   TRANSIT_KEY_VERSIONS,
+  TOTP_SEEDS,
 ];
 
 export type KeyRotation = { readonly key: DataKeyInfo; readonly job: JobInfo | undefined };

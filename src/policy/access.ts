@@ -61,6 +61,8 @@ export type AccessRow = {
   readonly userKind: AccountKind;
   readonly disabled: boolean;
   readonly mustChange: boolean;
+  /** Of people; who else proves a machine or an identity says itself how. */
+  readonly mfaRequired: boolean;
   readonly tenantState: string;
   readonly aclRevision: number;
   /** An operator has sealed the vault, and this node has not looked since. */
@@ -95,6 +97,7 @@ export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<Acce
            k.kind, k.mfa, k.uses_left AS "usesLeft", k.cidrs, k.certificate, k.bounds, k.grants,
            u.user_id AS "userId", u.name AS "userName", u.kind AS "userKind", u.disabled,
            u.must_change_password AS "mustChange",
+           u.kind = 'person' AND (u.mfa_required OR t.mfa_required) AS "mfaRequired",
            t.state AS "tenantState", h.acl_revision AS "aclRevision", (SELECT bulla.is_sealed()) AS sealed,
            ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
                  WHERE p.tenant_id = r.tenant_id AND p.name = ANY (u.policies || k.policies) ORDER BY p.name) AS "policyIds",
@@ -107,9 +110,9 @@ export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<Acce
     LATERAL (SELECT token_id, secret_hash, method, user_id, expires_at > bulla.now() AS live, kind, mfa, uses_left, cidrs,
                     certificate, policies, bounds, grants FROM tokens
              WHERE tenant_id = r.tenant_id AND token_id = r.token_id LIMIT 1) k,
-    LATERAL (SELECT user_id, name, kind, disabled, must_change_password, policies FROM users
+    LATERAL (SELECT user_id, name, kind, disabled, must_change_password, mfa_required, policies FROM users
              WHERE tenant_id = r.tenant_id AND user_id = k.user_id LIMIT 1) u,
-    LATERAL (SELECT state FROM tenants WHERE tenant_id = r.tenant_id LIMIT 1) t,
+    LATERAL (SELECT state, mfa_required FROM tenants WHERE tenant_id = r.tenant_id LIMIT 1) t,
     LATERAL (SELECT acl_revision FROM audit_heads WHERE tenant_id = r.tenant_id LIMIT 1) h`;
 }
 
@@ -207,6 +210,12 @@ export function refusal(access: Access, asks: readonly Ask[], call: Call): Vault
         'This password was given once: change it with POST /auth/password.',
       );
     }
+    if (row.mfaRequired && !row.mfa && !OPEN_WITHOUT_SECOND_FACTOR.has(action)) {
+      return new VaultError(
+        'mfa_required',
+        'A second factor is required of you: enrol one with POST /auth/totp, or show yours with POST /auth/elevate.',
+      );
+    }
     if (!allows(access, ask)) {
       return new VaultError(
         'forbidden',
@@ -234,6 +243,12 @@ const NOT_IN_SYSTEM: ReadonlySet<string> = new Set(['secret', 'mount', 'lease', 
 
 /** What somebody with a one-time password may do before changing it. */
 const OPEN_TO_ONE_TIME_PASSWORDS: ReadonlySet<string> = new Set(['auth.self', 'auth.password', 'auth.logout']);
+
+/** What somebody of whom a second factor is required may do without one: what it takes to have and to show one. */
+const OPEN_WITHOUT_SECOND_FACTOR: ReadonlySet<string> = new Set([
+  ...OPEN_TO_ONE_TIME_PASSWORDS,
+  ...['auth.totp-read', 'auth.totp-enrol', 'auth.totp-confirm', 'auth.elevate'],
+]);
 
 /** The account's policies must allow it, and so must the bound and the grant of its token and of every token above. */
 export function allows(access: Access, { action, resource, anywhere }: Ask): boolean {

@@ -41,6 +41,7 @@ const TABLE = {
   'user.write': { noun: 'user', about: 'Create a user, or change its policies, state or password.' },
   'user.delete': { noun: 'user', about: 'Delete a user and end its tokens.' },
   'user.unlock': { noun: 'user', about: 'Clear the failed logins of a user.' },
+  'user.totp-remove': { noun: 'user', about: 'Take the second factor of another user away and end its tokens.' },
   // policy:<name>
   'policy.list': { noun: 'policy', about: 'List policies.' },
   'policy.read': { noun: 'policy', about: 'Read a policy.' },
@@ -108,6 +109,7 @@ const TABLE = {
   'tenant.create': { noun: 'tenant', about: 'Create a tenant.', system: true },
   'tenant.read': { noun: 'tenant', about: 'Read a tenant, without anything that it holds.', system: true },
   'tenant.update': { noun: 'tenant', about: 'Change, suspend or resume a tenant.', system: true },
+  'tenant.unlock': { noun: 'tenant', about: 'Let the last administrator of a tenant in again.', system: true },
   'tenant.delete': { noun: 'tenant', about: 'Delete a tenant, its data keys first.', system: true },
   // key:root
   'root-key.list': { noun: 'key', about: 'List the versions of the root key, never their bytes.', system: true },
@@ -141,6 +143,14 @@ export const AUTH_ACTIONS = [
   'auth.logout',
   'auth.password',
   'auth.lease',
+  'auth.elevate',
+  'auth.totp-read',
+  'auth.totp-enrol',
+  'auth.totp-confirm',
+  'auth.totp-remove',
+  'auth.recovery-codes',
+  'auth.session-list',
+  'auth.session-end',
 ] as const;
 
 export type AuthAction = (typeof AUTH_ACTIONS)[number];

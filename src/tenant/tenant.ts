@@ -18,6 +18,8 @@ export type TenantInfo = {
   readonly id: TenantId;
   readonly name: string;
   readonly state: TenantState;
+  /** Every person in it must have a second factor. */
+  readonly mfaRequired: boolean;
   readonly createdAt: Timestamp;
 };
 
@@ -29,7 +31,7 @@ export async function listTenants(vault: Vault, call: Call, ask: PageAsk): Promi
     value: await visiblePage(
       ask,
       (after, rows) => tx<TenantInfo[]>`
-        SELECT tenant_id AS id, name, state, created_at AS "createdAt" FROM tenants
+        SELECT tenant_id AS id, name, state, mfa_required AS "mfaRequired", created_at AS "createdAt" FROM tenants
         WHERE name > ${after} AND state <> 'deleted' ORDER BY name LIMIT ${rows}`,
       (tenant) => tenant.name,
       (tenant) => allows({ action: 'tenant.list', resource: `tenant:${tenant.name}` }),
@@ -43,13 +45,16 @@ export async function readTenant(vault: Vault, call: Call, name: string): Promis
   });
 }
 
-/** Suspends or resumes. Both logs say so, and no grant of the tenant decided before is used after. */
-export async function setTenantState(
-  vault: Vault,
-  call: Call,
-  name: string,
-  state: 'active' | 'suspended',
-): Promise<TenantInfo> {
+export type TenantChange = {
+  readonly state?: 'active' | 'suspended' | undefined;
+  readonly mfaRequired?: boolean | undefined;
+};
+
+/**
+ * Suspends or resumes a tenant, or says whether its people must have second factors. Both logs say so, and no grant of
+ * the tenant decided before is used after.
+ */
+export async function updateTenant(vault: Vault, call: Call, name: string, change: TenantChange): Promise<TenantInfo> {
   const ask = { action: 'tenant.update', resource: resourceOf(parseName(name, 'name')) } as const;
   const id = await findTenant(vault, name);
   return permit(
@@ -58,17 +63,28 @@ export async function setTenantState(
     ask,
     async (tx) => {
       const tenant = await tenantNamed(tx, name);
-      if (tenant.id === SYSTEM) throw new VaultError('conflict', 'The system tenant cannot be suspended.');
+      if (tenant.id === SYSTEM && change.state !== undefined) {
+        throw new VaultError('conflict', 'The system tenant cannot be suspended.');
+      }
+      const { state = null, mfaRequired = null } = change;
       // In the statement, because a deletion may commit in between; and a name that went to another tenant meanwhile is
       // not the one whose log is open here.
-      const rows = await tx`
-        UPDATE tenants SET state = ${state} WHERE tenant_id = ${tenant.id} AND state IN ('active', 'suspended')`;
-      if (rows.count === 0 || tenant.id !== id) throw new VaultError('conflict', 'The tenant is being deleted.');
-      const note = { details: { state } };
+      const [updated] = await tx<TenantInfo[]>`
+        UPDATE tenants SET state = coalesce(${state}, state), mfa_required = coalesce(${mfaRequired}, mfa_required)
+        WHERE tenant_id = ${tenant.id} AND state IN ('active', 'suspended')
+        RETURNING tenant_id AS id, name, state, mfa_required AS "mfaRequired", created_at AS "createdAt"`;
+      if (!updated || tenant.id !== id) throw new VaultError('conflict', 'The tenant is being deleted.');
+      const details = {
+        ...(state === null ? {} : { state }),
+        ...(mfaRequired === null ? {} : { mfa_required: mfaRequired }),
+      };
+      const revokes = state === 'suspended' || mfaRequired === true;
+      const own = tenant.id === SYSTEM;
       return {
-        value: { ...tenant, state },
-        notes: [note],
-        elsewhere: [{ tenant: tenant.id, note, revokes: state === 'suspended' }],
+        value: updated,
+        notes: [{ details }],
+        revokes: own && revokes,
+        ...(own ? {} : { elsewhere: [{ tenant: tenant.id, note: { details }, revokes }] }),
       };
     },
     { tenants: id ? [id] : [] },
@@ -78,7 +94,7 @@ export async function setTenantState(
 /** The tenant of a name in the directory, for a transaction of the system tenant. Throws `not_found`. */
 export async function tenantNamed(tx: Tx, name: string): Promise<TenantInfo> {
   const [row] = await tx<TenantInfo[]>`
-    SELECT tenant_id AS id, name, state, created_at AS "createdAt" FROM tenants WHERE name = ${name}`;
+    SELECT tenant_id AS id, name, state, mfa_required AS "mfaRequired", created_at AS "createdAt" FROM tenants WHERE name = ${name}`;
   if (!row) throw new VaultError('not_found', `There is no tenant ${name}.`);
   return row;
 }
@@ -114,7 +130,7 @@ export async function insertTenant(tx: Tx, id: TenantId, name: Name): Promise<Te
   try {
     const [row] = await tx<TenantInfo[]>`
       INSERT INTO tenants (tenant_id, name, state, created_at) VALUES (${id}, ${name}, 'active', bulla.now())
-      RETURNING tenant_id AS id, name, state, created_at AS "createdAt"`;
+      RETURNING tenant_id AS id, name, state, mfa_required AS "mfaRequired", created_at AS "createdAt"`;
     return row!;
   } catch (error) {
     if (isUniqueViolation(error)) throw new VaultError('conflict', `The name ${name} is taken: choose another.`);

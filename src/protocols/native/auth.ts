@@ -4,7 +4,7 @@ import { login as logIn } from '../../auth/login.ts';
 import { changePassword } from '../../auth/password.ts';
 import { logout as logOut, readSelf, renewToken } from '../../auth/token.ts';
 import { endpoint, json, noContent } from './endpoint.ts';
-import { duration, name, password as passwordField } from './schema.ts';
+import { duration, name, password as passwordField, totp } from './schema.ts';
 import {
   ACCESSOR,
   accessor,
@@ -28,18 +28,29 @@ export const login = endpoint(
     id: 'login',
     tag: 'login',
     summary: 'Log in with a password',
+    description:
+      'A user with a second factor gives a code of it, or a recovery code, as "totp". Who leaves it out hears totp_required, but only when the password is right.',
     withoutToken: true,
     body: z.strictObject({
       tenant: z.string().max(256).openapi({ example: 'acme' }),
       username: z.string().max(256).openapi({ example: 'app' }),
       password: passwordField,
+      totp: totp.optional(),
     }),
     bodyExample: { tenant: 'acme', username: 'app', password: 'correct horse battery staple' },
     answers: {
       200: {
         about: 'A token for this user.',
         schema: z
-          .object({ token: tokenText, accessor, ...holder, ...ends, password_change_required: z.boolean() })
+          .object({
+            token: tokenText,
+            accessor,
+            ...holder,
+            ...ends,
+            password_change_required: z.boolean(),
+            mfa: z.boolean(),
+            mfa_required: z.boolean(),
+          })
           .openapi('Login'),
         example: {
           token: 'bulla_…',
@@ -47,10 +58,12 @@ export const login = endpoint(
           ...holderExample,
           ...endsExample,
           password_change_required: false,
+          mfa: false,
+          mfa_required: false,
         },
       },
     },
-    errors: ['login_failed', 'tenant_suspended'],
+    errors: ['login_failed', 'totp_required', 'tenant_suspended'],
   },
   async ({ vault, call, body }) => {
     const done = await logIn(vault, call, body);
@@ -62,6 +75,8 @@ export const login = endpoint(
       policies: done.policies,
       ...endsOf(done),
       password_change_required: done.passwordChangeRequired,
+      mfa: done.mfa,
+      mfa_required: done.mfaRequired,
     });
   },
 );

@@ -14,7 +14,9 @@ import { describeEndpoint, describeErrors } from './openapi.ts';
 import * as pepper from './pepper.ts';
 import * as policy from './policy.ts';
 import * as seal from './seal.ts';
+import * as secondFactor from './second-factor.ts';
 import * as secret from './secret.ts';
+import * as session from './session.ts';
 import { status } from './status.ts';
 import * as tenant from './tenant.ts';
 import * as token from './token.ts';
@@ -24,6 +26,8 @@ import * as version from './version.ts';
 export const ENDPOINTS: readonly Endpoint[] = [
   ...[auth.login, auth.self, auth.renew, auth.logout, auth.password],
   ...[token.create, token.list, token.read, token.revoke],
+  ...[secondFactor.read, secondFactor.enrol, secondFactor.confirm, secondFactor.remove, secondFactor.codes],
+  ...[secondFactor.elevate, secondFactor.reset, session.list, session.end, session.endOthers],
   ...[user.list, user.create, user.read, user.update, user.remove, user.unlock],
   ...[policy.list, policy.read, policy.put, policy.remove],
   ...[secret.put, secret.read, secret.patch, secret.remove, secret.list, secret.move, fetch],
@@ -33,7 +37,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[key.list, key.rotate, key.destroy, key.listRoots, key.rotateRoot],
   ...[pepper.list, pepper.rotate, pepper.users, pepper.destroy],
   ...[job.list, job.read, job.cancel, job.resume],
-  ...[tenant.list, tenant.create, tenant.read, tenant.update, tenant.remove],
+  ...[tenant.list, tenant.create, tenant.read, tenant.update, tenant.unlock, tenant.remove],
   ...[
     audit.entries,
     audit.tail,

@@ -16,6 +16,7 @@ const WITH_TOKEN: readonly ErrorCode[] = [
   'forbidden',
   'tenant_suspended',
   'password_change_required',
+  'mfa_required',
 ];
 const WITH_BODY: readonly ErrorCode[] = ['invalid_json', 'too_large', 'unsupported_media_type'];
 /** Reads too: each commits its audit entry. */
@@ -31,6 +32,8 @@ const MEANING: Readonly<Record<ErrorCode, string>> = {
   forbidden: 'No policy allows it, or one denies it.',
   tenant_suspended: 'The tenant is suspended.',
   password_change_required: 'The password was given once and must be changed first.',
+  totp_required: 'The password is right, and a code of the second factor is needed too.',
+  mfa_required: 'A second factor is required, and none was enrolled or shown yet.',
   not_found: 'It does not exist.',
   method_not_allowed: 'The route answers other methods.',
   conflict: 'It exists already, or is in a state that does not allow this.',

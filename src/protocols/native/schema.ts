@@ -74,6 +74,11 @@ export const password = z
   .max(PASSWORD_LENGTH_MAX)
   .openapi({ format: 'password', example: 'correct horse battery staple' });
 
+export const totp = z.string().min(1).max(64).openapi({
+  description: 'Six digits of the second factor, or a recovery code.',
+  example: '123456',
+});
+
 export const time = z.string().openapi({ format: 'date-time', example: '2026-01-02T03:04:05.678901Z' });
 
 const DURATION_SECONDS_MAX = 100 * 366 * 24 * 3600;

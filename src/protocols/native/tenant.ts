@@ -1,7 +1,8 @@
 /** Tenants, for operators: the directory, and the life of one. Nothing that a tenant holds. */
 import { z } from '@hono/zod-openapi';
 import { createTenant, deleteTenant } from '../../job/tenant.ts';
-import { listTenants, readTenant, setTenantState, type TenantInfo } from '../../tenant/tenant.ts';
+import { unlockTenantAdmin } from '../../job/unlock.ts';
+import { listTenants, readTenant, type TenantInfo, updateTenant } from '../../tenant/tenant.ts';
 import { endpoint, json, noContent, page } from './endpoint.ts';
 import { listOf, name, pageQuery, time } from './schema.ts';
 
@@ -9,6 +10,7 @@ const fields = {
   id: z.string(),
   name,
   state: z.enum(['active', 'suspended', 'deleting']),
+  mfa_required: z.boolean().openapi({ description: 'Every person in it must have a second factor.' }),
   created_at: time,
 };
 const tenant = z.object(fields).openapi('Tenant');
@@ -22,12 +24,19 @@ const newTenant = z
   })
   .openapi('NewTenant');
 
-const EXAMPLE = { id: 'm3x7kq2zp5nb4cde', name: 'acme', state: 'active', created_at: '2026-01-02T03:04:05.678901Z' };
+const EXAMPLE = {
+  id: 'm3x7kq2zp5nb4cde',
+  name: 'acme',
+  state: 'active',
+  mfa_required: false,
+  created_at: '2026-01-02T03:04:05.678901Z',
+};
 
 const shape = (found: TenantInfo) => ({
   id: found.id,
   name: found.name,
   state: found.state,
+  mfa_required: found.mfaRequired,
   created_at: found.createdAt,
 });
 
@@ -95,16 +104,46 @@ export const update = endpoint(
     path: '/tenants/{name}',
     id: 'updateTenant',
     tag: 'tenants',
-    summary: 'Suspend or resume a tenant',
+    summary: 'Suspend or resume a tenant, or require second factors in it',
     description: 'A suspended tenant answers 403 to everything.',
-    body: z.strictObject({ state: z.enum(['active', 'suspended']) }),
+    body: z
+      .strictObject({ state: z.enum(['active', 'suspended']).optional(), mfa_required: z.boolean().optional() })
+      .refine((change) => Object.keys(change).length > 0, 'expected at least one field to change'),
     bodyExample: { state: 'suspended' },
     answers: {
       200: { about: 'The tenant as it is now.', schema: tenant, example: { ...EXAMPLE, state: 'suspended' } },
     },
     errors: ['not_found', 'conflict'],
   },
-  async ({ vault, call, param, body }) => json(200, shape(await setTenantState(vault, call, param, body.state))),
+  async ({ vault, call, param, body }) => {
+    const change = { state: body.state, mfaRequired: body.mfa_required };
+    return json(200, shape(await updateTenant(vault, call, param, change)));
+  },
+);
+
+export const unlock = endpoint(
+  {
+    method: 'post',
+    path: '/tenants/{name}/unlock',
+    id: 'unlockTenant',
+    tag: 'tenants',
+    summary: 'Let the last administrator of a tenant in again',
+    description: 'Forgets the failed logins of that administrator while no other one of the tenant can log in.',
+    body: z.strictObject({
+      username: name,
+      remove_totp: z
+        .literal(true)
+        .optional()
+        .openapi({ description: 'The second factor is lost: take it away, and end every session.' }),
+    }),
+    bodyExample: { username: 'admin' },
+    answers: { 204: { about: 'The administrator may try again.' } },
+    errors: ['not_found', 'conflict'],
+  },
+  async ({ vault, call, param, body }) => {
+    await unlockTenantAdmin(vault, call, param, { username: body.username, removeTotp: body.remove_totp });
+    return noContent();
+  },
 );
 
 export const remove = endpoint(

@@ -22,6 +22,8 @@ const user = z
     disabled: z.boolean(),
     locked_until: time.nullable(),
     password_change_required: z.boolean(),
+    mfa_required: z.boolean().openapi({ description: 'This user must have one, whatever the tenant says.' }),
+    totp: z.boolean().openapi({ description: 'There is a second factor.' }),
     created_at: time,
     last_login_at: time.nullable(),
   })
@@ -37,6 +39,8 @@ const EXAMPLE = {
   disabled: false,
   locked_until: null,
   password_change_required: true,
+  mfa_required: false,
+  totp: false,
   created_at: '2026-01-02T03:04:05.678901Z',
   last_login_at: null,
 };
@@ -49,6 +53,8 @@ const shape = (found: UserInfo) => ({
   disabled: found.disabled,
   locked_until: found.lockedUntil,
   password_change_required: found.passwordChangeRequired,
+  mfa_required: found.mfaRequired,
+  totp: found.totp,
   created_at: found.createdAt,
   last_login_at: found.lastLoginAt,
 });
@@ -86,12 +92,20 @@ export const create = endpoint(
     tag: 'users',
     summary: 'Create a user',
     description: 'Without a password, a one-time password is made and answered this once.',
-    body: z.strictObject({ username: name, password: password.optional(), policies: policies.optional() }),
+    body: z.strictObject({
+      username: name,
+      password: password.optional(),
+      policies: policies.optional(),
+      mfa_required: z.boolean().optional(),
+    }),
     bodyExample: { username: 'app', policies: ['reader'] },
     answers: { 201: { about: 'The user.', schema: withOneTimePassword, example: EXAMPLE_WITH_PASSWORD } },
     errors: ['conflict'],
   },
-  async ({ vault, call, body }) => json(201, shapeOnce(await createUser(vault, call, body))),
+  async ({ vault, call, body }) => {
+    const { mfa_required: mfaRequired, ...user } = body;
+    return json(201, shapeOnce(await createUser(vault, call, { ...user, mfaRequired })));
+  },
 );
 
 export const read = endpoint(
@@ -119,6 +133,7 @@ export const update = endpoint(
       .strictObject({
         policies: policies.optional(),
         disabled: z.boolean().optional(),
+        mfa_required: z.boolean().optional(),
         password: password.optional(),
         reset_password: z.literal(true).optional().openapi({ description: 'Makes a one-time password.' }),
       })
@@ -128,8 +143,8 @@ export const update = endpoint(
     errors: ['not_found', 'conflict'],
   },
   async ({ vault, call, param, body }) => {
-    const { reset_password: resetPassword, ...change } = body;
-    return json(200, shapeOnce(await updateUser(vault, call, param, { ...change, resetPassword })));
+    const { reset_password: resetPassword, mfa_required: mfaRequired, ...change } = body;
+    return json(200, shapeOnce(await updateUser(vault, call, param, { ...change, resetPassword, mfaRequired })));
   },
 );
 
