@@ -13,6 +13,8 @@ export type Login = {
   /** No renewal passes it; null: it is periodic and has none. */
   max_expires_at: string | null;
   password_change_required: boolean;
+  mfa: boolean;
+  mfa_required: boolean;
 };
 
 /** RFC 9457 problem details. */
@@ -32,6 +34,8 @@ export type Problem = {
     | 'forbidden'
     | 'tenant_suspended'
     | 'password_change_required'
+    | 'totp_required'
+    | 'mfa_required'
     | 'not_found'
     | 'method_not_allowed'
     | 'conflict'
@@ -145,6 +149,77 @@ export type Token = {
   max_expires_at: string | null;
 };
 
+export type Totp = {
+  state: 'none' | 'pending' | 'active';
+  required: boolean;
+  recovery_codes_left: number;
+};
+
+export type TotpSeed = {
+  secret: string;
+  /** For a QR code. */
+  uri: string;
+};
+
+export type TotpConfirmed = {
+  /** Shown this once. Send it as a Bearer token. */
+  token: string;
+  /** Names the token and opens nothing. */
+  accessor: string;
+  expires_at: string;
+  /** No renewal passes it; null: it is periodic and has none. */
+  max_expires_at: string | null;
+  /** Shown this once. Each takes the place of a code, once. */
+  recovery_codes: string[];
+};
+
+export type RecoveryCodes = {
+  /** Shown this once. Each takes the place of a code, once. */
+  recovery_codes: string[];
+};
+
+export type Elevated = {
+  /** Shown this once. Send it as a Bearer token. */
+  token: string;
+  /** Names the token and opens nothing. */
+  accessor: string;
+  expires_at: string;
+  /** No renewal passes it; null: it is periodic and has none. */
+  max_expires_at: string | null;
+};
+
+export type Session = {
+  /** Names the token and opens nothing. */
+  accessor: string;
+  kind: 'login' | 'child' | 'lease' | 'wrapping';
+  username: string;
+  account_kind: 'person' | 'service' | 'external';
+  /** How the login at the top was proven. */
+  method: string;
+  mfa: boolean;
+  /** The token that it hangs under and ends with. */
+  parent: string | null;
+  /** One of these must allow an act too; null: the account’s policies alone decide. */
+  token_policies: string[] | null;
+  uses_left: number | null;
+  cidrs: string[] | null;
+  period_seconds: number | null;
+  renewable: boolean;
+  name: string | null;
+  metadata: Record<string, string>;
+  /** The address that it was asked for from. */
+  source: string;
+  created_at: string;
+  expires_at: string;
+  /** No renewal passes it; null: it is periodic and has none. */
+  max_expires_at: string | null;
+  current: boolean;
+};
+
+export type SessionsEnded = {
+  ended: number;
+};
+
 export type User = {
   id: string;
   username: string;
@@ -152,6 +227,10 @@ export type User = {
   disabled: boolean;
   locked_until: string | null;
   password_change_required: boolean;
+  /** This user must have one, whatever the tenant says. */
+  mfa_required: boolean;
+  /** There is a second factor. */
+  totp: boolean;
   created_at: string;
   last_login_at: string | null;
 };
@@ -378,6 +457,8 @@ export type Tenant = {
   id: string;
   name: string;
   state: 'active' | 'suspended' | 'deleting';
+  /** Every person in it must have a second factor. */
+  mfa_required: boolean;
   created_at: string;
 };
 
@@ -385,6 +466,8 @@ export type NewTenant = {
   id: string;
   name: string;
   state: 'active' | 'suspended' | 'deleting';
+  /** Every person in it must have a second factor. */
+  mfa_required: boolean;
   created_at: string;
   admin: {
     username: string;
@@ -561,6 +644,8 @@ export type LoginBody = {
   tenant: string;
   username: string;
   password: string;
+  /** Six digits of the second factor, or a recovery code. */
+  totp?: string;
 };
 
 export type RenewTokenBody = {
@@ -586,15 +671,43 @@ export type CreateTokenBody = {
   metadata?: Record<string, string>;
 };
 
+export type EnrolTotpBody = {
+  password: string;
+  /** Six digits of the second factor, or a recovery code. */
+  totp?: string;
+};
+
+export type ConfirmTotpBody = {
+  /** Six digits of the second factor, or a recovery code. */
+  totp: string;
+};
+
+export type RemoveTotpBody = {
+  /** Six digits of the second factor, or a recovery code. */
+  totp: string;
+};
+
+export type RenewRecoveryCodesBody = {
+  /** Six digits of the second factor, or a recovery code. */
+  totp: string;
+};
+
+export type ElevateBody = {
+  /** Six digits of the second factor, or a recovery code. */
+  totp: string;
+};
+
 export type CreateUserBody = {
   username: string;
   password?: string;
   policies?: string[];
+  mfa_required?: boolean;
 };
 
 export type UpdateUserBody = {
   policies?: string[];
   disabled?: boolean;
+  mfa_required?: boolean;
   password?: string;
   /** Makes a one-time password. */
   reset_password?: true;
@@ -656,7 +769,14 @@ export type CreateTenantBody = {
 };
 
 export type UpdateTenantBody = {
-  state: 'active' | 'suspended';
+  state?: 'active' | 'suspended';
+  mfa_required?: boolean;
+};
+
+export type UnlockTenantBody = {
+  username: string;
+  /** The second factor is lost: take it away, and end every session. */
+  remove_totp?: true;
 };
 
 export type SetRetentionBody = {
