@@ -33,7 +33,7 @@ describe('login and tokens', () => {
     expect(login.status).toBe(200);
     expect(Object.keys(login.json)).toEqual([
       ...['token', 'accessor', 'tenant', 'username', 'policies', 'expires_at', 'max_expires_at'],
-      'password_change_required',
+      ...['password_change_required', 'mfa', 'mfa_required'],
     ]);
     const { token, accessor } = login.json;
     const self = await t.request('GET', api('/auth/self'), { token });
