@@ -281,6 +281,11 @@ export type ClientConfig = Readonly<{
   tenant: string | undefined;
   /** A PEM file of the certificates to trust. */
   caCertFile: string | undefined;
+  /** Keys that the server may have. */
+  pins: readonly string[] | undefined;
+  /** PEM files of a certificate of the caller's own, and its key. */
+  clientCertFile: string | undefined;
+  clientKeyFile: string | undefined;
   sendTokensOverPlainHttp: boolean;
   /** Where `bulla login` keeps tokens. */
   stateDir: string;
@@ -294,6 +299,7 @@ const OPENS_THE_VAULT = [
   'BULLA_DATABASE_URL',
   'BULLA_DATABASE_OWNER_URL',
   'BULLA_METRICS_TOKEN',
+  'BULLA_CLIENT_KEY',
 ];
 
 /** Reads what clients need. An empty variable counts as one that is not set, in the child's environment it stays. */
@@ -305,6 +311,11 @@ export function loadClientConfig(env: NodeJS.ProcessEnv = process.env): ClientCo
     token: given('BULLA_TOKEN'),
     tenant: given('BULLA_TENANT'),
     caCertFile: given('BULLA_CACERT'),
+    pins: given('BULLA_PINS')
+      ?.split(/[\s,]+/)
+      .filter((pin) => pin !== ''),
+    clientCertFile: given('BULLA_CLIENT_CERT'),
+    clientKeyFile: given('BULLA_CLIENT_KEY'),
     sendTokensOverPlainHttp: env.BULLA_SEND_TOKENS_OVER_PLAIN_HTTP === 'true',
     stateDir: join(given('XDG_STATE_HOME') ?? join(homedir(), '.local', 'state'), 'bulla'),
     childEnvironment: Object.freeze(Object.fromEntries(inherited) as Record<string, string>),

@@ -1,41 +1,37 @@
 /** TLS in the process: what is spoken and what is refused, and certificates that change, break and end under load. */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, get } from 'node:https';
 import { connect as connectPlain } from 'node:net';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
-import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
+import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../src/config.ts';
 import { createApp } from '../src/http/app.ts';
-import { type ConnectionLimits, connectionLimits } from '../src/http/limit.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
+import type { ConnectionLimits } from '../src/http/limit.ts';
+import { listen } from '../src/http/listener.ts';
 import { ownAuthority } from '../src/http/own-authority.ts';
-import { openTls, type Tls } from '../src/http/tls.ts';
+import { openTls } from '../src/http/tls.ts';
 import { type Made, make, makeServer, RSA } from './fixtures/certificate.ts';
 import { type TestVault, testVault } from './harness.ts';
-import { open as openPlain, parseAnswers, talk, untilClosed, type WireAnswer } from './http.wire.ts';
+import { open as openPlain, parseAnswers, talk, untilClosed } from './http.wire.ts';
+import { askTls, type Served, serveTls, shake as shakeTls } from './tls-server.ts';
 
 let t: TestVault;
 let authority: Made;
 let log = '';
-const opened: { tls: Tls; listener: Listener }[] = [];
-
-type Served = { tls: Tls; listener: Listener; port: number; files: { certFile: string; keyFile: string }[] };
+const opened: { close: () => Promise<void> }[] = [];
 
 beforeAll(async () => {
   t = await testVault();
   authority = await make({ name: 'Authority', ca: true });
 });
 afterAll(async () => {
-  for (const { tls, listener } of opened) {
-    await listener.close();
-    tls.close();
-  }
+  for (const served of opened) await served.close();
   await t.close();
 });
 
@@ -47,42 +43,18 @@ const sink = new Writable({
 });
 const logger = pino({}, sink);
 
-function keep(directory: string, name: string, { pem, key }: Made, above = '') {
-  const files = { certFile: join(directory, `${name}.crt`), keyFile: join(directory, `${name}.key`) };
-  writeFileSync(files.certFile, pem + above);
-  writeFileSync(files.keyFile, key);
-  return files;
-}
-
 async function serve(
-  pairs: readonly Made[],
+  pairs: readonly Pick<Made, 'pem' | 'key'>[],
   env: Record<string, string> = {},
   limits: Partial<ConnectionLimits> = {},
 ): Promise<Served> {
-  const directory = join(t.dataDir, randomBytes(4).toString('hex'));
-  mkdirSync(directory);
-  const files = pairs.map((pair, i) => keep(directory, `server${i}`, pair));
-  const config = loadConfig({
-    BULLA_LISTEN: '127.0.0.1:0',
-    BULLA_TLS_CERT_FILE: files.map(({ certFile }) => certFile).join(','),
-    BULLA_TLS_KEY_FILE: files.map(({ keyFile }) => keyFile).join(','),
-    ...env,
-  });
-  const tls = await openTls(config.tls!, { files }, logger);
-  const vault = { ...t.vault, config };
-  const listener = await listen(vault, createApp(vault, tls), config, { ...connectionLimits(config), ...limits });
-  opened.push({ tls, listener });
-  return { tls, listener, files, port: Number(new URL(listener.address).port) };
+  const served = await serveTls(t, pairs, { env, limits, log: logger });
+  opened.push(served);
+  return served;
 }
 
-/** A handshake: the socket, or the code of why there is none. */
-function shake(port: number, options: ConnectionOptions = {}): Promise<TLSSocket | string> {
-  return new Promise((resolve) => {
-    const socket = connect({ host: '127.0.0.1', port, servername: 'localhost', ca: authority.pem, ...options });
-    socket.once('secureConnect', () => resolve(socket));
-    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
-  });
-}
+const shake = (port: number, options: ConnectionOptions = {}) => shakeTls(port, { ca: authority.pem, ...options });
+const ask = (port: number, bytes: string) => askTls(port, bytes, { ca: authority.pem });
 
 async function spoken(port: number, options: ConnectionOptions = {}): Promise<string> {
   const socket = await shake(port, options);
@@ -90,12 +62,6 @@ async function spoken(port: number, options: ConnectionOptions = {}): Promise<st
   const said = `${socket.getProtocol()} ${socket.getCipher().name}`;
   socket.destroy();
   return said;
-}
-
-async function ask(port: number, bytes: string, options: ConnectionOptions = {}): Promise<WireAnswer[]> {
-  const socket = (await shake(port, options)) as TLSSocket;
-  socket.write(bytes);
-  return (await untilClosed(socket)).answers;
 }
 
 const request = (path: string) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`;
@@ -375,7 +341,12 @@ describe('certificates that change', () => {
     const tls = await openTls(config.tls!, source, logger);
     const vault = { ...t.vault, config };
     const listener = await listen(vault, createApp(vault, tls), config);
-    opened.push({ tls, listener });
+    opened.push({
+      close: async () => {
+        await listener.close();
+        tls.close();
+      },
+    });
     const { certificates, backupPin } = tls.status();
     expect(certificates[0]!.names).toEqual(
       expect.arrayContaining(['vault.example', '10.1.2.3', 'localhost', '127.0.0.1']),

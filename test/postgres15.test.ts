@@ -4,15 +4,19 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import postgres from 'postgres';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { closeDatabase, openDatabase, SYSTEM, transaction } from '../src/db/database.ts';
+import { migrate } from '../src/db/migrate.ts';
+import { type Made, make, makeServer } from './fixtures/certificate.ts';
 import { spellings } from './harness.ts';
 import { ask, call, logIn, settle, startLoad, untilAnswered } from './lifecycle.ts';
 import { firstCredentials, MAIN, run, type Server, startServer, temporaryDirectory } from './process.ts';
 import { CHEAP_ARGON2 } from './setup.ts';
+import { keepPair } from './tls-server.ts';
 import { until } from './until.ts';
 
 const BIN = '/usr/lib/postgresql/15/bin';
@@ -34,6 +38,7 @@ const logFile = join(pg, 'server.log');
 const secrets: string[] = [ADMIN, OPERATOR];
 const servers: Server[] = [];
 let port = 0;
+let authority: Made;
 let postmaster: ChildProcess | undefined;
 
 async function startPostgres(): Promise<void> {
@@ -55,6 +60,9 @@ async function startPostgres(): Promise<void> {
     port: String(port),
     listen_addresses: '127.0.0.1',
     unix_socket_directories: pg,
+    ssl: 'on',
+    ssl_cert_file: join(pg, 'pg.crt'),
+    ssl_key_file: join(pg, 'pg.key'),
     max_connections: String(CONNECTIONS),
     ...loud,
   };
@@ -108,6 +116,10 @@ beforeAll(async () => {
   ];
   const made = spawnSync(join(BIN, 'initdb'), initdb, { ...user, cwd: pg, encoding: 'utf8' });
   if (made.status !== 0) throw new Error(made.stderr);
+  authority = await make({ name: 'Authority', ca: true });
+  const pair = await makeServer(authority, { sans: ['localhost'] });
+  for (const file of Object.values(keepPair(pg, 'pg', pair)))
+    if (user.uid !== undefined) chownSync(file, user.uid, user.gid);
   await startPostgres();
   await psql('postgres', "ALTER ROLE boss PASSWORD 'boss-of-the-test'");
 }, 60_000);
@@ -338,5 +350,42 @@ describe.skipIf(!isHere)('on Debian’s PostgreSQL 15', () => {
     expect(await refusal('one', { BULLA_DATABASE_URL: url('vault', 'absent') })).toMatch(
       /refused the connection \(3D000\)/,
     );
+  });
+
+  it('T-142 where TLS is asked for, the certificate and the host are verified, or there is no link at all', async () => {
+    await psql('postgres', 'CREATE DATABASE link');
+    const [ours, others] = [join(place.path, 'ca.crt'), join(place.path, 'other.crt')];
+    writeFileSync(ours, authority.pem);
+    writeFileSync(others, (await make({ name: 'Authority', ca: true })).pem);
+    const at = (host: string, query: string) => `postgres://boss:boss-of-the-test@${host}:${port}/link?${query}`;
+    const encrypted = async (target: string) => {
+      const options = { target, setRole: false, connections: 1, deadlineMs: 5_000, clockOffsetSeconds: 0 };
+      const db = openDatabase(options);
+      try {
+        return await transaction(db, [SYSTEM], (tx) => tx`SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()`);
+      } finally {
+        await closeDatabase(db);
+      }
+    };
+    const trusted = `sslrootcert=${encodeURIComponent(ours)}`;
+    await migrate(at('localhost', `sslmode=verify-full&${trusted}`));
+    for (const mode of ['verify-full', 'require', 'verify-ca']) {
+      expect(await encrypted(at('localhost', `sslmode=${mode}&${trusted}`))).toEqual([{ ssl: true }]);
+    }
+    const refused = {
+      'another authority': at('localhost', `sslmode=require&sslrootcert=${encodeURIComponent(others)}`),
+      'an authority nobody knows': at('localhost', 'sslmode=require'),
+      'another host': at('127.0.0.1', `sslmode=verify-full&${trusted}`),
+    };
+    for (const [name, target] of Object.entries(refused)) {
+      const cannot = { code: 'unavailable', message: expect.stringContaining('cannot be trusted') };
+      await expect(migrate(target), name).rejects.toMatchObject(cannot);
+      await expect(encrypted(target), name).rejects.toThrow();
+    }
+    for (const mode of ['prefer', 'allow', 'nonsense']) {
+      const target = at('localhost', `sslmode=${mode}&${trusted}`);
+      await expect(migrate(target), mode).rejects.toMatchObject({ code: 'invalid_request' });
+    }
+    expect(await refusal('link', { BULLA_DATABASE_URL: refused['another host'] })).toMatch(/cannot be trusted/);
   });
 });

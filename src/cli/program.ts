@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { Bulla } from '../client/index.ts';
 import type { ClientConfig } from '../config.ts';
+import { VaultError } from '../errors.ts';
 import { addAuditCommands } from './audit.ts';
 import type { Cli } from './cli.ts';
 import { addCompletionCommand } from './completion.ts';
@@ -84,7 +85,29 @@ export function addCommands(root: Command, cli: Cli, serve: Program['serve']): v
   addCompletionCommand(root, cli);
 }
 
-type Globals = { readonly json?: true; readonly address?: string; readonly cacert?: string };
+const collect = (pin: string, before: readonly string[] = []) => [...before, pin];
+
+function ownCertificate(given: Globals, config: ClientConfig): { cert: string; key: string } | undefined {
+  const certFile = given.clientCert ?? config.clientCertFile;
+  const keyFile = given.clientKey ?? config.clientKeyFile;
+  if (certFile === undefined && keyFile === undefined) return undefined;
+  if (certFile === undefined || keyFile === undefined) {
+    throw new VaultError(
+      'invalid_request',
+      'A certificate of your own needs both files: --client-cert and --client-key.',
+    );
+  }
+  return { cert: readFile(certFile).toString('utf8'), key: readFile(keyFile).toString('utf8') };
+}
+
+type Globals = {
+  readonly json?: true;
+  readonly address?: string;
+  readonly cacert?: string;
+  readonly pin?: readonly string[];
+  readonly clientCert?: string;
+  readonly clientKey?: string;
+};
 
 function createCli(
   root: Command,
@@ -101,10 +124,13 @@ function createCli(
     address,
     client: () => {
       const caFile = globals().cacert ?? config.caCertFile;
+      const certificate = ownCertificate(globals(), config);
       const client = new Bulla({
         address: address(),
         token: config.token ?? readToken(config.stateDir, address())?.token,
         ca: caFile === undefined ? undefined : readFile(caFile).toString('utf8'),
+        pins: globals().pin ?? config.pins,
+        certificate,
         sendTokensOverPlainHttp: config.sendTokensOverPlainHttp,
       });
       clients.push(client);
@@ -121,6 +147,9 @@ function createRoot(io: Io): Command {
     .option('--json', 'print JSON for programs, with the names of the API')
     .option('--address <url>', 'where the server is (BULLA_ADDR, http://127.0.0.1:8200)')
     .option('--cacert <file>', 'PEM certificates to trust in place of the system’s (BULLA_CACERT)')
+    .option('--pin <pin>', 'a key that the server may have, sha256/…; can be given again (BULLA_PINS)', collect)
+    .option('--client-cert <file>', 'PEM of a certificate of your own, with its chain (BULLA_CLIENT_CERT)')
+    .option('--client-key <file>', 'PEM of its key (BULLA_CLIENT_KEY)')
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({
       writeOut: (text) => io.stdout.write(text),
@@ -137,7 +166,8 @@ function createRoot(io: Io): Command {
 }
 
 const AFTER_HELP = `
-Environment: BULLA_ADDR, BULLA_TOKEN, BULLA_TENANT, BULLA_CACERT.
+Environment: BULLA_ADDR, BULLA_TOKEN, BULLA_TENANT, BULLA_CACERT, BULLA_PINS,
+BULLA_CLIENT_CERT, BULLA_CLIENT_KEY.
 Exit codes: 0 done, 1 failed, 2 wrong use or input, 3 not logged in, 4 not allowed, 5 not found, 6 conflict,
 7 not available now, 8 outcome unknown.`;
 

@@ -10,6 +10,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortedError, BullaError, errorOf } from './error.ts';
 import { createTransport, type OpenAnswer, type Transport } from './transport.ts';
+import type { Trust } from './trust.ts';
 
 /** What every method of the SDK takes last. */
 export type CallOptions = {
@@ -43,14 +44,14 @@ export type Connection = {
 
 export type ConnectionOptions = {
   readonly base: URL;
-  readonly ca: string | undefined;
+  readonly trust: Trust;
   readonly token: string | undefined;
   readonly timeoutMs: number;
   readonly retries: number;
 };
 
 export function createConnection(options: ConnectionOptions): Connection {
-  const session: Session = { ...options, transport: createTransport(options.base, options.ca) };
+  const session: Session = { ...options, transport: createTransport(options.base, options.trust) };
   return {
     send: (call) =>
       perform(session, call, async ({ status, headers, whole }) => ({ status, headers, body: await whole() })),

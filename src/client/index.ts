@@ -21,6 +21,7 @@ import { createSeal, type SealClient } from './seal.ts';
 import { createSecrets, type Secrets } from './secret.ts';
 import { createTenants, type Tenants } from './tenant.ts';
 import { createTokens, type Tokens } from './token.ts';
+import { checkPins } from './trust.ts';
 import type { Status } from './types.ts';
 import { createUsers, type Users } from './user.ts';
 import { type OnChange, startWatch, type Watch, type WatchOptions } from './watch.ts';
@@ -41,6 +42,10 @@ export type BullaOptions = {
   readonly token?: string | undefined;
   /** Certificates to trust, as PEM, in place of the system's. */
   readonly ca?: string | undefined;
+  /** Keys of the server or of authorities above it, `sha256/…`: one of them must be in its chain, too. */
+  readonly pins?: readonly string[] | undefined;
+  /** A certificate of your own with its chain, and its key, both as PEM: for `auth.certificate`. */
+  readonly certificate?: { readonly cert: string; readonly key: string } | undefined;
   /** For each answer, 30 s by default; of a stream, between two pieces. */
   readonly timeoutMs?: number | undefined;
   /** How often a call may be sent again, 3 by default. */
@@ -72,7 +77,7 @@ export class Bulla {
     const base = parseAddress(options.address, options.sendTokensOverPlainHttp ?? false);
     const connection = createConnection({
       base,
-      ca: options.ca,
+      trust: { ca: options.ca, pins: checkPins(options.pins), certificate: options.certificate },
       token: checkedToken(options.token),
       timeoutMs: options.timeoutMs ?? TIMEOUT_MS_DEFAULT,
       retries: options.retries ?? RETRIES_DEFAULT,

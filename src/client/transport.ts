@@ -9,6 +9,7 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
 import { abortedError, BullaError } from './error.ts';
+import { type Trust, tlsOptions } from './trust.ts';
 
 export type Exchange = {
   readonly method: string;
@@ -44,12 +45,12 @@ export type Transport = {
 const ANSWER_BYTES_MAX = 128 * 1024 * 1024;
 const IDLE_MS_MAX = 60_000;
 
-/** `base` is the server's address; `ca` is PEM and stands in place of the system's authorities. */
-export function createTransport(base: URL, ca: string | undefined): Transport {
+/** `base` is the server's address. */
+export function createTransport(base: URL, trust: Trust): Transport {
   const secure = base.protocol === 'https:';
   // With a time-out of its own the agent obeys the server's Keep-Alive hint and does not write to a closing connection.
   const options = { keepAlive: true, timeout: IDLE_MS_MAX };
-  const agent = secure ? new https.Agent({ ...options, ...(ca === undefined ? {} : { ca }) }) : new http.Agent(options);
+  const agent = secure ? new https.Agent({ ...options, ...tlsOptions(trust) }) : new http.Agent(options);
   const start = secure ? https.request : http.request;
   const prefix = base.pathname.replace(/\/$/, '');
   return {

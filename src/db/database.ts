@@ -14,6 +14,7 @@ import { performance } from 'node:perf_hooks';
 import postgres from 'postgres';
 import { VaultError } from '../errors.ts';
 import { killpoint } from './killpoint.ts';
+import { parseLink } from './link.ts';
 import { SESSION, TYPES } from './session.ts';
 
 declare const tenantIdBrand: unique symbol;
@@ -351,10 +352,15 @@ function newLane(db: Database): Lane {
   };
   const options = { ...base, connection } as unknown as postgres.Options<{ bigint: postgres.PostgresType<number> }>;
   lane.sql = (
-    typeof target === 'string' ? postgres(target, options) : postgres({ ...options, ...target })
+    typeof target === 'string' ? connectTo(target, options) : postgres({ ...options, ...target })
   ) as Lane['sql'];
   laneOf.set(lane.sql, lane);
   return lane;
+}
+
+function connectTo(target: string, options: postgres.Options<{ bigint: postgres.PostgresType<number> }>) {
+  const { url, tls } = parseLink(target);
+  return postgres(url, { ...options, ...tls });
 }
 
 function laneOptions(lane: Lane, db: Database, deadlineMs: number) {

@@ -9,6 +9,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import postgres from 'postgres';
 import { VaultError } from '../errors.ts';
 import type { Endpoint } from './database.ts';
+import { parseLink } from './link.ts';
 
 const SQL_DIR = new URL('../../sql/', import.meta.url);
 const MIGRATION_LOCK = 0x62756c6c; // "bull"
@@ -19,7 +20,7 @@ export type Migrated = { readonly applied: readonly string[]; readonly serverVer
 /** Connects as the owner, migrates, disconnects. Throws `unavailable`, `conflict` or `invalid_request` with one sentence. */
 export async function migrate(target: string | Endpoint): Promise<Migrated> {
   const options: postgres.Options<Record<string, never>> = { max: 1, connect_timeout: 5, onnotice: () => undefined };
-  const sql = typeof target === 'string' ? postgres(target, options) : postgres({ ...options, ...target });
+  const sql = typeof target === 'string' ? connectTo(target, options) : postgres({ ...options, ...target });
   try {
     const serverVersion = await checkServer(sql);
     await sql`SELECT pg_advisory_lock(${MIGRATION_LOCK})`;
@@ -32,6 +33,11 @@ export async function migrate(target: string | Endpoint): Promise<Migrated> {
   } finally {
     await sql.end({ timeout: 1 });
   }
+}
+
+function connectTo(target: string, options: postgres.Options<Record<string, never>>): postgres.Sql {
+  const { url, tls } = parseLink(target);
+  return postgres(url, { ...options, ...tls });
 }
 
 /** Refuses what cannot keep the vault's promises: an old server, or one that does not sync its log to the disk. */
@@ -122,10 +128,10 @@ function explain(error: unknown): VaultError {
       `PostgreSQL takes no connection now (${code}): wait until it has started, or raise its max_connections.`,
     );
   }
-  if (/CERT|TLS|SSL/.test(code)) {
+  if (/CERT|TLS|SSL|SIGNATURE/.test(code)) {
     return new VaultError(
       'unavailable',
-      `PostgreSQL cannot be trusted (${code}): give its certificate's authority in NODE_EXTRA_CA_CERTS, and the name it was made for in BULLA_DATABASE_URL.`,
+      `PostgreSQL cannot be trusted (${code}): give its certificate's authority as sslrootcert=<file>, and the host that it was made for, in BULLA_DATABASE_URL.`,
     );
   }
   if (/^E[A-Z]+$|^CONNECT/.test(code)) {
