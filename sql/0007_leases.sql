@@ -50,7 +50,7 @@ CREATE INDEX roles_backend ON bulla.roles (tenant_id, backend_id);
 -- due_at says when a sweeper next looks at it: the earlier of its own expiry and that of the token it hangs under, the
 -- next try of a revocation, and when an ended row is removed. token_id refers to no row on purpose: a lease outlives the
 -- token that took it until it is revoked (see leases_follow_tokens). claim names the sweeper that is at work on it.
--- reason says why it ends or ended: expired, revoked, token, role, backend, tenant, failed, forced.
+-- reason says why it ends or ended: expired, revoked, used, token, role, backend, tenant, failed, forced.
 CREATE TABLE bulla.leases (
   tenant_id       text NOT NULL REFERENCES bulla.tenants,
   lease_id        text NOT NULL CHECK (lease_id ~ '^[a-z2-7]{16}$'),
@@ -68,6 +68,7 @@ CREATE TABLE bulla.leases (
   issued_at       timestamptz NOT NULL,
   expires_at      timestamptz NOT NULL,
   max_expires_at  timestamptz NOT NULL,
+  renewable       boolean NOT NULL,
   renewals        integer NOT NULL DEFAULT 0,
   renewed_at      timestamptz,
   ended_at        timestamptz,
@@ -153,6 +154,17 @@ BEGIN
 END $$;
 CREATE TRIGGER leases_follow_shortened_tokens AFTER UPDATE OF expires_at ON bulla.tokens
   FOR EACH ROW WHEN (NEW.expires_at < OLD.expires_at) EXECUTE FUNCTION bulla.leases_follow_shortened_tokens();
+
+-- The last use of a token that reads one secret ends its lease.
+CREATE FUNCTION bulla.leases_follow_uses() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = bulla, pg_temp AS $$
+BEGIN
+  UPDATE leases SET reason = coalesce(reason, 'used'), state = 'revoking', due_at = bulla.now()
+  WHERE tenant_id = NEW.tenant_id AND handle = NEW.token_id AND kind = 'access' AND state IN ('pending', 'active');
+  IF FOUND THEN PERFORM pg_notify('bulla_leases', ''); END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER leases_follow_uses AFTER UPDATE OF uses_left ON bulla.tokens
+  FOR EACH ROW WHEN (OLD.uses_left > 0 AND NEW.uses_left = 0) EXECUTE FUNCTION bulla.leases_follow_uses();
 
 DO $$
 DECLARE name text;

@@ -2,7 +2,7 @@
 import type { Killpoint } from '../src/db/killpoint.ts';
 import { SCENARIOS, type Scenario } from './kill.ts';
 
-const { rotate, pepper, reencrypt, root, migrate, seal, unseal, tenantDelete, load } = SCENARIOS;
+const { rotate, pepper, reencrypt, root, migrate, seal, unseal, tenantDelete, lease, load } = SCENARIOS;
 
 type Case = { readonly case: string; readonly scenario?: Scenario };
 
@@ -13,6 +13,7 @@ const rooted = { case: 'T-171', scenario: root };
 const peppered = { case: 'T-171', scenario: pepper };
 const migrating = { case: 'T-171', scenario: migrate };
 const deleting = { case: 'T-176', scenario: tenantDelete };
+const leased = { case: 'T-173', scenario: lease };
 const loaded = { case: 'T-174', scenario: load };
 const first = { case: 'T-175' };
 
@@ -52,6 +53,15 @@ export const KILL_CASES: Readonly<Record<Killpoint, Case>> = {
   'tenant-delete.removing': deleting,
   'tenant-delete.removed': deleting,
   'tenant-delete.finished': deleting,
+  'lease.pending': leased,
+  'lease.issued': leased,
+  'lease.active': leased,
+  'lease.renewing': leased,
+  'lease.renewed': leased,
+  'lease.condemned': leased,
+  'lease.claimed': leased,
+  'lease.revoked': leased,
+  'lease.ended': leased,
   'audit.locked': loaded,
   'audit.written': loaded,
   'transaction.committed': loaded,

@@ -22,6 +22,7 @@ import { parsePath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import { unseal, unsealOnHost } from '../src/tenant/seal.ts';
 import { callOf, type TestVault, testVault } from './harness.ts';
+import { leaseTarget, type Target } from './lease-target.ts';
 import { CHEAP_ARGON2 } from './setup.ts';
 import { until } from './until.ts';
 
@@ -141,6 +142,9 @@ export type Scenario = {
   readonly after?: (t: TestVault, at: At) => Promise<void>;
 };
 
+/** Of the scenario that is running. */
+let target: Target | undefined;
+
 /** So that the env seal is at hand beside the file seal, to migrate to. */
 const SEAL_ENV = { BULLA_SEAL_KEY: `bulla-seal-key-v1:${Buffer.alloc(32, 'k').toString('base64')}` };
 const PASSPHRASE = 'a passphrase that is long enough';
@@ -214,8 +218,54 @@ export const SCENARIOS = {
       await unseal(t.vault, callOf(), { passphrase: PASSPHRASE });
     },
   },
+  lease: {
+    before: async ({ address, token }) => {
+      target = await leaseTarget();
+      const body = { kind: 'postgres', config: target.config };
+      expect((await api(address, 'PUT', '/backends/db', token, body)).status).toBe(201);
+      expect((await api(address, 'PUT', '/roles/reporting', token, { backend: 'db' })).status).toBe(201);
+    },
+    act: async ({ address, token }) => {
+      const { json } = await api(address, 'POST', '/leases', token, { role: 'db/reporting', ttl: '10m' });
+      await api(address, 'POST', `/leases/${json.id}/renew`, token);
+      await api(address, 'DELETE', `/leases/${json.id}`, token);
+    },
+    after: async (t) => {
+      const found = target!;
+      try {
+        await proveLeases(t, found);
+        // As time does: deadlines, claims and expiries pass.
+        await until('every credential is gone', async () => {
+          await t.owner`
+            UPDATE leases SET due_at = now() - interval '1 second',
+                   expires_at = CASE state WHEN 'active' THEN now() - interval '1 second' ELSE expires_at END
+            WHERE state IN ('pending', 'active', 'revoking') AND due_at > now() - interval '1 second'`;
+          await t.owner`NOTIFY bulla_leases`;
+          await proveLeases(t, found);
+          return (await found.roles()).length === 0;
+        });
+        // What was cut off is looked for once more.
+        await until('every lease has ended', async () => {
+          await t.owner`UPDATE leases SET due_at = now() WHERE state = 'checking'`;
+          await t.owner`NOTIFY bulla_leases`;
+          return (await t.owner`SELECT 1 FROM leases WHERE state <> 'ended'`).length === 0;
+        });
+      } finally {
+        target = undefined;
+        await found.close();
+      }
+    },
+  },
   load: { times: 40, act: async () => undefined },
 } as const satisfies Record<string, Scenario>;
+
+/** No credential lives without a row, and no row says that one is gone which is not. */
+async function proveLeases(t: TestVault, where: Target): Promise<void> {
+  const rows = await t.owner`SELECT handle, state FROM leases`;
+  const roles = await where.roles();
+  const alive = new Set(rows.filter((row) => row.state !== 'ended').map((row) => row.handle as string));
+  expect(roles.filter((role) => !alive.has(role))).toEqual([]);
+}
 
 /** Kills a server at the point and proves I1–I8 on what it left. */
 export async function killAndProve(point: Killpoint, scenario: Scenario, owner: Endpoint): Promise<void> {

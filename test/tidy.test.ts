@@ -56,7 +56,7 @@ describe('imports', () => {
     [/^src\/policy\//, 0],
     [/^src\/tenant\/keyring\.ts$/, 2],
     [/^src\/audit\/(append|entry|halt|recorded)\.ts$/, 2],
-    [/^src\/auth\/use\.ts$/, 2],
+    [/^src\/auth\/(use|issue)\.ts$/, 2],
     [/^src\/lease\/backend\.ts$/, 0],
     [/^src\/lease\/backends\//, 1],
     [/^src\/(tenant|auth|secret|lease|transit|approval|audit)\//, 4],
@@ -236,6 +236,11 @@ describe('tables', () => {
       file: /^src\/auth\//,
       tables: /^(tenants|policies)$/,
       why: 'a login finds its tenant by name; a user may name only policies that exist',
+    },
+    {
+      file: /^src\/lease\//,
+      tables: /^tokens$/,
+      why: 'how long the token lives that a lease hangs under',
     },
     {
       file: /^src\/tenant\/rotation\.ts$/,

@@ -196,10 +196,24 @@ const listOrNull = (list: readonly string[] | null) => (list === null || list.le
 
 const ENDED_AT_ONCE = 100;
 
-/** What has ended of an account goes with its next token, so that its rows stay as many as its tokens of a day. */
+/**
+ * What has ended of an account goes with its next token, so that its rows stay as many as its tokens of a day. Those of
+ * leases go with their lease: until then, whoever shows one that is used up is known.
+ */
 async function removeEnded(tx: Tx, tenant: TenantId, userId: string): Promise<void> {
   await tx`
     DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id IN (
-      SELECT token_id FROM tokens WHERE tenant_id = ${tenant} AND user_id = ${userId} AND expires_at <= bulla.now()
+      SELECT token_id FROM tokens WHERE tenant_id = ${tenant} AND user_id = ${userId} AND expires_at <= bulla.now() AND kind <> 'lease'
       ORDER BY expires_at LIMIT ${ENDED_AT_ONCE} FOR UPDATE SKIP LOCKED)`;
+}
+
+/** Lets tokens do nothing any more. They stay, so that whoever shows one is known. */
+export async function endTokens(tx: Tx, tenant: TenantId, tokenIds: readonly string[]): Promise<void> {
+  await tx`UPDATE tokens SET uses_left = 0 WHERE tenant_id = ${tenant} AND token_id = ANY (${[...tokenIds]})`;
+}
+
+/** Removes tokens, and what hangs under them. */
+export async function deleteTokens(tx: Tx, tenant: TenantId, tokenIds: readonly string[]): Promise<void> {
+  if (tokenIds.length === 0) return;
+  await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id = ANY (${[...tokenIds]})`;
 }

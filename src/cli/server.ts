@@ -27,6 +27,7 @@ import { startAuditKeeper } from '../job/audit-keeper.ts';
 import { type FirstAccount, initialise } from '../job/initialise.ts';
 import { startJobs } from '../job/kinds.ts';
 import { startSchedule } from '../job/schedule.ts';
+import { startSweeper } from '../lease/sweeper.ts';
 import { checkRootMark, proveKeys } from '../tenant/self-test.ts';
 import { closeVault, openVault, type Vault } from '../vault.ts';
 import {
@@ -108,6 +109,8 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
     down.push(() => jobs.stop());
     const schedule = startSchedule(vault, rootMark);
     down.push(() => schedule.stop());
+    const sweeper = startSweeper(vault);
+    down.push(() => sweeper.stop());
   };
   // All this needs keys: a vault that starts sealed checks its mark when it is unsealed, before it serves.
   if (vault.seal.sealed) vault.seal.whenOpened(keep);

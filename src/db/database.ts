@@ -38,6 +38,9 @@ declare const txBrand: unique symbol;
 /** A running transaction: a tagged template for SQL. What runs SQL takes it as its first parameter. */
 export type Tx = postgres.Sql<{ bigint: number }> & { readonly [txBrand]: true };
 
+/** A piece of a statement. */
+export type Fragment = postgres.PendingQuery<postgres.Row[]>;
+
 export type Endpoint = { host: string; port: number; database: string; username: string; password: string };
 
 export type DatabaseOptions = {

@@ -9,10 +9,11 @@
  * the database and migrates, `bulla_app` serves. Their passwords are 32 random bytes in a file of the vault's user;
  * PostgreSQL is only ever told the SCRAM verifiers.
  */
-import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { scramVerifier } from '../crypto/scram.ts';
 import { VaultError } from '../errors.ts';
 import type { Binaries } from './embedded-binaries.ts';
 import {
@@ -30,7 +31,6 @@ export type Credentials = { readonly bulla_owner: string; readonly bulla_app: st
 
 export const DATABASE = 'bulla';
 
-const SCRAM_ROUNDS = 4096;
 const UNFINISHED = 'pg.tmp-';
 
 /**
@@ -94,7 +94,7 @@ async function createCluster(place: Place, binaries: Binaries, user: ServerUser 
   // Synced once, below, after everything is written.
   const options = ['--no-sync', '--no-instructions', ...security, ...locale, ...tuning];
   await run(binaries.initdb, ['-D', temporary, ...options], user);
-  await run(binaries.postgres, ['--single', '-D', temporary, ...SINGLE, 'postgres'], user, roles(credentials));
+  await run(binaries.postgres, ['--single', '-D', temporary, ...SINGLE, 'postgres'], user, await roles(credentials));
   await run(binaries.initdb, ['-D', temporary, '--sync-only'], user);
   writeDurably(place.credentialsFile, `${JSON.stringify(credentials, null, 2)}\n`, 0o600);
   renameSync(temporary, place.pgDir);
@@ -111,25 +111,18 @@ const SINGLE = [
 ];
 
 /** One statement per line, as single-user mode reads them. */
-function roles(credentials: Credentials): string {
+async function roles(credentials: Credentials): Promise<string> {
+  const owner = await scramVerifier(credentials.bulla_owner);
+  const app = await scramVerifier(credentials.bulla_app);
   return [
     // CREATEDB lets the owner clone the database beside the live one, for a restore or a test.
-    `CREATE ROLE bulla_owner LOGIN NOSUPERUSER CREATEDB NOBYPASSRLS PASSWORD '${scramVerifier(credentials.bulla_owner)}'`,
-    `CREATE ROLE bulla_app LOGIN NOSUPERUSER NOCREATEDB NOBYPASSRLS PASSWORD '${scramVerifier(credentials.bulla_app)}'`,
+    `CREATE ROLE bulla_owner LOGIN NOSUPERUSER CREATEDB NOBYPASSRLS PASSWORD '${owner}'`,
+    `CREATE ROLE bulla_app LOGIN NOSUPERUSER NOCREATEDB NOBYPASSRLS PASSWORD '${app}'`,
     `CREATE DATABASE ${DATABASE} OWNER bulla_owner STRATEGY file_copy`,
     `REVOKE ALL ON DATABASE ${DATABASE}, postgres, template1 FROM PUBLIC`,
     `GRANT CONNECT ON DATABASE ${DATABASE} TO bulla_app`,
     '',
   ].join('\n');
-}
-
-/** What PostgreSQL stores of a password: `SCRAM-SHA-256$<rounds>:<salt>$<StoredKey>:<ServerKey>` (RFC 5803). */
-function scramVerifier(password: string): string {
-  const salt = randomBytes(16);
-  const salted = pbkdf2Sync(password, salt, SCRAM_ROUNDS, 32, 'sha256');
-  const key = (label: string) => createHmac('sha256', salted).update(label).digest();
-  const storedKey = createHash('sha256').update(key('Client Key')).digest('base64');
-  return `SCRAM-SHA-256$${SCRAM_ROUNDS}:${salt.toString('base64')}$${storedKey}:${key('Server Key').toString('base64')}`;
 }
 
 const credentialsShape = z.strictObject({ bulla_owner: z.string().min(32), bulla_app: z.string().min(32) });

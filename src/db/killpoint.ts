@@ -49,6 +49,16 @@ export const KILLPOINTS = [
   'tenant-delete.removing', // some of its rows are gone
   'tenant-delete.removed', // all but the tenant's own are gone
   'tenant-delete.finished',
+  // A lease of a dynamic credential: taking, renewing, ending it.
+  'lease.pending', // the row is there, nothing is outside
+  'lease.issued', // the credential is outside, the row does not know
+  'lease.active', // it does, the holder has not been told
+  'lease.renewing', // the row lasts longer, the credential does not yet
+  'lease.renewed',
+  'lease.condemned', // it is to be revoked, nobody has begun
+  'lease.claimed', // a node has taken it
+  'lease.revoked', // the credential is gone, the row does not know
+  'lease.ended',
   // Every change and its entry.
   'audit.locked', // the log's head is locked, nothing is written
   'audit.written', // the entry is written, not committed

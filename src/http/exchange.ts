@@ -85,6 +85,7 @@ const ONCE = new Set([
   'content-type',
   'expect',
   'host',
+  'idempotency-key',
   'if-match',
   'if-none-match',
   'transfer-encoding',

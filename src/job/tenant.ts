@@ -2,6 +2,7 @@
  * A tenant's life where it touches what every folder owns: made whole in one commit, deleted in an order that a crash
  * cannot harm. This file says only the order; each owner does its own part.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createLog, readHead } from '../audit/append.ts';
 import { hashOneTimePassword, type NewPassword, oneTimePassword } from '../auth/password.ts';
 import { removeTokens } from '../auth/token.ts';
@@ -13,6 +14,7 @@ import { asTenantId, SYSTEM, type TenantId, type Tx, transaction } from '../db/d
 import { killpoint } from '../db/killpoint.ts';
 import { type Name, parseName } from '../db/name.ts';
 import { VaultError } from '../errors.ts';
+import { condemnTenant, dropLeases, hasLeasesOutside, removeLeases } from '../lease/removal.ts';
 import type { Call } from '../policy/access.ts';
 import { type Act, permit, precheck } from '../policy/permit.ts';
 import { insertBuiltInPolicies, removePolicies } from '../policy/store.ts';
@@ -80,13 +82,19 @@ const REMOVAL_AWAITED_MS = 2_000;
 
 /**
  * Deletes a tenant. The first commit destroys its data keys, ends its tokens and queues the job that removes its rows:
- * nothing of it can be read or done from there on, and whatever stops the removal, any node goes on with it. Called
- * again, it changes nothing. The audit log stays, with its size and root in the log of the system tenant.
+ * nothing of it can be read or done from there on, and whatever stops the removal, any node goes on with it. While
+ * credentials of its leases are alive outside, the keys that open the way there are kept until those are revoked;
+ * `force` gives up the ones whose target never answers, and says which. Called again, it changes nothing. The audit log stays, with its size and root in the log of the system tenant.
  */
-export async function deleteTenant(vault: Vault, call: Call, name: string): Promise<void> {
+export async function deleteTenant(
+  vault: Vault,
+  call: Call,
+  name: string,
+  { force = false }: { force?: boolean | undefined } = {},
+): Promise<void> {
   const ask = { action: 'tenant.delete', resource: `tenant:${parseName(name, 'name')}` } as const;
   const found = await findTenant(vault, name);
-  const { id, job } = await permit(vault, call, ask, (tx, { userId }) => condemn(tx, name, userId), {
+  const { id, job } = await permit(vault, call, ask, (tx, { userId }) => condemn(vault, tx, name, userId, force), {
     tenants: found ? [found] : [],
   });
   killpoint('tenant-delete.committed');
@@ -101,17 +109,33 @@ export async function deleteTenant(vault: Vault, call: Call, name: string): Prom
   clearTimeout(timer);
 }
 
-async function condemn(tx: Tx, name: string, userId: string): Promise<Act<{ id: TenantId; job: string }>> {
+async function condemn(
+  vault: Vault,
+  tx: Tx,
+  name: string,
+  userId: string,
+  force: boolean,
+): Promise<Act<{ id: TenantId; job: string }>> {
   const { id } = await tenantNamed(tx, name);
   if (id === SYSTEM) throw new VaultError('conflict', 'The system tenant cannot be deleted.');
   await markDeleting(tx, id);
   killpoint('tenant-delete.marked');
-  const keys = await destroyDataKeys(tx, id);
-  killpoint('tenant-delete.keys-destroyed');
   const tokens = await removeTokens(tx, id);
+  await condemnTenant(tx, id);
+  const dropped = force ? await drop(vault, tx, id) : 0;
+  // What is alive outside can only be ended with what the keys open: they are destroyed when nothing is (removeTenant).
+  const keys = (await hasLeasesOutside(tx, id)) ? 0 : await destroyDataKeys(tx, id);
+  killpoint('tenant-delete.keys-destroyed');
   const wanted = { tenant: SYSTEM, kind: 'tenant-delete', subject: id, startedBy: userId } as const;
   const job = (await openJob(tx, wanted)) ?? (await insertJob(tx, wanted)).id;
-  const note = { details: { tenant_id: id, data_keys_destroyed: keys, tokens_ended: tokens } };
+  const note = {
+    details: {
+      tenant_id: id,
+      data_keys_destroyed: keys,
+      tokens_ended: tokens,
+      ...(dropped > 0 ? { leases_dropped: dropped } : {}),
+    },
+  };
   return { value: { id, job }, notes: [note], elsewhere: [{ tenant: id, note, revokes: true }] };
 }
 
@@ -119,6 +143,7 @@ async function condemn(tx: Tx, name: string, userId: string): Promise<Act<{ id: 
 export async function removeTenant(work: Work): Promise<void> {
   const { vault } = work;
   const id = asTenantId(work.subject);
+  await endLeases(work, id);
   let { done } = work;
   const total = Math.max(work.total, done + (await transaction(vault.db, [id], (tx) => countSecrets(tx, id))));
   for (;;) {
@@ -128,6 +153,7 @@ export async function removeTenant(work: Work): Promise<void> {
     done += removed;
     killpoint('tenant-delete.removing');
   }
+  while ((await transaction(vault.db, [id], (tx) => removeLeases(tx, id, REMOVED_AT_ONCE))) > 0);
   await transaction(vault.db, [id], async (tx) => {
     await removeNamedKeys(tx, id);
     await removeUsers(tx, id);
@@ -144,4 +170,38 @@ export async function removeTenant(work: Work): Promise<void> {
     const said = { tenant: SYSTEM, actor: VAULT_ACTOR, action: 'tenant.deleted', outcome: 'ok' } as const;
     return { report: { secrets_removed: done, ...log }, records: [{ ...said, details: { tenant_id: id, ...log } }] };
   });
+}
+
+const DROPPED_MAX = 100_000;
+
+async function drop(vault: Vault, tx: Tx, tenant: TenantId): Promise<number> {
+  const dropped = await dropLeases(tx, tenant, DROPPED_MAX);
+  for (const { id, path, handle } of dropped) {
+    vault.log.warn(
+      { lease: id, path, handle },
+      'a lease was dropped by force with its tenant: its credential may still work',
+    );
+  }
+  return dropped.length;
+}
+
+const LEASES_LOOKED_AT_MS = 200;
+
+/**
+ * Waits until the sweepers have ended every lease of the tenant at its target, and destroys its data keys then. A target
+ * that never answers holds the deletion up, seen in the list of jobs, until an operator repeats it with `force`.
+ */
+async function endLeases(work: Work, id: TenantId): Promise<void> {
+  const { vault } = work;
+  for (;;) {
+    const left = await transaction(vault.db, [id], async (tx) => {
+      await condemnTenant(tx, id);
+      return hasLeasesOutside(tx, id);
+    });
+    if (!left) break;
+    await work.progress(work.done, work.total, null);
+    await sleep(LEASES_LOOKED_AT_MS);
+  }
+  await transaction(vault.db, [id], (tx) => destroyDataKeys(tx, id));
+  forgetDataKeys(vault, id);
 }

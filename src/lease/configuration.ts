@@ -26,8 +26,12 @@ import { permit, precheck } from '../policy/permit.ts';
 import { activeDataKey, dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import type { BackendMember } from './backend.ts';
+import { BACKENDS } from './backends/index.ts';
 import type { Times } from './lifetime.ts';
 import { disconnect, memberOf, onTarget, openConfig } from './pool.ts';
+
+/** The members of the open set. */
+export const BACKEND_KINDS = Object.keys(BACKENDS) as [string, ...string[]];
 
 export type BackendInfo = Times & {
   readonly name: string;
@@ -249,9 +253,4 @@ export async function backendNamed(tx: Tx, tenant: TenantId, name: string): Prom
   const row = await findBackend(tx, tenant, name);
   if (!row) throw new VaultError('not_found', `There is no backend ${name}.`);
   return row;
-}
-
-/** Removes the backends of a tenant that is being deleted; no lease refers to one any more. */
-export async function removeBackends(tx: Tx, tenant: TenantId): Promise<void> {
-  await tx`DELETE FROM backends WHERE tenant_id = ${tenant}`;
 }

@@ -89,16 +89,17 @@ export async function putRole(
     const backend = await backendNamed(tx, tenant, wanted.backend);
     const settings = JSON.stringify(checkedBy(memberOf(backend.kind).role, wanted.settings, 'settings'));
     const { defaultTtlSeconds = null, maxTtlSeconds = null, leasesMax = null } = wanted;
+    const id = randomId();
     const [row] = await tx<{ created: boolean }[]>`
       INSERT INTO roles AS r (tenant_id, role_id, backend_id, name, settings, default_ttl_seconds, max_ttl_seconds,
                               leases_max, created_at, updated_at)
-      VALUES (${tenant}, ${randomId()}, ${backend.id}, ${name}, ${settings}, ${defaultTtlSeconds}, ${maxTtlSeconds},
+      VALUES (${tenant}, ${id}, ${backend.id}, ${name}, ${settings}, ${defaultTtlSeconds}, ${maxTtlSeconds},
               ${leasesMax}, bulla.now(), bulla.now())
       ON CONFLICT (tenant_id, name) DO UPDATE
         SET settings = excluded.settings, default_ttl_seconds = excluded.default_ttl_seconds,
             max_ttl_seconds = excluded.max_ttl_seconds, leases_max = excluded.leases_max, updated_at = excluded.updated_at
         WHERE r.backend_id = excluded.backend_id
-      RETURNING created_at = updated_at AS created`;
+      RETURNING role_id = ${id} AS created`;
     if (!row) throw new VaultError('conflict', `The role ${name} is another backend's: choose another name.`);
     const value = { ...(await roleNamed(tx, tenant, name)), created: row.created };
     return { value, notes: [{ details: { backend: wanted.backend, created: row.created } }] };
@@ -154,9 +155,4 @@ export async function lockRole(
     settings: JSON.parse(settings),
     backend: { defaultTtlSeconds: backendDefault, maxTtlSeconds: backendMax },
   };
-}
-
-/** Removes the roles of a tenant that is being deleted; no lease refers to one any more. */
-export async function removeRoles(tx: Tx, tenant: TenantId): Promise<void> {
-  await tx`DELETE FROM roles WHERE tenant_id = ${tenant}`;
 }

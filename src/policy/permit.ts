@@ -191,12 +191,18 @@ function permitOf(access: Access): Permit {
 
 function denial(access: Access, call: Call, asks: readonly Ask[], refused: VaultError): Appendix {
   const missing = refused.code === 'forbidden' ? asks.filter((ask) => !allows(access, ask)) : asks;
-  const note =
-    refused.code === 'unauthenticated' ? { details: { reason: deadBecause(access, call) ?? 'used_up' } } : {};
+  const note = refused.code === 'unauthenticated' ? { details: deathOf(access, call) } : {};
   const entries = missing.map((ask) =>
     entryOf(access.actor, call, ask, note, { outcome: 'denied', code: refused.code }),
   );
   return { tenant: access.tenant, entries };
+}
+
+/** A token that was made to be used a few times or for a short while, and is shown again: somebody else may have it (T-053). */
+function deathOf(access: Access, call: Call): Details {
+  const reason = deadBecause(access, call) ?? 'used_up';
+  const handedOn = access.row.kind === 'lease' || access.row.kind === 'wrapping';
+  return handedOn && (reason === 'used_up' || reason === 'expired') ? { reason, possible_theft: true } : { reason };
 }
 
 function appendices<T>(access: Access, call: Call, asks: readonly Ask[], done: Act<T>): Appendix[] {

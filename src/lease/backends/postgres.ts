@@ -162,12 +162,13 @@ async function revoke(sql: postgres.Sql, handle: string, settings: Role, signal:
   const name = quoteIdentifier(handle);
   const known = literal(handle).text;
   const values = { username: identifier(handle) };
-  // In one block on the target, because it may be gone at any moment: by an earlier try, or by its administrator.
+  // Being a member is what ending its sessions, REASSIGN and DROP OWNED take of whoever is no superuser. In one block on
+  // the target, because it may be gone at any moment: by an earlier try, or by its administrator.
   const closed = await sql.unsafe<{ there: boolean }[]>(
     `${bounded(deadlineMs)}
      DO ${
        literal(`BEGIN IF EXISTS (SELECT 1 FROM pg_roles WHERE rolname = ${known}) THEN
-       ALTER ROLE ${name} NOLOGIN VALID UNTIL 'epoch'; END IF; END`).text
+       ALTER ROLE ${name} NOLOGIN VALID UNTIL 'epoch'; GRANT ${name} TO CURRENT_USER; END IF; END`).text
      };
      SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = ${known}) AS there`,
   );
@@ -182,9 +183,7 @@ async function revoke(sql: postgres.Sql, handle: string, settings: Role, signal:
     if (!left?.sessions) break;
     await sleep(SESSIONS_LOOKED_AT_MS, undefined, { signal });
   }
-  // Being a member is what REASSIGN and DROP OWNED take of whoever is no superuser.
   const statements = [
-    `GRANT ${name} TO CURRENT_USER`,
     ...settings.revocation_statements.map((template) => fill(template, values)),
     `REASSIGN OWNED BY ${name} TO CURRENT_USER`,
     `DROP OWNED BY ${name}`,

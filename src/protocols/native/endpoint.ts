@@ -47,6 +47,8 @@ export type Spec = {
   readonly rawBodies?: Readonly<Record<string, string>>;
   /** Conditional headers that the route understands. If-Match anywhere else is refused, never ignored. */
   readonly conditions?: readonly ('If-Match' | 'If-None-Match')[];
+  /** Takes an Idempotency-Key, which the handler reads by `idempotencyKey`. */
+  readonly idempotent?: true;
   readonly answers: Readonly<Record<number, Answer>>;
   /** Beside those that every route has: see openapi.ts. */
   readonly errors: readonly ErrorCode[];
@@ -103,6 +105,12 @@ export function endpoint<const S extends Spec>(spec: S, run: (request: Request<S
 /** The paths of secrets and of tiles have slashes in them; other parameters do not. */
 function routerPath(route: string): string {
   return route.replace(/\{(path|tile)\}/, ':$1{.+}').replace(/\{(\w+)\}/g, ':$1');
+}
+
+/** As it came: whoever keeps it says which are taken. */
+export function idempotencyKey({ incoming }: Exchange): string | undefined {
+  const header = incoming.headers['idempotency-key'];
+  return typeof header === 'string' ? header : undefined;
 }
 
 function noCondition(): VaultError {

@@ -4,10 +4,12 @@ import * as audit from './audit.ts';
 import * as auditProof from './audit-proof.ts';
 import * as auditQuestion from './audit-question.ts';
 import * as auth from './auth.ts';
+import * as backend from './backend.ts';
 import type { Endpoint } from './endpoint.ts';
 import { fetch } from './fetch.ts';
 import * as job from './job.ts';
 import * as key from './key.ts';
+import * as lease from './lease.ts';
 import * as metadata from './metadata.ts';
 import * as mount from './mount.ts';
 import { describeEndpoint, describeErrors } from './openapi.ts';
@@ -34,6 +36,10 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[version.list, version.undelete, version.destroy],
   ...[metadata.read, metadata.patch, metadata.remove],
   ...[mount.list, mount.create, mount.read, mount.update, mount.remove],
+  ...[lease.create, lease.list, lease.read, lease.renew, lease.revoke, lease.revokeMany],
+  ...[lease.readSweeping, lease.confirmSweeping],
+  ...[backend.list, backend.read, backend.put, backend.remove],
+  ...[backend.listOfRoles, backend.readOneRole, backend.putOneRole, backend.removeRole],
   ...[key.list, key.rotate, key.destroy, key.listRoots, key.rotateRoot],
   ...[pepper.list, pepper.rotate, pepper.users, pepper.destroy],
   ...[job.list, job.read, job.cancel, job.resume],

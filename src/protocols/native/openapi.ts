@@ -97,6 +97,7 @@ const TITLES: Readonly<Record<number, string>> = {
   422: 'Unprocessable Content',
   429: 'Too Many Requests',
   500: 'Internal Server Error',
+  502: 'Bad Gateway',
   503: 'Service Unavailable',
   504: 'Gateway Timeout',
 };
@@ -151,7 +152,7 @@ function requestOf(spec: Spec) {
   return {
     ...(params ? { params } : {}),
     ...(spec.query ? { query: spec.query } : {}),
-    ...(spec.conditions ? { headers: z.object(Object.fromEntries(spec.conditions.map(conditionOf))) } : {}),
+    ...headersOf(spec),
     ...(spec.body ? { body: { required: !spec.bodyOptional, content: bodyContent(spec) } } : {}),
   };
 }
@@ -183,6 +184,26 @@ function paramsOf(path: string): z.ZodObject | undefined {
   const name = /\{(\w+)\}/.exec(path)?.[1];
   return name === undefined ? undefined : z.object({ [name]: PARAMS[name]! });
 }
+
+function headersOf({ conditions = [], idempotent }: Spec) {
+  const headers = [...conditions.map(conditionOf), ...(idempotent ? [IDEMPOTENCY_KEY] : [])];
+  return headers.length === 0 ? {} : { headers: z.object(Object.fromEntries(headers)) };
+}
+
+const IDEMPOTENCY_KEY = [
+  'Idempotency-Key',
+  z
+    .string()
+    .optional()
+    .openapi({
+      param: {
+        name: 'Idempotency-Key',
+        in: 'header',
+        description: 'A retry of the same request by the same user with the same key has the same effect, and answer.',
+      },
+      example: '5f1c0f0e-6c0b-4a53-9c0c-2f1d7c1f6a52',
+    }),
+] as const;
 
 function conditionOf(name: 'If-Match' | 'If-None-Match') {
   const description =

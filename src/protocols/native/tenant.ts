@@ -153,12 +153,14 @@ export const remove = endpoint(
     id: 'deleteTenant',
     tag: 'tenants',
     summary: 'Delete a tenant, its data keys first',
-    description: 'Its audit log stays. The name can be used again and shows nothing old.',
+    description:
+      'Its audit log stays. The name can be used again and shows nothing old. Its leases are revoked first; with force, those whose target does not answer are given up, and the log says which.',
+    query: z.strictObject({ force: z.literal('true').optional() }),
     answers: { 204: { about: 'It is gone.' } },
     errors: ['not_found', 'conflict'],
   },
-  async ({ vault, call, param }) => {
-    await deleteTenant(vault, call, param);
+  async ({ vault, call, param, query }) => {
+    await deleteTenant(vault, call, param, { force: query.force === 'true' });
     return noContent();
   },
 );

@@ -1,0 +1,370 @@
+/**
+ * The end of a lease: claimed by one sweeper of one node, revoked at its target, and only then recorded as ended.
+ *
+ *     due ──claim──▶ revoking ──target──▶ ended            the claim and each outcome are commits of their own
+ *                        └──── fails ───▶ due again, later and later, for ever
+ *
+ * The claim lasts longer than the act may, so that two nodes never revoke one lease at the same time and one that dies
+ * holds nobody up for long. Whatever stops in between, the lease is due again: the outside act happens at least once, and
+ * its end is recorded once. A lease whose issuing was cut off is revoked twice, the second time an hour later, because
+ * what was sent may arrive late.
+ */
+import { deleteTokens, endTokens } from '../auth/issue.ts';
+import { LIMITS } from '../config.ts';
+import { randomId } from '../crypto/token.ts';
+import { type Fragment, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { killpoint } from '../db/killpoint.ts';
+import type { VaultError } from '../errors.ts';
+import { type Record as LogRecord, withoutToken } from '../policy/permit.ts';
+import type { Vault } from '../vault.ts';
+import { effectOf } from './backend.ts';
+import { type Connected, connected, isFailing, onTarget } from './pool.ts';
+
+/** A lease in the hands of this node, until its claim runs out. */
+export type Claimed = {
+  readonly tenant: TenantId;
+  readonly id: string;
+  readonly claim: string;
+  readonly path: string;
+  readonly handle: string;
+  readonly holder: string;
+  readonly reason: string;
+  readonly recheck: boolean;
+  readonly attempts: number;
+  readonly settings: string | null;
+  readonly expiresAt: Timestamp;
+  /** How long it has been due. */
+  readonly lateSeconds: number;
+};
+
+const CLAIM_SECONDS = 60;
+const RECHECK_SECONDS = 3600;
+const RETRY_SECONDS_MAX = 60;
+/** How long what is known of an ended lease can be read. */
+const KEPT_HOURS = 24;
+/** Leases that a target which does not answer is told of at once. */
+const TOLD_AT_ONCE = 2_000;
+
+const origin = (id: string) => ({ requestId: `lease-${id}`, source: '', protocol: 'vault' });
+const VAULT_ACTOR = { kind: 'vault' } as const;
+
+export type Claim = {
+  readonly tenant: TenantId;
+  readonly backendId: string;
+  readonly limit: number;
+  /** The latest time that was found plausible: nothing is due that was not due then. */
+  readonly upTo: Timestamp;
+  /** While the clock is in doubt, nothing expires; what somebody has revoked is still revoked. */
+  readonly latched: boolean;
+};
+
+/**
+ * Takes up to `limit` due leases of a backend. One whose token was renewed meanwhile is put off; one that its target
+ * cannot end before its time waits for that time. Sweepers that look at the same time take different ones.
+ */
+export async function claimDue(
+  vault: Vault,
+  { tenant, backendId, limit, upTo, latched }: Claim,
+): Promise<{ at: Connected; claimed: Claimed[] }> {
+  const claim = randomId();
+  const claimIn = async (tx: Tx) => {
+    const at = await connected(vault, tx, tenant, backendId);
+    await putOff(tx, tenant, backendId, at);
+    if (!latched && isFailing(vault, tenant, backendId)) await showWaiting(tx, tenant, backendId, upTo);
+    const claimed = await tx<Omit<Claimed, 'tenant'>[]>`
+      WITH due AS MATERIALIZED (
+        SELECT lease_id, bulla.now() - due_at AS late FROM leases
+        WHERE tenant_id = ${tenant} AND backend_id = ${backendId} AND kind = 'credential' AND state <> 'ended'
+          AND due_at <= ${upTo}::timestamptz ${latched ? tx`AND state IN ('revoking', 'checking')` : tx``}
+        ORDER BY due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
+      )
+      UPDATE leases l SET ${claimColumns(tx, claim)} FROM due
+      WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id
+      RETURNING ${claimedColumns(tx)}, extract(epoch FROM due.late)::double precision AS "lateSeconds"`;
+    return { at, claimed: claimed.map((row) => ({ tenant, ...row })) };
+  };
+  return inTurn(vault, () => transaction(vault.db, [tenant], claimIn));
+}
+
+/** `pending`: whoever was to issue it has not come back in time. */
+function claimColumns(tx: Tx, claim: string) {
+  return tx`
+    claim = ${claim}, due_at = bulla.now() + make_interval(secs => ${CLAIM_SECONDS}),
+    recheck = l.recheck OR l.state = 'pending',
+    reason = coalesce(l.reason, CASE l.state WHEN 'pending' THEN 'failed'
+                                ELSE CASE WHEN l.expires_at <= bulla.now() THEN 'expired' ELSE 'token' END END),
+    state = CASE l.state WHEN 'checking' THEN 'checking' ELSE 'revoking' END`;
+}
+
+function claimedColumns(tx: Tx) {
+  return tx`
+    l.lease_id AS id, l.claim, l.path, l.handle, l.holder, l.reason, l.recheck, l.attempts, l.expires_at AS "expiresAt",
+    (SELECT settings FROM roles r WHERE r.tenant_id = l.tenant_id AND r.role_id = l.role_id) AS settings`;
+}
+
+async function putOff(tx: Tx, tenant: TenantId, backendId: string, { member }: Connected): Promise<void> {
+  await tx`
+    UPDATE leases l SET due_at = least(l.expires_at, k.expires_at) FROM tokens k
+    WHERE l.tenant_id = ${tenant} AND l.backend_id = ${backendId} AND l.kind = 'credential' AND l.state = 'active'
+      AND l.due_at <= bulla.now() AND l.expires_at > bulla.now()
+      AND k.tenant_id = ${tenant} AND k.token_id = l.token_id AND k.expires_at > bulla.now()`;
+  if (!member.endsOnlyByExpiry) return;
+  await tx`
+    UPDATE leases SET due_at = expires_at, state = 'revoking', reason = coalesce(reason, 'token')
+    WHERE tenant_id = ${tenant} AND backend_id = ${backendId} AND kind = 'credential' AND state IN ('active', 'revoking')
+      AND due_at <= bulla.now() AND expires_at > bulla.now()`;
+}
+
+/** What waits for a target that does not answer is seen to be due, although only one of it is tried. */
+async function showWaiting(tx: Tx, tenant: TenantId, backendId: string, upTo: Timestamp): Promise<void> {
+  await tx`
+    WITH due AS MATERIALIZED (
+      SELECT lease_id FROM leases
+      WHERE tenant_id = ${tenant} AND backend_id = ${backendId} AND kind = 'credential' AND state = 'active'
+        AND due_at <= ${upTo}::timestamptz ORDER BY due_at LIMIT ${TOLD_AT_ONCE} FOR UPDATE SKIP LOCKED
+    )
+    UPDATE leases l SET state = 'revoking',
+           reason = coalesce(l.reason, CASE WHEN l.expires_at <= bulla.now() THEN 'expired' ELSE 'token' END)
+    FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id`;
+}
+
+/** Takes one lease that is to be revoked, whether it is due yet or not, unless somebody has it. */
+export async function claimOne(
+  vault: Vault,
+  tenant: TenantId,
+  id: string,
+): Promise<{ at: Connected; claimed: Claimed } | undefined> {
+  const claim = randomId();
+  return transaction(vault.db, [tenant], async (tx) => {
+    const [row] = await tx<{ backendId: string }[]>`
+      SELECT backend_id AS "backendId" FROM leases
+      WHERE tenant_id = ${tenant} AND lease_id = ${id} AND kind = 'credential' AND state = 'revoking'
+        AND (claim IS NULL OR due_at <= bulla.now()) FOR UPDATE SKIP LOCKED`;
+    if (!row) return undefined;
+    const at = await connected(vault, tx, tenant, row.backendId);
+    if (at.member.endsOnlyByExpiry) return undefined;
+    const [claimed] = await tx<Omit<Claimed, 'tenant'>[]>`
+      UPDATE leases l SET ${claimColumns(tx, claim)} WHERE l.tenant_id = ${tenant} AND l.lease_id = ${id}
+      RETURNING ${claimedColumns(tx)}, 0::double precision AS "lateSeconds"`;
+    return { at, claimed: { tenant, ...claimed! } };
+  });
+}
+
+/**
+ * Revokes one lease now, if nobody else does, and waits for it up to a time; its end goes on after that. What fails is in
+ * the row and in the log, not thrown: the sweepers go on.
+ */
+export async function endNow(vault: Vault, tenant: TenantId, id: string, awaitedMs: number): Promise<void> {
+  const taken = await claimOne(vault, tenant, id);
+  const ended = taken
+    ? endClaimed(vault, taken.at, taken.claimed).catch((error) =>
+        vault.log.error({ err: error }, 'a lease was not ended'),
+      )
+    : endKept(vault, tenant, id);
+  let timer: NodeJS.Timeout | undefined;
+  const enough = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, awaitedMs);
+  });
+  await Promise.race([ended, enough]);
+  clearTimeout(timer);
+}
+
+/** An access lease has nothing outside: it ends in one commit. */
+async function endKept(vault: Vault, tenant: TenantId, id: string): Promise<void> {
+  await withoutToken(vault, origin(id), [tenant], async (tx) => {
+    const rows = await endAccess(tx, tenant, tx`lease_id = ${id}`, 1);
+    return { value: undefined, records: rows };
+  });
+}
+
+export type Ended = 'ended' | 'checking' | 'failed';
+
+/** Revokes a claimed lease at its target and records how it went. */
+export async function endClaimed(vault: Vault, at: Connected, claimed: Claimed): Promise<Ended> {
+  killpoint('lease.claimed');
+  try {
+    const role: unknown = claimed.settings === null ? undefined : JSON.parse(claimed.settings);
+    await onTarget(vault, at, LIMITS.leaseActDeadlineMs, (limits) =>
+      at.backend.revoke({ ...limits, role, handle: claimed.handle }),
+    );
+  } catch (error) {
+    await inTurn(vault, () => failed(vault, at, claimed, error as VaultError));
+    return 'failed';
+  }
+  killpoint('lease.revoked');
+  return inTurn(vault, () => conclude(vault, claimed));
+}
+
+async function conclude(vault: Vault, claimed: Claimed): Promise<Ended> {
+  const { tenant, id, claim, recheck, attempts } = claimed;
+  const ended = await withoutToken(vault, origin(id), [tenant], async (tx) => {
+    if (recheck) {
+      const rows = await tx`
+        UPDATE leases SET state = 'checking', recheck = false, claim = NULL, attempts = 0, last_error = NULL,
+               idempotency_key = NULL, due_at = bulla.now() + make_interval(secs => ${RECHECK_SECONDS})
+        WHERE tenant_id = ${tenant} AND lease_id = ${id} AND claim = ${claim} AND state <> 'ended'`;
+      return { value: rows.count > 0, records: [] };
+    }
+    const rows = await tx`
+      UPDATE leases SET state = 'ended', ended_at = bulla.now(), claim = NULL, attempts = 0, last_error = NULL,
+             due_at = bulla.now() + make_interval(hours => ${KEPT_HOURS})
+      WHERE tenant_id = ${tenant} AND lease_id = ${id} AND claim = ${claim} AND state <> 'ended'`;
+    await tx`
+      DELETE FROM lease_credentials WHERE tenant_id = ${tenant} AND lease_id = ${id}
+        AND EXISTS (SELECT 1 FROM leases l WHERE l.tenant_id = ${tenant} AND l.lease_id = ${id} AND l.state = 'ended')`;
+    return { value: rows.count > 0, records: rows.count > 0 ? [endRecord(claimed, 'ok')] : [] };
+  });
+  killpoint('lease.ended');
+  if (attempts > 0 && ended) vault.log.info({ lease: id, path: claimed.path, attempts }, 'a stuck lease has ended');
+  return recheck ? 'checking' : 'ended';
+}
+
+/** The action says why it ended: `lease.expire` by its time, `lease.end` by anything else, which `reason` names. */
+function endRecord(
+  lease: { tenant: TenantId; id: string; path: string; handle: string; holder: string; reason: string },
+  outcome: 'ok' | 'error',
+): LogRecord {
+  const { tenant, id, path, handle, holder, reason } = lease;
+  const action = reason === 'expired' ? 'lease.expire' : 'lease.end';
+  const details = { handle, holder, reason };
+  return { tenant, actor: VAULT_ACTOR, action, resource: `lease:${path}`, lease: id, outcome, details };
+}
+
+/**
+ * The lease is due again, later each time up to a minute. When the target did not answer at all, so are all others that
+ * were due there, without being tried: each shows why it waits. The log of the tenant hears of the first failure and of
+ * those that make it stuck, not of every try.
+ */
+async function failed(vault: Vault, at: Connected, claimed: Claimed, error: VaultError): Promise<void> {
+  const { tenant, id, claim, path } = claimed;
+  const attempts = claimed.attempts + 1;
+  const waitSeconds = Math.min(RETRY_SECONDS_MAX, 2 ** Math.min(attempts, 6));
+  const alone = effectOf(error) === 'refused';
+  const tell = attempts === 1 || attempts === 3;
+  await withoutToken(vault, origin(id), [tenant], async (tx) => {
+    const rows = await tx`
+      UPDATE leases SET claim = NULL, attempts = ${attempts}, last_error = ${error.message},
+             due_at = bulla.now() + make_interval(secs => ${waitSeconds} * (0.5 + random() / 2))
+      WHERE tenant_id = ${tenant} AND lease_id = ${id} AND claim = ${claim} AND state <> 'ended'`;
+    if (!alone) await markOthers(tx, at, error.message, waitSeconds);
+    const record = { ...endRecord(claimed, 'error'), code: error.code };
+    return { value: undefined, records: rows.count > 0 && tell ? [record] : [] };
+  });
+  vault.log.warn(
+    { lease: id, path, attempts, reason: error.message },
+    'a lease could not be revoked; it is tried again',
+  );
+}
+
+async function markOthers(tx: Tx, { tenant, id }: Connected, error: string, waitSeconds: number): Promise<void> {
+  await tx`
+    WITH due AS MATERIALIZED (
+      SELECT lease_id FROM leases
+      WHERE tenant_id = ${tenant} AND backend_id = ${id} AND kind = 'credential' AND state IN ('revoking', 'checking')
+        AND due_at <= bulla.now() AND claim IS NULL ORDER BY due_at LIMIT ${TOLD_AT_ONCE} FOR UPDATE SKIP LOCKED
+    )
+    UPDATE leases l SET attempts = attempts + 1, last_error = ${error},
+           due_at = bulla.now() + make_interval(secs => ${waitSeconds} * (0.5 + random() / 2))
+    FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id`;
+}
+
+/** A target that answers again: whatever waited for it is due now. */
+export async function reviveDue(vault: Vault, { tenant, id }: Connected): Promise<void> {
+  if (isFailing(vault, tenant, id)) return;
+  await transaction(
+    vault.db,
+    [tenant],
+    (tx) => tx`
+      UPDATE leases SET due_at = bulla.now() WHERE tenant_id = ${tenant} AND backend_id = ${id}
+        AND kind = 'credential' AND state IN ('revoking', 'checking') AND attempts > 0 AND claim IS NULL`,
+  );
+}
+
+/**
+ * Transactions of the ends of leases that run at once on this node: many leases that end together leave the connections
+ * of the vault's database to others.
+ */
+const TURNS = 3;
+const turns = new WeakMap<Vault, { running: number; waiting: (() => void)[] }>();
+
+async function inTurn<T>(vault: Vault, work: () => Promise<T>): Promise<T> {
+  const turn = turns.get(vault) ?? { running: 0, waiting: [] };
+  turns.set(vault, turn);
+  if (turn.running >= TURNS) await new Promise<void>((resolve) => turn.waiting.push(resolve));
+  else turn.running += 1;
+  try {
+    return await work();
+  } finally {
+    const next = turn.waiting.shift();
+    if (next) next();
+    else turn.running -= 1;
+  }
+}
+
+// ---- access leases ------------------------------------------------------------------------------------------------
+
+type AccessRow = { id: string; path: string; handle: string; holder: string; reason: string };
+
+/**
+ * Ends access leases that the condition names: their tokens open nothing any more, in the same commit. Gives the entries
+ * that are to be written.
+ */
+export async function endAccess(tx: Tx, tenant: TenantId, which: Fragment, limit: number): Promise<LogRecord[]> {
+  const rows = await tx<AccessRow[]>`
+    WITH due AS MATERIALIZED (
+      SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND kind = 'access' AND state <> 'ended' AND (${which})
+      ORDER BY due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
+    )
+    UPDATE leases l SET state = 'ended', ended_at = bulla.now(), claim = NULL,
+           reason = coalesce(l.reason, CASE WHEN l.expires_at <= bulla.now() THEN 'expired' ELSE 'token' END),
+           due_at = bulla.now() + make_interval(hours => ${KEPT_HOURS})
+    FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id
+    RETURNING l.lease_id AS id, l.path, l.handle, l.holder, l.reason`;
+  if (rows.length > 0) {
+    await endTokens(
+      tx,
+      tenant,
+      rows.map((row) => row.handle),
+    );
+    await tx`DELETE FROM lease_credentials WHERE tenant_id = ${tenant} AND lease_id = ANY (${rows.map((row) => row.id)})`;
+  }
+  return rows.map((row) => endRecord({ tenant, ...row }, 'ok'));
+}
+
+/** Ends up to `limit` access leases of a tenant that are due. Gives how many. */
+export async function endDueAccess(
+  vault: Vault,
+  tenant: TenantId,
+  limit: number,
+  upTo: Timestamp,
+  latched: boolean,
+): Promise<number> {
+  return withoutToken(vault, origin(`sweep-${randomId()}`), [tenant], async (tx) => {
+    // Put off: the token that it hangs under was renewed.
+    await tx`
+      UPDATE leases l SET due_at = least(l.expires_at, k.expires_at) FROM tokens k
+      WHERE l.tenant_id = ${tenant} AND l.kind = 'access' AND l.state = 'active' AND l.due_at <= bulla.now()
+        AND l.expires_at > bulla.now() AND k.tenant_id = ${tenant} AND k.token_id = l.token_id AND k.expires_at > bulla.now()`;
+    const which = latched
+      ? tx`due_at <= ${upTo}::timestamptz AND state = 'revoking'`
+      : tx`due_at <= ${upTo}::timestamptz`;
+    const records = await endAccess(tx, tenant, which, limit);
+    return { value: records.length, records };
+  });
+}
+
+/** Removes what is known of leases that ended long ago. */
+export async function removeEnded(vault: Vault, tenant: TenantId, limit: number): Promise<number> {
+  return transaction(vault.db, [tenant], async (tx) => {
+    const rows = await tx<{ kind: string; handle: string }[]>`
+      DELETE FROM leases WHERE tenant_id = ${tenant} AND lease_id IN (
+        SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND state = 'ended' AND due_at <= bulla.now()
+        ORDER BY due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED) RETURNING kind, handle`;
+    await deleteTokens(
+      tx,
+      tenant,
+      rows.filter((row) => row.kind === 'access').map((row) => row.handle),
+    );
+    return rows.length;
+  });
+}

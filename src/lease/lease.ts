@@ -1,0 +1,401 @@
+/**
+ * Leases as their holders and administrators see them: read, listed, renewed, revoked. Owns the table leases together with
+ * the other files of this folder.
+ *
+ * A lease is a row, never a timer. It says what exists outside before that exists (issue.ts) and is ended only when that
+ * is gone (end.ts). Whoever took a lease may keep it and give it back with the token that took it, whatever policies say
+ * since; everybody else needs a policy for the lease's path.
+ */
+import { endTokens } from '../auth/issue.ts';
+import { LIMITS } from '../config.ts';
+import { type Fragment, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { killpoint } from '../db/killpoint.ts';
+import { encodeCursor, type Page, type PageAsk, parsePage } from '../db/page.ts';
+import { VaultError } from '../errors.ts';
+import type { Ask, Call } from '../policy/access.ts';
+import type { Action } from '../policy/action.ts';
+import { type Act, type Note, type Permit, permit, withoutToken } from '../policy/permit.ts';
+import type { Vault } from '../vault.ts';
+import { endNow } from './end.ts';
+import { checkTtl } from './lifetime.ts';
+import { type Connected, connected, onTarget } from './pool.ts';
+import { notifySweepers } from './wake.ts';
+
+export type LeaseState = 'pending' | 'active' | 'revoking' | 'checking' | 'ended';
+
+export type LeaseInfo = {
+  readonly id: string;
+  readonly kind: 'credential' | 'access';
+  /** `backend/role`, or the secret's. */
+  readonly path: string;
+  readonly state: LeaseState;
+  /** Its revocation has failed several times and is tried for ever. */
+  readonly stuck: boolean;
+  readonly reason: string | null;
+  readonly holder: string;
+  /** What it is called at the target: a user name there; of access to a secret, the accessor of its token. */
+  readonly handle: string;
+  /** The accessor of the token that took it. */
+  readonly tokenAccessor: string;
+  readonly issuedAt: Timestamp;
+  readonly expiresAt: Timestamp;
+  readonly maxExpiresAt: Timestamp;
+  readonly renewals: number;
+  readonly renewedAt: Timestamp | null;
+  readonly renewable: boolean;
+  readonly endedAt: Timestamp | null;
+  readonly attempts: number;
+  readonly lastError: string | null;
+};
+
+export const STUCK_ATTEMPTS = 3;
+
+export const LEASE_COLUMNS = `lease_id AS id, kind, path, state, attempts >= 3 AND state <> 'ended' AS stuck, reason, holder,
+  handle, token_id AS "tokenAccessor", issued_at AS "issuedAt", expires_at AS "expiresAt",
+  max_expires_at AS "maxExpiresAt", renewals, renewed_at AS "renewedAt",
+  state = 'active' AND renewable AND expires_at < max_expires_at AS renewable, ended_at AS "endedAt", attempts,
+  last_error AS "lastError"`;
+
+export type LeaseFilter = PageAsk & {
+  readonly state?: LeaseState | 'stuck' | undefined;
+  /** Of the path, by whole segments. */
+  readonly prefix?: string | undefined;
+  readonly holder?: string | undefined;
+  readonly accessor?: string | undefined;
+};
+
+// ---- what may be done to one --------------------------------------------------------------------------------------
+
+/** What a decision on a lease needs: none of it is told to whoever may not see the lease. */
+type Found = { readonly path: string; readonly tokenId: string; readonly userId: string };
+
+/**
+ * The ask for an act on a lease. The row is read before the decision, as the name of a tenant is, because it says which
+ * resource the act is about; of what is not there, the question is whether the caller may do this to any.
+ */
+async function askFor(vault: Vault, call: Call, action: Action, id: string): Promise<{ ask: Ask; own: boolean }> {
+  const nowhere = { ask: { action, resource: 'lease:', anywhere: true } as const, own: false };
+  if (!call.token || !/^[a-z2-7]{16}$/.test(id)) return nowhere;
+  const { tenantId, tokenId } = call.token;
+  const [row] = await transaction(
+    vault.db,
+    [tenantId as TenantId],
+    (tx) => tx<Found[]>`
+      SELECT path, token_id AS "tokenId", user_id AS "userId" FROM leases
+      WHERE tenant_id = ${tenantId} AND lease_id = ${id}`,
+  );
+  if (!row) return nowhere;
+  const resource = `lease:${row.path}`;
+  // The gate proves the token; if it is that which took the lease, the lease is its holder's.
+  if (row.tokenId === tokenId) return { ask: { action: 'auth.lease', resource }, own: true };
+  return { ask: { action, resource }, own: false };
+}
+
+/**
+ * Runs an act on one lease. The entry is that of the action, whoever's right it was. What the caller may not see, does
+ * not exist for him.
+ */
+async function onLease<T>(
+  vault: Vault,
+  call: Call,
+  action: Action,
+  id: string,
+  act: (tx: Tx, granted: Permit) => Promise<Act<T>>,
+): Promise<T> {
+  const { ask } = await askFor(vault, call, action, id);
+  return permit(vault, call, ask, async (tx, granted) => {
+    if ('anywhere' in ask) throw noLease();
+    const done = await act(tx, granted);
+    const notes = (done.notes ?? [{}]).map((note): Note => ({ action, lease: id, ...note }));
+    return { ...done, notes };
+  });
+}
+
+export const noLease = () => new VaultError('not_found', 'There is no such lease.');
+
+export async function readLease(vault: Vault, call: Call, id: string): Promise<LeaseInfo> {
+  return onLease(vault, call, 'lease.read', id, async (tx, { tenant }) => ({ value: await leaseOf(tx, tenant, id) }));
+}
+
+/** Throws `not_found`. */
+export async function leaseOf(tx: Tx, tenant: TenantId, id: string): Promise<LeaseInfo> {
+  const [row] = await tx<LeaseInfo[]>`
+    SELECT ${tx.unsafe(LEASE_COLUMNS)} FROM leases WHERE tenant_id = ${tenant} AND lease_id = ${id}`;
+  if (!row) throw noLease();
+  return row;
+}
+
+// ---- lists --------------------------------------------------------------------------------------------------------
+
+/** In the order in which they were taken. */
+export async function listLeases(vault: Vault, call: Call, filter: LeaseFilter): Promise<Page<LeaseInfo>> {
+  const wanted = { action: 'lease.list', resource: 'lease:', anywhere: true } as const;
+  const { limit, after } = parsePage(filter);
+  return permit(vault, call, wanted, async (tx, { tenant, allows }) => {
+    const seen: LeaseInfo[] = [];
+    for (let from = after; ; ) {
+      const rows = await readChunk(tx, tenant, filter, from, limit + 1);
+      seen.push(...rows.filter((lease) => allows({ action: 'lease.list', resource: `lease:${lease.path}` })));
+      if (seen.length > limit || rows.length <= limit) break;
+      from = keyOf(rows.at(-1)!);
+    }
+    const items = seen.slice(0, limit);
+    const last = items.at(-1);
+    return { value: { items, nextCursor: seen.length > limit && last ? encodeCursor(keyOf(last)) : null } };
+  });
+}
+
+const keyOf = (lease: LeaseInfo) => `${lease.issuedAt}/${lease.id}`;
+
+function readChunk(tx: Tx, tenant: TenantId, filter: LeaseFilter, after: string, rows: number): Promise<LeaseInfo[]> {
+  const { state, prefix, holder, accessor } = filter;
+  const [time = '', id = ''] = after.split('/');
+  if (after !== '' && !/^\d{4}-[\d:T.-]+Z$/.test(time)) {
+    throw new VaultError('invalid_request', 'cursor: expected next_cursor of the page before, unchanged.');
+  }
+  const inState = state === 'stuck' ? tx`AND attempts >= 3 AND state <> 'ended'` : tx`AND state = ${state ?? ''}`;
+  return tx<LeaseInfo[]>`
+    SELECT ${tx.unsafe(LEASE_COLUMNS)} FROM leases
+    WHERE tenant_id = ${tenant} ${after === '' ? tx`` : tx`AND (issued_at, lease_id) > (${time}::timestamptz, ${id})`}
+      ${state === undefined ? tx`` : inState}
+      ${prefix ? tx`AND (path = ${prefix} OR starts_with(path, ${`${prefix}/`}))` : tx``}
+      ${holder === undefined ? tx`` : tx`AND holder = ${holder}`}
+      ${accessor === undefined ? tx`` : tx`AND token_id = ${accessor}`}
+    ORDER BY issued_at, lease_id LIMIT ${rows}`;
+}
+
+// ---- renewing -----------------------------------------------------------------------------------------------------
+
+type Renewal = {
+  readonly lease: LeaseInfo;
+  readonly before: Timestamp;
+  readonly tenant: TenantId;
+  readonly actor: Permit['actor'];
+  readonly at: Connected | undefined;
+  readonly settings: string | null;
+};
+
+/**
+ * Lets a lease last `ttlSeconds` from now (its own time when absent), never beyond its maximum. The row is first: a
+ * process that dies between it and the target leaves a credential that ends too early, never one that ends too late.
+ * Throws `conflict` when the lease has ended or is not renewable, `backend_failed` when the target did not follow.
+ */
+export async function renewLease(vault: Vault, call: Call, id: string, ttlSeconds?: number): Promise<LeaseInfo> {
+  const wanted = checkTtl(ttlSeconds);
+  const renewal = await onLease(vault, call, 'lease.renew', id, (tx, granted) =>
+    prolong(vault, tx, granted, id, wanted),
+  );
+  killpoint('lease.renewing');
+  if (!renewal.at) return renewal.lease;
+  const { at, lease } = renewal;
+  const role: unknown = JSON.parse(renewal.settings!);
+  try {
+    await onTarget(vault, at, LIMITS.leaseActDeadlineMs, (limits) =>
+      at.backend.renew({ ...limits, role, handle: lease.handle, expiresAt: lease.expiresAt }),
+    );
+  } catch (error) {
+    await takeBack(vault, call, renewal, error as VaultError);
+    throw error;
+  }
+  killpoint('lease.renewed');
+  return lease;
+}
+
+async function prolong(
+  vault: Vault,
+  tx: Tx,
+  { tenant, actor }: Permit,
+  id: string,
+  wanted: number | undefined,
+): Promise<Act<Renewal>> {
+  const [row] = await tx<
+    {
+      state: LeaseState;
+      live: boolean;
+      renewable: boolean;
+      before: Timestamp;
+      backendId: string | null;
+      settings: string | null;
+    }[]
+  >`
+    SELECT l.state, l.expires_at > bulla.now() AS live, l.renewable, l.expires_at AS before, l.backend_id AS "backendId",
+           (SELECT settings FROM roles r WHERE r.tenant_id = l.tenant_id AND r.role_id = l.role_id) AS settings
+    FROM leases l WHERE l.tenant_id = ${tenant} AND l.lease_id = ${id} FOR UPDATE`;
+  if (!row) throw noLease();
+  if (row.state !== 'active' || !row.live) throw new VaultError('conflict', 'The lease has ended: take another one.');
+  if (!row.renewable)
+    throw new VaultError('conflict', 'This lease cannot be renewed: take another one before it ends.');
+  const [token] = await tx<{ expiresAt: Timestamp }[]>`
+    SELECT k.expires_at AS "expiresAt" FROM tokens k JOIN leases l ON k.tenant_id = l.tenant_id AND k.token_id = l.token_id
+    WHERE l.tenant_id = ${tenant} AND l.lease_id = ${id} AND k.expires_at > bulla.now()`;
+  if (!token) throw new VaultError('conflict', 'The token that took this lease has ended, and the lease with it.');
+  const [lease] = await tx<LeaseInfo[]>`
+    WITH clock AS MATERIALIZED (SELECT bulla.now() AS now)
+    UPDATE leases SET expires_at = least(now + make_interval(secs => coalesce(${wanted ?? null}::bigint, ttl_seconds)), max_expires_at),
+           due_at = least(now + make_interval(secs => coalesce(${wanted ?? null}::bigint, ttl_seconds)), max_expires_at,
+                          ${token.expiresAt}::timestamptz),
+           renewals = renewals + 1, renewed_at = now
+    FROM clock WHERE tenant_id = ${tenant} AND lease_id = ${id} RETURNING ${tx.unsafe(LEASE_COLUMNS)}`;
+  const at = row.backendId === null ? undefined : await connected(vault, tx, tenant, row.backendId);
+  const value = { lease: lease!, before: row.before, tenant, actor, at, settings: row.settings };
+  return { value, notes: [{ details: { expires_at: lease!.expiresAt } }] };
+}
+
+/** The target did not follow: the row says again what the target knows, unless somebody has renewed it since. */
+async function takeBack(
+  vault: Vault,
+  call: Call,
+  { lease, before, tenant, actor }: Renewal,
+  error: VaultError,
+): Promise<void> {
+  await withoutToken(vault, call, [tenant], async (tx) => {
+    await tx`
+      UPDATE leases SET expires_at = ${before}, due_at = least(due_at, ${before}::timestamptz), renewals = renewals - 1,
+             last_error = ${error.message}
+      WHERE tenant_id = ${tenant} AND lease_id = ${lease.id} AND state = 'active' AND expires_at = ${lease.expiresAt}`;
+    const said = { tenant, actor, action: 'lease.renew', resource: `lease:${lease.path}`, lease: lease.id } as const;
+    return { value: undefined, records: [{ ...said, outcome: 'error', code: error.code }] };
+  });
+}
+
+// ---- revoking -----------------------------------------------------------------------------------------------------
+
+/** How long a revocation is awaited before the answer says that it goes on. */
+const AWAITED_MS = 10_000;
+
+/**
+ * Ends a lease. The decision is durable before the target is asked; the answer says whether the credential is gone
+ * (`ended`) or still being revoked, which goes on until it is. Again, it changes nothing.
+ */
+export async function revokeLease(vault: Vault, call: Call, id: string): Promise<LeaseInfo> {
+  const { tenant, lease } = await onLease(vault, call, 'lease.revoke', id, async (tx, granted) => {
+    await condemnLeases(tx, granted.tenant, tx`lease_id = ${id}`, 'revoked');
+    return { value: { tenant: granted.tenant, lease: await leaseOf(tx, granted.tenant, id) }, revokes: true };
+  });
+  killpoint('lease.condemned');
+  if (lease.state !== 'revoking') return lease;
+  await endNow(vault, tenant, id, AWAITED_MS);
+  return transaction(vault.db, [tenant], (tx) => leaseOf(tx, tenant, id));
+}
+
+/**
+ * Makes leases due now, and wakes the sweepers. One that is still being issued is marked, and revoked by whoever issues
+ * it. Gives how many there were.
+ */
+export async function condemnLeases(
+  tx: Tx,
+  tenant: TenantId,
+  which: Fragment,
+  reason: string,
+  limit = 10_000,
+): Promise<number> {
+  const rows = await tx<{ kind: string; handle: string }[]>`
+    UPDATE leases SET reason = ${reason}, state = CASE state WHEN 'active' THEN 'revoking' ELSE state END,
+           due_at = CASE state WHEN 'active' THEN bulla.now() ELSE due_at END
+    WHERE tenant_id = ${tenant} AND lease_id IN (
+      SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND (${which})
+        AND (state = 'active' OR state = 'pending' AND reason IS NULL) ORDER BY lease_id LIMIT ${limit} FOR UPDATE)
+    RETURNING kind, handle`;
+  if (rows.count > 0) {
+    // A token is nothing outside: it opens nothing from this commit on, whenever its lease is recorded as ended.
+    await endTokens(
+      tx,
+      tenant,
+      rows.filter((row) => row.kind === 'access').map((row) => row.handle),
+    );
+    await notifySweepers(tx);
+  }
+  return rows.count;
+}
+
+/** Which leases to revoke: exactly one of these. */
+export type Selection = {
+  /** Of the path, by whole segments. */
+  readonly prefix?: string | undefined;
+  /** `backend/role`. */
+  readonly role?: string | undefined;
+  readonly holder?: string | undefined;
+  /** The accessor of the token that took them. */
+  readonly accessor?: string | undefined;
+  /** Every lease of the tenant. */
+  readonly all?: true | undefined;
+};
+
+const SELECTED_AT_ONCE = 5_000;
+
+/**
+ * Condemns every lease that the selection names and the caller may revoke. All are due when this returns; sweepers end
+ * them, and each end is an entry of its own.
+ */
+export async function revokeLeases(vault: Vault, call: Call, selection: Selection): Promise<{ condemned: number }> {
+  const given = Object.entries(selection).filter(([, value]) => value !== undefined);
+  if (given.length !== 1) {
+    throw new VaultError('invalid_request', 'Give exactly one of prefix, role, holder, accessor and all.');
+  }
+  const [by, named] = given[0] as [keyof Selection, string | true];
+  const details = { by, ...(named === true ? {} : { named }) };
+  const wanted = { action: 'lease.revoke', resource: 'lease:', anywhere: true } as const;
+  let condemned = 0;
+  for (;;) {
+    const count = await permit(vault, call, wanted, async (tx, { tenant, allows }) => {
+      const paths = await tx<{ path: string }[]>`
+        SELECT DISTINCT path FROM leases
+        WHERE tenant_id = ${tenant} AND state IN ('pending', 'active') AND reason IS NULL AND ${selected(tx, by, named)}`;
+      const mine = paths
+        .map((row) => row.path)
+        .filter((path) => allows({ action: 'lease.revoke', resource: `lease:${path}` }));
+      const which = tx`path = ANY (${mine}) AND ${selected(tx, by, named)}`;
+      const value = mine.length === 0 ? 0 : await condemnLeases(tx, tenant, which, 'revoked', SELECTED_AT_ONCE);
+      return { value, notes: [{ details: { ...details, condemned: value } }], revokes: value > 0 };
+    });
+    condemned += count;
+    if (count < SELECTED_AT_ONCE) return { condemned };
+  }
+}
+
+function selected(tx: Tx, by: keyof Selection, named: string | true) {
+  switch (by) {
+    case 'prefix':
+      return tx`(path = ${named as string} OR starts_with(path, ${`${named}/`}))`;
+    case 'role':
+      return tx`(path = ${named as string} AND kind = 'credential')`;
+    case 'holder':
+      return tx`holder = ${named as string}`;
+    case 'accessor':
+      return tx`token_id = ${named as string}`;
+    default:
+      return tx`true`;
+  }
+}
+
+/**
+ * Drops a lease whose target will never answer again. Nothing ends the credential: the answer, the log of the vault and
+ * that of the tenant say what may still live outside.
+ */
+export async function forceLease(
+  vault: Vault,
+  call: Call,
+  id: string,
+): Promise<LeaseInfo & { readonly warning: string }> {
+  const { ask } = await askFor(vault, call, 'lease.force', id);
+  // The holder alone cannot: it takes somebody who answers for the target.
+  const wanted = ask.action === 'auth.lease' ? { ...ask, action: 'lease.force' as const } : ask;
+  const dropped = await permit(vault, call, wanted, async (tx, { tenant }) => {
+    if ('anywhere' in wanted) throw noLease();
+    const [lease] = await tx<LeaseInfo[]>`
+      UPDATE leases SET state = 'ended', reason = 'forced', ended_at = bulla.now(), claim = NULL, idempotency_key = NULL,
+             due_at = bulla.now() + interval '24 hours'
+      WHERE tenant_id = ${tenant} AND lease_id = ${id} AND state <> 'ended' RETURNING ${tx.unsafe(LEASE_COLUMNS)}`;
+    if (!lease) throw new VaultError('conflict', 'The lease has ended already.');
+    await tx`DELETE FROM lease_credentials WHERE tenant_id = ${tenant} AND lease_id = ${id}`;
+    if (lease.kind === 'access') await endTokens(tx, tenant, [lease.handle]);
+    const details = { forced: true, may_still_work: lease.handle };
+    return { value: lease, notes: [{ lease: id, details }], revokes: true };
+  });
+  vault.log.warn(
+    { lease: id, path: dropped.path, handle: dropped.handle },
+    'a lease was dropped by force: its credential may still work until somebody removes it at the target',
+  );
+  const warning = `${dropped.handle} may still work at ${dropped.path.split('/')[0]}: nothing was revoked there, and nothing will be. Remove it by hand.`;
+  return { ...dropped, warning };
+}

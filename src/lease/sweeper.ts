@@ -1,0 +1,188 @@
+/**
+ * The sweeper of a node: ends leases that are due, whoever took them and on whatever node.
+ *
+ * It looks when somebody notifies it, when the next lease is due, and every LOOK_MS at the latest; never more often than
+ * the work there is. Every look reads, by index, the first due lease of each backend. A backend has its own few workers,
+ * so that one that is slow or dead keeps only its own leases waiting; those of all backends together, and what they ask of
+ * the vault's database, are bounded too. Several nodes share the work by SKIP LOCKED, and need no leader.
+ */
+import { SYSTEM, type TenantId, transaction } from '../db/database.ts';
+import { listen } from '../db/listen.ts';
+import { VaultError } from '../errors.ts';
+import type { Vault } from '../vault.ts';
+import { type Look, lookAtClock, type SeenClock } from './clock.ts';
+import { type Claim, claimDue, endClaimed, endDueAccess, removeEnded, reviveDue } from './end.ts';
+import { closeBackends, freeAt, isFailing, pausedBackends } from './pool.ts';
+import { CHANNEL, onWake } from './wake.ts';
+
+export type Sweeper = {
+  /** Takes nothing more, waits for what is under way, and ends the connections to backends. */
+  readonly stop: () => Promise<void>;
+};
+
+/** What the sweepers of this process have seen, for metrics. */
+export type SweeperMetrics = {
+  readonly ended: (how: 'ended' | 'checking' | 'failed', lateSeconds: number) => void;
+};
+
+const LOOK_MS = 10_000;
+/** Between two looks, so that a burst of notifications is one. */
+const LOOK_MS_MIN = 50;
+const BACKENDS_AT_ONCE = 1_000;
+const ACTS_MAX = 256;
+const TENANTS_AT_ONCE = 100;
+/** Entries in one commit: what a reader of the same tenant waits for at most. */
+const ACCESS_AT_ONCE = 250;
+const REMOVED_AT_ONCE = 1_000;
+
+export function startSweeper(vault: Vault, metrics: SweeperMetrics = { ended: () => undefined }): Sweeper {
+  const running = new Set<Promise<unknown>>();
+  /** Backends whose leases are being claimed: what they will have at work does not count yet. */
+  const claiming = new Set<string>();
+  let endingAccess = false;
+  let stopping = false;
+  let seen: SeenClock | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let timerAtMs = Number.POSITIVE_INFINITY;
+  let lookedAtMs = Number.NEGATIVE_INFINITY;
+  let looking: Promise<void> = Promise.resolve();
+
+  const begin = (work: Promise<unknown>) => {
+    const guarded: Promise<unknown> = work.catch((error) => note(vault, error)).finally(() => running.delete(guarded));
+    running.add(guarded);
+  };
+  const look = async () => {
+    if (stopping || vault.seal.sealed) return;
+    lookedAtMs = vault.clock.monotonicMs();
+    const clock = await lookAtClock(vault, seen);
+    seen = clock.seen;
+    const { due, nextInMs, access, removable } = await readDue(vault);
+    for (const { tenant, backendId } of due) {
+      const limit = Math.min(freeAt(vault, tenant, backendId), ACTS_MAX - running.size);
+      if (limit <= 0 || stopping || claiming.has(backendId)) continue;
+      claiming.add(backendId);
+      const claim = { tenant, backendId, limit, upTo: clock.now, latched: clock.latched };
+      begin(sweepBackend(vault, claim, metrics, () => claiming.delete(backendId)).then((more) => more && soon(0)));
+    }
+    if (access.length > 0 && !endingAccess) {
+      endingAccess = true;
+      const work = sweepAccess(vault, access, clock, () => stopping);
+      begin(
+        work.finally(() => {
+          endingAccess = false;
+          soon(0);
+        }),
+      );
+    }
+    for (const tenant of removable) await removeEnded(vault, tenant, REMOVED_AT_ONCE);
+    soon(clock.latched ? LOOK_MS : nextInMs);
+  };
+  const turn = () => {
+    timer = undefined;
+    timerAtMs = Number.POSITIVE_INFINITY;
+    looking = looking
+      .then(look)
+      .catch((error) => note(vault, error))
+      .finally(() => soon(LOOK_MS));
+  };
+  /** Looks in so many milliseconds at the latest, and not before LOOK_MS_MIN have passed since the last look. */
+  const soon = (inMs: number) => {
+    if (stopping) return;
+    const nowMs = vault.clock.monotonicMs();
+    const atMs = Math.max(nowMs + Math.min(inMs, LOOK_MS), lookedAtMs + LOOK_MS_MIN);
+    if (timer !== undefined && timerAtMs <= atMs) return;
+    clearTimeout(timer);
+    timerAtMs = atMs;
+    timer = setTimeout(turn, Math.max(0, Math.ceil(atMs - nowMs))).unref();
+  };
+  const listening = listen(vault.db.options, CHANNEL, () => soon(0));
+  onWake(vault, soon);
+  soon(0);
+  return {
+    stop: async () => {
+      stopping = true;
+      clearTimeout(timer);
+      onWake(vault, undefined);
+      await listening.close();
+      await looking;
+      await Promise.all(running);
+      await closeBackends(vault);
+    },
+  };
+}
+
+function note(vault: Vault, error: unknown): void {
+  const fields = error instanceof VaultError ? { code: error.code, reason: error.message } : { err: error };
+  vault.log.warn(fields, 'sweeping leases; the next look tries again');
+}
+
+/** One turn at a backend: what was claimed is ended at the same time. Whether there may be more. */
+async function sweepBackend(
+  vault: Vault,
+  claim: Claim,
+  metrics: SweeperMetrics,
+  claimedAll: () => void,
+): Promise<boolean> {
+  const { tenant, backendId } = claim;
+  const wasFailing = isFailing(vault, tenant, backendId);
+  const { at, claimed } = await claimDue(vault, claim).finally(claimedAll);
+  const ends = claimed.map(async (one) => metrics.ended(await endClaimed(vault, at, one), one.lateSeconds));
+  await Promise.all(ends);
+  if (wasFailing && !isFailing(vault, tenant, backendId)) await reviveDue(vault, at);
+  return claimed.length > 0;
+}
+
+/** One tenant after the other, and for each as many commits as it takes, with room for others between them. */
+async function sweepAccess(
+  vault: Vault,
+  tenants: readonly TenantId[],
+  clock: Look,
+  isStopping: () => boolean,
+): Promise<void> {
+  for (const tenant of tenants) {
+    for (let count = ACCESS_AT_ONCE; count === ACCESS_AT_ONCE && !isStopping(); ) {
+      count = await endDueAccess(vault, tenant, ACCESS_AT_ONCE, clock.now, clock.latched);
+    }
+  }
+}
+
+type Due = {
+  /** Backends where something is due, the longest due first. */
+  readonly due: readonly { tenant: TenantId; backendId: string }[];
+  readonly nextInMs: number;
+  /** Tenants with access leases that are due, and with ended leases that are to be forgotten. */
+  readonly access: readonly TenantId[];
+  readonly removable: readonly TenantId[];
+};
+
+async function readDue(vault: Vault): Promise<Due> {
+  const paused = pausedBackends(vault);
+  return transaction(vault.db, [SYSTEM], async (tx) => {
+    const first = await tx<{ tenant: TenantId; backendId: string; inMs: number }[]>`
+      SELECT b.tenant_id AS tenant, b.backend_id AS "backendId",
+             (extract(epoch FROM l.due_at - bulla.now()) * 1000)::double precision AS "inMs"
+      FROM backends b, LATERAL (
+        SELECT due_at FROM leases WHERE tenant_id = b.tenant_id AND backend_id = b.backend_id AND kind = 'credential'
+          AND state <> 'ended' ORDER BY due_at LIMIT 1) l
+      WHERE b.backend_id <> ALL (${paused.ids}) ORDER BY l.due_at LIMIT ${BACKENDS_AT_ONCE}`;
+    const [access] = await tx<{ tenants: TenantId[]; inMs: number | null }[]>`
+      SELECT ARRAY(SELECT DISTINCT tenant_id FROM (
+               SELECT tenant_id FROM leases WHERE kind = 'access' AND state <> 'ended' AND due_at <= bulla.now()
+               ORDER BY due_at LIMIT ${ACCESS_LOOKED_AT}) AS due LIMIT ${TENANTS_AT_ONCE}) AS tenants,
+             (SELECT extract(epoch FROM min(due_at) - bulla.now()) * 1000 FROM (
+               SELECT due_at FROM leases WHERE kind = 'access' AND state <> 'ended' AND due_at > bulla.now()
+               ORDER BY due_at LIMIT 1) AS next)::double precision AS "inMs"`;
+    const removable = await tx<{ tenant: TenantId }[]>`
+      SELECT DISTINCT tenant_id AS tenant FROM (
+        SELECT tenant_id FROM leases WHERE state = 'ended' AND due_at <= bulla.now() ORDER BY due_at LIMIT ${REMOVED_AT_ONCE}) AS ended`;
+    const later = first.filter(({ inMs }) => inMs > 0).map(({ inMs }) => inMs);
+    return {
+      due: first.filter(({ inMs }) => inMs <= 0),
+      nextInMs: Math.max(0, Math.min(paused.againMs, access!.inMs ?? LOOK_MS, LOOK_MS, ...later)),
+      access: access!.tenants,
+      removable: removable.map(({ tenant }) => tenant),
+    };
+  });
+}
+
+const ACCESS_LOOKED_AT = 1_000;
