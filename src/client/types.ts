@@ -369,6 +369,89 @@ export type Mount = {
   created_at: string | null;
 };
 
+export type TakenLease = Lease & {
+  /** Of a dynamic credential: what the kind of the backend gives. */
+  credential?: Record<string, unknown>;
+  /** Of access to a stored secret. */
+  token?: string;
+};
+
+export type Lease = {
+  id: string;
+  kind: 'credential' | 'access';
+  /** backend/role, or that of the secret. */
+  path: string;
+  /** pending: not outside yet. revoking: to be gone from the target. checking: gone, and looked for once more, because its issuing was cut off. ended: gone. */
+  state: 'pending' | 'active' | 'revoking' | 'checking' | 'ended';
+  /** Its revocation has failed several times, and is tried for ever. */
+  stuck: boolean;
+  /** Why it ends: expired, revoked, used, token, role, backend, tenant, failed, forced. */
+  reason: string | null;
+  holder: string;
+  /** What it is called at the target; of an access, the accessor of its token. */
+  handle: string;
+  /** Of the token that took it: the lease ends with it. */
+  token_accessor: string;
+  issued_at: string;
+  expires_at: string;
+  max_expires_at: string;
+  renewable: boolean;
+  renewals: number;
+  renewed_at: string | null;
+  ended_at: string | null;
+  /** How often its revocation has failed. */
+  attempts: number;
+  last_error: string | null;
+};
+
+export type EndedLease = Lease & {
+  warning?: string;
+};
+
+export type CondemnedLeases = {
+  condemned: number;
+};
+
+export type Sweeper = {
+  /** The clock has jumped, and no lease expires until it is confirmed. */
+  latched: boolean;
+  latched_at: string | null;
+  jump_seconds: number | null;
+  /** The time that would be confirmed. */
+  now: string;
+};
+
+export type Backend = {
+  name: string;
+  kind: 'postgres';
+  /** Without its secrets. */
+  config: Record<string, unknown>;
+  /** Seconds. */
+  default_ttl: number | null;
+  /** Seconds. */
+  max_ttl: number | null;
+  /** It is being deleted and gives no new lease. */
+  closing: boolean;
+  created_at: string;
+  updated_at: string;
+};
+
+export type Role = {
+  name: string;
+  backend: string;
+  /** What leases of it are taken by. */
+  path: string;
+  settings: Record<string, unknown>;
+  /** Seconds. */
+  default_ttl: number | null;
+  /** Seconds. */
+  max_ttl: number | null;
+  leases_max: number | null;
+  closing: boolean;
+  created_at: string;
+  updated_at: string;
+};
+
 export type DataKey = {
   version: number;
   state: 'active' | 'decrypt_only' | 'destroyed';
@@ -757,6 +840,50 @@ export type ChangeMountBody = {
   versions_kept?: number | null;
   cas_required?: boolean;
   delete_after?: string | number;
+};
+
+export type CreateLeaseBody = {
+  /** For a dynamic credential. */
+  role?: string;
+  /** For access to one stored secret, which need not be there yet. */
+  secret?: string;
+  /** Shortened to what role, backend and token allow. */
+  ttl?: string | number;
+  /** How often the secret can be read with it. */
+  uses?: number;
+  /** What the kind of the backend takes beside. */
+  parameters?: Record<string, unknown>;
+};
+
+export type RenewLeaseBody = {
+  ttl?: string | number;
+};
+
+export type RevokeLeasesBody = {
+  /** Of the path, by whole segments. */
+  prefix?: string;
+  role?: string;
+  holder?: string;
+  /** Of the token that took them. */
+  accessor?: string;
+  /** Every lease of the tenant that you may revoke. */
+  all?: true;
+};
+
+export type PutBackendBody = {
+  kind: 'postgres';
+  config: Record<string, unknown>;
+  default_ttl?: string | number;
+  max_ttl?: string | number;
+};
+
+export type PutRoleBody = {
+  backend: string;
+  settings?: Record<string, unknown>;
+  default_ttl?: string | number;
+  max_ttl?: string | number;
+  /** Alive at once. */
+  leases_max?: number;
 };
 
 export type RotateKeyBody = {
