@@ -1,6 +1,7 @@
 /** The kinds of value that settings have: durations, counts, flags, addresses to listen on. */
 import { z } from 'zod';
 import { VaultError } from './errors.ts';
+import { parseCidr } from './policy/cidr.ts';
 
 export const SECOND = 1;
 export const MINUTE = 60 * SECOND;
@@ -54,3 +55,18 @@ export function parseListen(variable: string, text: string): { host: string; por
   }
   return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port };
 }
+
+/** Networks, separated by commas; none when absent. */
+export const networks = z
+  .string()
+  .default('')
+  .transform((text, ctx) => {
+    const parts = text.split(',').filter((part) => part.trim() !== '');
+    const parsed = parts.flatMap((part) => parseCidr(part.trim()) ?? []);
+    if (parsed.length === parts.length) return parsed;
+    ctx.addIssue({
+      code: 'custom',
+      message: 'expected networks such as 10.0.0.0/8,fd00::/8, with no bit beyond the prefix',
+    });
+    return z.NEVER;
+  });

@@ -8,8 +8,9 @@ import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type HttpConfig, httpOf, LISTENER_SETTINGS, type TlsConfig, tlsOf } from './config-listener.ts';
-import { count, duration, HOUR, parseListen } from './config-value.ts';
+import { count, duration, HOUR, networks, parseListen } from './config-value.ts';
 import { VaultError } from './errors.ts';
+import type { Cidr } from './policy/cidr.ts';
 import { SEAL_KINDS, type SealKind } from './seal/seal.ts';
 
 export { parseDurationSeconds } from './config-value.ts';
@@ -76,6 +77,8 @@ const settings = z.object({
   BULLA_LEASES_PER_TENANT_MAX: count(100_000, 1, 10_000_000),
   BULLA_LEASES_PER_ROLE_MAX: count(10_000, 1, 10_000_000),
   BULLA_LEASES_PER_ACTOR_MAX: count(1000, 1, 10_000_000),
+  /** Networks beside the public ones in which webhooks and token issuers may be. */
+  BULLA_OUTBOUND_NETWORKS: networks,
   BULLA_METRICS_TOKEN: z.string().min(16).optional(),
   BULLA_LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
 });
@@ -142,6 +145,8 @@ export type Config = Readonly<{
   leaseMaxTtlSeconds: number;
   /** How many leases are alive at once. */
   leasesMax: Readonly<{ tenant: number; role: number; actor: number }>;
+  /** Networks beside the public ones that URLs which tenants configure may lead to. */
+  outboundNetworks: readonly Cidr[];
   metricsToken: string | undefined;
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'silent';
 }>;
@@ -269,6 +274,7 @@ export function loadConfig(
       role: s.BULLA_LEASES_PER_ROLE_MAX,
       actor: s.BULLA_LEASES_PER_ACTOR_MAX,
     },
+    outboundNetworks: s.BULLA_OUTBOUND_NETWORKS,
     metricsToken: s.BULLA_METRICS_TOKEN,
     logLevel: s.BULLA_LOG_LEVEL,
   });

@@ -63,7 +63,7 @@ describe('imports', () => {
     [/^src\/vault\.ts$/, 1.5],
     [/^src\/seal\/seal\.ts$/, 0],
     [/^src\/seal\//, 1],
-    [/^src\/(errors|config(-\w+)?|private-file)\.ts$|^src\/(crypto|db)\//, 0],
+    [/^src\/(errors|config(-\w+)?|outbound|private-file)\.ts$|^src\/(crypto|db)\//, 0],
     [/^src\/client\//, 0],
   ];
   const rankOf = (file: string) => {
@@ -128,7 +128,7 @@ describe('imports', () => {
   // Readiness and the age of keys are asked for by no protocol: health and metrics look at them directly.
   it('http knows the protocols; crypto, members of seal and the client know nobody above them', () => {
     const http =
-      /^src\/(http|protocols)\/|^src\/(vault|errors|config(-\w+)?|private-file)\.ts$|^src\/tenant\/(ready|age)\.ts$/;
+      /^src\/(http|protocols)\/|^src\/(vault|errors|config(-\w+)?|outbound|private-file)\.ts$|^src\/tenant\/(ready|age)\.ts$/;
     const bad = OURS.filter(
       ({ from, to }) =>
         (from.startsWith('src/http/') && !http.test(to)) ||

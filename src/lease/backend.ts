@@ -27,6 +27,7 @@
 import type { z } from 'zod';
 import type { TenantId, Timestamp } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
+import type { Cidr } from '../policy/cidr.ts';
 
 /** What the holder gets: names and values of a flat JSON object. Kept in an envelope, and never in an entry or a log. */
 export type Credential = Readonly<Record<string, string | number>>;
@@ -91,6 +92,14 @@ export type Backend<Role> = {
   close(): Promise<void>;
 };
 
+/** What a member may need beside its configuration. */
+export type About = {
+  readonly tenant: TenantId;
+  readonly backendId: string;
+  /** Networks beside the public ones that URLs may lead to: see outbound.ts. */
+  readonly outbound: readonly Cidr[];
+};
+
 /** A member of the open set. */
 export type BackendMember<Config = unknown, Role = unknown> = {
   /** The configuration, whole. It is stored in an envelope; what is shown of it leaves out `secretFields`. */
@@ -109,7 +118,7 @@ export type BackendMember<Config = unknown, Role = unknown> = {
   /** Pure but for randomness: makes names and passwords. */
   prepare(ask: CredentialAsk<Role>): Prepared;
   /** Opens nothing yet. */
-  connect(config: Config, about: { readonly tenant: TenantId; readonly backendId: string }): Backend<Role>;
+  connect(config: Config, about: About): Backend<Role>;
 };
 
 export type Effect = 'refused' | 'unreached' | 'unknown';

@@ -175,7 +175,7 @@ async function tryOut(
   tenant: TenantId,
   id: string,
 ): Promise<void> {
-  const backend = member.connect(config, { tenant, backendId: id });
+  const backend = member.connect(config, { tenant, backendId: id, outbound: vault.config.outboundNetworks });
   try {
     // Under an id of its own: a target that is being mended is not left alone because it has failed before.
     await onTarget(vault, { tenant, id: `${id} as given` }, CHECK_DEADLINE_MS, (limits) => backend.check(limits));

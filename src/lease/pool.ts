@@ -55,7 +55,7 @@ export async function connected(vault: Vault, tx: Tx, tenant: TenantId, backendI
   }
   const config = openConfig(await dataKey(vault, tx, tenant, row.keyVersion), tenant, backendId, row.envelope);
   const member = memberOf(row.kind);
-  const backend = member.connect(config, { tenant, backendId });
+  const backend = member.connect(config, { tenant, backendId, outbound: vault.config.outboundNetworks });
   const made: Connected = { tenant, id: backendId, kind: row.kind, member, revision: row.revision, backend };
   if (known) void known.backend.close();
   pool.connected.set(key, made);

@@ -1,0 +1,190 @@
+/**
+ * Redis and Valkey: each lease is an ACL user.
+ *
+ * A user is made by one command, with the hash of its password, so that the target's log never holds it. Redis cannot end
+ * a user at a time; the sweeper does, and with the user go its connections. Users live in the memory of one server:
+ * replicas do not take them over, and after a restart those are gone that no ACL file holds.
+ */
+import { createHash } from 'node:crypto';
+import { createClient, ErrorReply } from '@redis/client';
+import { z } from 'zod';
+import { randomPassword } from '../../crypto/token.ts';
+import { VaultError } from '../../errors.ts';
+import { type Backend, type BackendMember, backendFailed } from '../backend.ts';
+
+const config = z.strictObject({
+  host: z.string().regex(/^[A-Za-z0-9.:-]{1,253}$/, 'expected a host name or an address'),
+  port: z.int().min(1).max(65_535).default(6379),
+  username: z
+    .string()
+    .regex(/^[!-~]{1,128}$/, 'expected printable characters without blanks')
+    .default('default'),
+  password: z.string().min(1).max(1024),
+  /** `verify`: TLS with a certificate that is valid for `host`. `off` sends everything readable. */
+  tls: z.enum(['verify', 'off']).default('verify'),
+  ca: z
+    .string()
+    .max(64 * 1024)
+    .optional(),
+  /** The server has an ACL file: users are written to it as they come and go, so that a restart keeps them and no others. */
+  acl_file: z.boolean().default(false),
+});
+type Config = z.output<typeof config>;
+
+/** Of https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl: what gives or takes commands, keys and channels. */
+const RULE =
+  /^(?:(?:%(?:R|W|RW))?~[!-~]+|&[!-~]+|[+-]@?[a-z0-9-]+(?:\|[a-z0-9-]+)?|allkeys|allchannels|allcommands|nocommands)$/;
+
+const role = z.strictObject({
+  /** ACL rules such as `~app:*`, `+@read`, `-keys`, in their order. What is not given is not allowed. */
+  rules: z
+    .array(
+      z.string().max(256).regex(RULE, 'expected an ACL rule for commands, keys or channels, such as ~app:* or +@read'),
+    )
+    .min(1)
+    .max(128),
+});
+type Role = z.output<typeof role>;
+
+export const redisBackend: BackendMember<Config, Role> = {
+  config,
+  secretFields: ['password'],
+  role,
+  prepare: ({ holder, roleName, leaseId }) => ({
+    handle: `bulla_${part(holder)}_${part(roleName)}_${leaseId}`,
+    credential: { password: randomPassword() },
+  }),
+  connect: (configured) => connect(configured),
+};
+
+/** Of a name that a person chose: enough to know it by. */
+const part = (name: string) => name.slice(0, 16).replace(/[^a-z0-9]/g, '-');
+
+function connect(configured: Config): Backend<Role> {
+  const { host, port, tls, acl_file: aclFile } = configured;
+  const { run, close } = connection(configured);
+  const keep = aclFile ? [['ACL', 'SAVE']] : [];
+  return {
+    check: (act) =>
+      run(act, 'check', async (send) => {
+        // A rule that is none is refused by name; a user who may not manage users is refused before that.
+        const refusal = await codeOf(send(['ACL', 'SETUSER', 'bulla_check', '!']));
+        if (refusal === NOT_PERMITTED) throw missing('ACL|SETUSER, ACL|DELUSER and ACL|GETUSER');
+        if (!aclFile) return;
+        const [, file] = (await send(['CONFIG', 'GET', 'aclfile'])) as string[];
+        if (!file) throw new VaultError('invalid_request', 'acl_file: this server has none; leave it out.');
+      }),
+    issue: async ({ handle, prepared, role: { rules }, ...act }) => {
+      const password = String(prepared.credential.password);
+      const hash = createHash('sha256').update(password).digest('hex');
+      await run(act, 'issue', async (send) => {
+        for (const command of [['ACL', 'SETUSER', handle, 'reset', ...rules, `#${hash}`, 'on'], ...keep])
+          await send(command);
+      });
+      const url = new URL(`${tls === 'off' ? 'redis' : 'rediss'}://${host.includes(':') ? `[${host}]` : host}:${port}`);
+      url.username = handle;
+      url.password = password;
+      return { username: handle, password, host, port, url: url.href };
+    },
+    renew: ({ handle, ...act }) =>
+      run(act, 'renew', async (send) => {
+        if ((await send(['ACL', 'GETUSER', handle])) === null) throw backendFailed('The user is gone.', 'refused');
+      }),
+    // Its connections are ended in the same step.
+    revoke: ({ handle, ...act }) =>
+      run(act, 'revoke', async (send) => {
+        for (const command of [['ACL', 'DELUSER', handle], ...keep]) await send(command);
+      }),
+    close,
+  };
+}
+
+const missing = (rights: string) => new VaultError('invalid_request', `username: this user may not use ${rights}.`);
+
+const NOT_PERMITTED = 'NOPERM';
+
+/** The first word of an error reply is its code. */
+const codeOfReply = (error: ErrorReply) => /^[A-Z]+/.exec(error.message)?.[0] ?? 'ERR';
+
+async function codeOf(answer: Promise<unknown>): Promise<string | undefined> {
+  try {
+    await answer;
+    return undefined;
+  } catch (error) {
+    if (error instanceof ErrorReply) return codeOfReply(error);
+    throw error;
+  }
+}
+
+// ---- connections --------------------------------------------------------------------------------------------------
+
+type Limits = { readonly signal: AbortSignal };
+type Send = (command: readonly string[]) => Promise<unknown>;
+
+const CONNECT_MS_MAX = 10_000;
+const IDLE_MS = 60_000;
+
+/** One connection, over which commands follow each other; one that has failed or hung is ended. */
+function connection({ host, port, username, password, tls, ca }: Config) {
+  const open = () => {
+    const client = createClient({
+      ...{ username, password, disableOfflineQueue: true, RESP: 2 as const },
+      socket: {
+        ...{ host, port, connectTimeout: CONNECT_MS_MAX, reconnectStrategy: false as const, noDelay: true },
+        ...(tls === 'off' ? {} : { tls: true as const, servername: host, ...(ca === undefined ? {} : { ca }) }),
+      },
+    });
+    // Every command that fails says so itself.
+    client.on('error', () => undefined);
+    return { client, ready: client.connect(), users: 0, idle: undefined as NodeJS.Timeout | undefined };
+  };
+  let current: ReturnType<typeof open> | undefined;
+  const end = (which: typeof current) => {
+    if (current === which) current = undefined;
+    clearTimeout(which?.idle);
+    if (which?.client.isOpen) which.client.destroy();
+  };
+  return {
+    run: async <T>({ signal }: Limits, act: string, work: (send: Send) => Promise<T>): Promise<T> => {
+      const mine = current?.client.isOpen ? current : open();
+      current = mine;
+      clearTimeout(mine.idle);
+      mine.users += 1;
+      let sent = false;
+      const onAbort = () => end(mine);
+      signal.addEventListener('abort', onAbort, { once: true });
+      try {
+        await mine.ready;
+        return await work((command) => {
+          sent = true;
+          return mine.client.sendCommand([...command]);
+        });
+      } catch (error) {
+        if (!(error instanceof VaultError || error instanceof ErrorReply) || !sent) end(mine);
+        throw told(error, act, sent);
+      } finally {
+        signal.removeEventListener('abort', onAbort);
+        mine.users -= 1;
+        if (mine.users === 0) mine.idle = setTimeout(() => end(mine), IDLE_MS).unref();
+      }
+    },
+    close: async () => end(current),
+  };
+}
+
+const NOT_LET_IN = new Set(['WRONGPASS', 'NOAUTH', NOT_PERMITTED]);
+
+function told(error: unknown, act: string, sent: boolean): VaultError {
+  if (error instanceof VaultError) return error;
+  if (error instanceof ErrorReply) {
+    const code = codeOfReply(error);
+    if (NOT_LET_IN.has(code)) {
+      const what = `The server refused the user or password of the backend, or what it may do (${code}).`;
+      return act === 'check' ? new VaultError('invalid_request', what) : backendFailed(what, 'refused');
+    }
+    return backendFailed(`The server refused to ${act} the user (${code}).`, 'refused');
+  }
+  const code = (error as { code?: unknown })?.code;
+  const what = `The server did not answer (${typeof code === 'string' ? code : 'connection lost'}).`;
+  return backendFailed(what, sent ? 'unknown' : 'unreached', error);
+}
