@@ -423,7 +423,7 @@ export type Sweeper = {
 
 export type Backend = {
   name: string;
-  kind: 'postgres';
+  kind: 'postgres' | 'mysql' | 'redis' | 'ssh' | 'webhook';
   /** Without its secrets. */
   config: Record<string, unknown>;
   /** Seconds. */
@@ -871,7 +871,7 @@ export type RevokeLeasesBody = {
 };
 
 export type PutBackendBody = {
-  kind: 'postgres';
+  kind: 'postgres' | 'mysql' | 'redis' | 'ssh' | 'webhook';
   config: Record<string, unknown>;
   default_ttl?: string | number;
   max_ttl?: string | number;
