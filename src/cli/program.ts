@@ -25,6 +25,7 @@ import { addSecretCommands } from './secret.ts';
 import { addTenantCommands } from './tenant.ts';
 import { addTokenCommands } from './token.ts';
 import { readToken } from './token-file.ts';
+import { addTransitCommands } from './transit.ts';
 import { addUserCommands } from './user.ts';
 
 /** `serve` is what `bulla server` does; it is given, so that no other command loads the server. */
@@ -73,6 +74,7 @@ export function addCommands(root: Command, cli: Cli, serve: Program['serve']): v
   addLoginCommands(root, cli);
   addSecretCommands(root, cli);
   addRunCommand(root, cli);
+  addTransitCommands(root, cli);
   addKeyCommands(root, cli);
   addJobCommands(root, cli);
   addPepperCommands(root, cli);

@@ -21,6 +21,7 @@ import { createSeal, type SealClient } from './seal.ts';
 import { createSecrets, type Secrets } from './secret.ts';
 import { createTenants, type Tenants } from './tenant.ts';
 import { createTokens, type Tokens } from './token.ts';
+import { createTransit, type Transit } from './transit.ts';
 import { checkPins } from './trust.ts';
 import type { Status } from './types.ts';
 import { createUsers, type Users } from './user.ts';
@@ -32,6 +33,15 @@ export type { Audit, AuditFilter, ConsistencyProof, InclusionProof } from './aud
 export type { CallOptions } from './connection.ts';
 export { BullaError, type ClientErrorCode } from './error.ts';
 export type { Secret, SecretInput, SecretPatchInput, Selection } from './secret.ts';
+export type {
+  BatchItem,
+  Bound,
+  Bytes,
+  Ciphertext,
+  NamedKeyChange,
+  NamedKeyInput,
+  SignatureOptions,
+} from './transit.ts';
 export type * from './types.ts';
 export type { Change, OnChange, Watch, WatchOptions } from './watch.ts';
 
@@ -68,6 +78,7 @@ export class Bulla {
   readonly keys: Keys;
   readonly rootKeys: RootKeys;
   readonly jobs: Jobs;
+  readonly transit: Transit;
   readonly peppers: Peppers;
   readonly seal: SealClient;
   readonly audit: Audit;
@@ -93,6 +104,7 @@ export class Bulla {
     this.keys = createKeys(connection);
     this.rootKeys = createRootKeys(connection);
     this.jobs = createJobs(connection);
+    this.transit = createTransit(connection);
     this.peppers = createPeppers(connection);
     this.seal = createSeal(connection);
     this.audit = createAudit(connection);

@@ -6,9 +6,11 @@
  */
 import { createHash, createPrivateKey, createPublicKey, hkdfSync, sign, verify } from 'node:crypto';
 import { VaultError } from '../errors.ts';
+import { openAead, sealAead } from './aead.ts';
 import { open, seal } from './envelope.ts';
 import { Key } from './keys.ts';
 import { leafHash, treeRoot } from './merkle.ts';
+import { hmacOf, verifyMessage } from './signature.ts';
 import { decrypt, encrypt } from './xchacha.ts';
 
 export type KnownAnswer = { readonly name: string; readonly holds: () => boolean };
@@ -65,6 +67,42 @@ export const KNOWN_ANSWERS: readonly KnownAnswer[] = [
     },
   },
   {
+    name: 'AES-256-GCM (the GCM submission, test case 14)',
+    holds: () => {
+      const [key, nonce, aad, plaintext] = [Buffer.alloc(32), Buffer.alloc(12), Buffer.alloc(0), Buffer.alloc(16)];
+      const sealed = sealAead('aes256-gcm96', key, nonce, aad, plaintext);
+      const broken = Uint8Array.from(sealed, (byte, i) => (i === 5 ? byte ^ 1 : byte));
+      return (
+        equals(sealed, 'cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919') &&
+        equals(openAead('aes256-gcm96', key, nonce, aad, sealed), '00'.repeat(16)) &&
+        openAead('aes256-gcm96', key, nonce, aad, broken) === undefined
+      );
+    },
+  },
+  {
+    name: 'HMAC-SHA-256 (RFC 4231, test case 2)',
+    holds: () =>
+      equals(
+        hmacOf('sha2-256', Buffer.from('Jefe'), Buffer.from('what do ya want for nothing?')),
+        '5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843',
+      ),
+  },
+  {
+    name: 'ECDSA P-256 (RFC 6979 A.2.5)',
+    holds: () => {
+      const key = createPublicKey({ key: Buffer.concat([SPKI_P256, hex(P256_POINT)]), format: 'der', type: 'spki' });
+      const scheme = {
+        hash: 'sha2-256',
+        prehashed: false,
+        padding: 'pss',
+        saltLength: 'auto',
+        marshaling: 'jws',
+      } as const;
+      const good = verifyMessage(key, scheme, Buffer.from('sample'), hex(P256_SIGNATURE));
+      return good && !verifyMessage(key, scheme, Buffer.from('simple'), hex(P256_SIGNATURE));
+    },
+  },
+  {
     name: 'envelope (docs/envelope.md)',
     holds: () => {
       const [key, other] = [Key.fromBytes(1, counting(32)), Key.fromBytes(1, counting(32, 1))];
@@ -114,6 +152,12 @@ function refuses(opening: () => unknown): boolean {
 }
 
 const PKCS8_ED25519 = hex('302e020100300506032b657004220420');
+/** SPKI of a P-256 key is this and then 0x04, x and y. */
+const SPKI_P256 = hex('3059301306072a8648ce3d020106082a8648ce3d030107034200');
+const P256_POINT =
+  '0460fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb67903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299';
+const P256_SIGNATURE =
+  'efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8';
 const ED25519_SIGNATURE =
   'e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b';
 const SUNSCREEN =

@@ -20,6 +20,8 @@ import { versionContext } from './envelopes.ts';
 import { makeKey } from './make.ts';
 import { type KeyName, keyAsk } from './name.ts';
 
+export { KEY_TYPE_NAMES, KEY_TYPES, type KeyType } from '../crypto/named-key.ts';
+
 export type KeyVersionInfo = {
   readonly version: number;
   readonly createdAt: Timestamp;

@@ -22,6 +22,8 @@ import * as session from './session.ts';
 import { status } from './status.ts';
 import * as tenant from './tenant.ts';
 import * as token from './token.ts';
+import * as transit from './transit.ts';
+import * as transitKey from './transit-key.ts';
 import * as user from './user.ts';
 import * as version from './version.ts';
 
@@ -41,6 +43,10 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[backend.list, backend.read, backend.put, backend.remove],
   ...[backend.listOfRoles, backend.readOneRole, backend.putOneRole, backend.removeRole],
   ...[key.list, key.rotate, key.destroy, key.listRoots, key.rotateRoot],
+  ...[transitKey.list, transitKey.create, transitKey.read, transitKey.configure, transitKey.rotate, transitKey.trim],
+  ...[transitKey.exportIt, transit.encrypt, transit.decrypt, transit.rewrap, transit.dataKey, transit.wrapped],
+  ...[transit.sign, transit.verify, transit.hmac, transit.verifyHmac, transit.passwordHash, transit.passwordVerify],
+  ...[transit.hash, transit.random, transit.sealTo, transitKey.remove],
   ...[pepper.list, pepper.rotate, pepper.users, pepper.destroy],
   ...[job.list, job.read, job.cancel, job.resume],
   ...[tenant.list, tenant.create, tenant.read, tenant.update, tenant.unlock, tenant.remove],

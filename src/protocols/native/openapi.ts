@@ -6,6 +6,7 @@
  */
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
 import type { ErrorCode } from '../../errors.ts';
+import { KEY_NAME_PATTERN } from '../../transit/name.ts';
 import type { Host } from '../protocol.ts';
 import { type Answer, BASE, type Endpoint, type Spec } from './endpoint.ts';
 import { secretPath, version } from './schema.ts';
@@ -174,6 +175,7 @@ const PARAMS: Readonly<Record<string, z.ZodType>> = {
     example: '0/x001/067',
   }),
   id: z.string().openapi({ param: { name: 'id', in: 'path' }, pattern: '^[a-z2-7]{16}$', example: 'p7q2xk4mz3nb5cde' }),
+  key: z.string().openapi({ param: { name: 'key', in: 'path' }, pattern: KEY_NAME_PATTERN, example: 'orders' }),
   version: version.openapi({ param: { name: 'version', in: 'path' } }),
   accessor: z
     .string()
