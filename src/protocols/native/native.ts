@@ -24,6 +24,8 @@ import * as tenant from './tenant.ts';
 import * as token from './token.ts';
 import * as transit from './transit.ts';
 import * as transitKey from './transit-key.ts';
+import * as transitKeyless from './transit-keyless.ts';
+import * as transitSign from './transit-sign.ts';
 import * as user from './user.ts';
 import * as version from './version.ts';
 
@@ -45,8 +47,15 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[key.list, key.rotate, key.destroy, key.listRoots, key.rotateRoot],
   ...[transitKey.list, transitKey.create, transitKey.read, transitKey.configure, transitKey.rotate, transitKey.trim],
   ...[transitKey.exportIt, transit.encrypt, transit.decrypt, transit.rewrap, transit.dataKey, transit.wrapped],
-  ...[transit.sign, transit.verify, transit.hmac, transit.verifyHmac, transit.passwordHash, transit.passwordVerify],
-  ...[transit.hash, transit.random, transit.sealTo, transitKey.remove],
+  ...[
+    transitSign.sign,
+    transitSign.verify,
+    transitSign.hmac,
+    transitSign.verifyHmac,
+    transitSign.passwordHash,
+    transitSign.passwordVerify,
+  ],
+  ...[transitKeyless.hash, transitKeyless.random, transitKeyless.sealTo, transitKey.remove],
   ...[pepper.list, pepper.rotate, pepper.users, pepper.destroy],
   ...[job.list, job.read, job.cancel, job.resume],
   ...[tenant.list, tenant.create, tenant.read, tenant.update, tenant.unlock, tenant.remove],
