@@ -527,6 +527,122 @@ export type RootRotation = {
   job: string;
 };
 
+export type ListedNamedKey = {
+  name: string;
+  type:
+    | 'aes256-gcm96'
+    | 'aes128-gcm96'
+    | 'chacha20-poly1305'
+    | 'xchacha20-poly1305'
+    | 'ed25519'
+    | 'ecdsa-p256'
+    | 'ecdsa-p384'
+    | 'ecdsa-p521'
+    | 'rsa-2048'
+    | 'rsa-3072'
+    | 'rsa-4096'
+    | 'hpke'
+    | 'hmac'
+    | 'password';
+  latest_version: number;
+  created_at: string;
+};
+
+export type NamedKey = {
+  name: string;
+  type:
+    | 'aes256-gcm96'
+    | 'aes128-gcm96'
+    | 'chacha20-poly1305'
+    | 'xchacha20-poly1305'
+    | 'ed25519'
+    | 'ecdsa-p256'
+    | 'ecdsa-p384'
+    | 'ecdsa-p521'
+    | 'rsa-2048'
+    | 'rsa-3072'
+    | 'rsa-4096'
+    | 'hpke'
+    | 'hmac'
+    | 'password';
+  derived: boolean;
+  convergent_encryption: boolean;
+  exportable: boolean;
+  deletion_allowed: boolean;
+  latest_version: number;
+  min_available_version: number;
+  min_decryption_version: number;
+  /** 0: as min_decryption_version. */
+  min_encryption_version: number;
+  /** Seconds; 0: never by itself. */
+  auto_rotate_period: number;
+  created_at: string;
+  /** Newest first, at most 1000. */
+  versions: {
+    version: number;
+    created_at: string;
+    /** PEM of RSA and ECDSA keys, base64 of the 32 bytes of ed25519 and hpke keys. */
+    public_key: string | null;
+  }[];
+};
+
+export type ExportedKey = {
+  name: string;
+  type:
+    | 'aes256-gcm96'
+    | 'aes128-gcm96'
+    | 'chacha20-poly1305'
+    | 'xchacha20-poly1305'
+    | 'ed25519'
+    | 'ecdsa-p256'
+    | 'ecdsa-p384'
+    | 'ecdsa-p521'
+    | 'rsa-2048'
+    | 'rsa-3072'
+    | 'rsa-4096'
+    | 'hpke'
+    | 'hmac'
+    | 'password';
+  keys: {
+    version: number;
+    key: string;
+  }[];
+};
+
+export type TransitDataKey = {
+  ciphertext: string;
+  key_version: number;
+  plaintext: string;
+};
+
+export type TransitWrappedDataKey = {
+  ciphertext: string;
+  key_version: number;
+};
+
+export type PasswordHash = {
+  hash: string;
+  key_version: number;
+};
+
+export type PasswordVerdict = {
+  valid: boolean;
+  /** It fits, and should be hashed anew: the key was rotated, or the parameters are not today’s. */
+  needs_rehash: boolean;
+};
+
+export type HashSum = {
+  hash: string;
+};
+
+export type RandomBytes = {
+  random_bytes: string;
+};
+
+export type Sealed = {
+  sealed: string;
+};
+
 export type Pepper = {
   version: number;
   state: 'active' | 'retiring' | 'destroyed';
@@ -888,6 +1004,235 @@ export type PutRoleBody = {
 
 export type RotateKeyBody = {
   reencrypt?: boolean;
+};
+
+export type CreateNamedKeyBody = {
+  name: string;
+  /** aes256-gcm96 when absent. */
+  type?:
+    | 'aes256-gcm96'
+    | 'aes128-gcm96'
+    | 'chacha20-poly1305'
+    | 'xchacha20-poly1305'
+    | 'ed25519'
+    | 'ecdsa-p256'
+    | 'ecdsa-p384'
+    | 'ecdsa-p521'
+    | 'rsa-2048'
+    | 'rsa-3072'
+    | 'rsa-4096'
+    | 'hpke'
+    | 'hmac'
+    | 'password';
+  derived?: boolean;
+  convergent_encryption?: boolean;
+  exportable?: boolean;
+  /** At least an hour; 0: never by itself. */
+  auto_rotate_period?: string | number;
+  /** Bytes of a key of type hmac, 32 to 512. */
+  key_size?: number;
+};
+
+export type ConfigureNamedKeyBody = {
+  min_decryption_version?: number;
+  min_encryption_version?: number;
+  deletion_allowed?: boolean;
+  exportable?: boolean;
+  /** At least an hour; 0: never by itself. */
+  auto_rotate_period?: string | number;
+};
+
+export type TrimNamedKeyBody = {
+  min_available_version: number;
+};
+
+export type ExportNamedKeyBody = {
+  kind: 'encryption-key' | 'signing-key' | 'hmac-key' | 'public-key';
+  version?: 'latest' | number;
+};
+
+export type EncryptWithNamedKeyBody = {
+  items: {
+    plaintext: string;
+    /** Of a derived key; at most 4096 bytes. Of an hpke key its info. */
+    context?: string;
+    /** Bound to the ciphertext and not in it: the same is needed to open it. */
+    associated_data?: string;
+    /** The latest when absent or 0. */
+    key_version?: number;
+    /** Comes back with the answer. */
+    reference?: string;
+  }[];
+};
+
+export type DecryptWithNamedKeyBody = {
+  items: {
+    ciphertext: string;
+    /** Of a derived key; at most 4096 bytes. Of an hpke key its info. */
+    context?: string;
+    /** Bound to the ciphertext and not in it: the same is needed to open it. */
+    associated_data?: string;
+    /** Comes back with the answer. */
+    reference?: string;
+  }[];
+};
+
+export type RewrapWithNamedKeyBody = {
+  items: {
+    ciphertext: string;
+    /** Of a derived key; at most 4096 bytes. Of an hpke key its info. */
+    context?: string;
+    /** Bound to the ciphertext and not in it: the same is needed to open it. */
+    associated_data?: string;
+    /** The latest when absent or 0. */
+    key_version?: number;
+    /** Comes back with the answer. */
+    reference?: string;
+  }[];
+};
+
+export type MakeDataKeyBody = {
+  bits?: 128 | 256 | 512;
+  /** Of a derived key; at most 4096 bytes. Of an hpke key its info. */
+  context?: string;
+  /** Bound to the ciphertext and not in it: the same is needed to open it. */
+  associated_data?: string;
+  /** The latest when absent or 0. */
+  key_version?: number;
+};
+
+export type MakeWrappedDataKeyBody = {
+  bits?: 128 | 256 | 512;
+  /** Of a derived key; at most 4096 bytes. Of an hpke key its info. */
+  context?: string;
+  /** Bound to the ciphertext and not in it: the same is needed to open it. */
+  associated_data?: string;
+  /** The latest when absent or 0. */
+  key_version?: number;
+};
+
+export type SignWithNamedKeyBody = {
+  items: {
+    input: string;
+    /** Of a derived key; at most 4096 bytes. Of an hpke key its info. */
+    context?: string;
+    /** The latest when absent or 0. */
+    key_version?: number;
+    /** Comes back with the answer. */
+    reference?: string;
+  }[];
+  /** sha2-256 when absent; ed25519 has its own. */
+  hash_algorithm?:
+    | 'sha2-224'
+    | 'sha2-256'
+    | 'sha2-384'
+    | 'sha2-512'
+    | 'sha3-224'
+    | 'sha3-256'
+    | 'sha3-384'
+    | 'sha3-512';
+  /** Of RSA keys; pss when absent. */
+  signature_algorithm?: 'pss' | 'pkcs1v15';
+  /** Of ECDSA keys: DER in base64, or r ‖ s in base64url; asn1 when absent. */
+  marshaling_algorithm?: 'asn1' | 'jws';
+  /** Of pss: the longest that fits when absent. */
+  salt_length?: 'auto' | 'hash' | number;
+  /** The input is the hash already; for RSA keys with pkcs1v15 only. */
+  prehashed?: boolean;
+};
+
+export type VerifyWithNamedKeyBody = {
+  items: {
+    input: string;
+    signature: string;
+    /** Of a derived key; at most 4096 bytes. Of an hpke key its info. */
+    context?: string;
+    /** Comes back with the answer. */
+    reference?: string;
+  }[];
+  /** sha2-256 when absent; ed25519 has its own. */
+  hash_algorithm?:
+    | 'sha2-224'
+    | 'sha2-256'
+    | 'sha2-384'
+    | 'sha2-512'
+    | 'sha3-224'
+    | 'sha3-256'
+    | 'sha3-384'
+    | 'sha3-512';
+  /** Of RSA keys; pss when absent. */
+  signature_algorithm?: 'pss' | 'pkcs1v15';
+  /** Of ECDSA keys: DER in base64, or r ‖ s in base64url; asn1 when absent. */
+  marshaling_algorithm?: 'asn1' | 'jws';
+  /** Of pss: the longest that fits when absent. */
+  salt_length?: 'auto' | 'hash' | number;
+  /** The input is the hash already; for RSA keys with pkcs1v15 only. */
+  prehashed?: boolean;
+};
+
+export type HmacWithNamedKeyBody = {
+  items: {
+    input: string;
+    /** The latest when absent or 0. */
+    key_version?: number;
+    /** Comes back with the answer. */
+    reference?: string;
+  }[];
+  hash_algorithm?:
+    | 'sha2-224'
+    | 'sha2-256'
+    | 'sha2-384'
+    | 'sha2-512'
+    | 'sha3-224'
+    | 'sha3-256'
+    | 'sha3-384'
+    | 'sha3-512';
+};
+
+export type VerifyHmacWithNamedKeyBody = {
+  items: {
+    input: string;
+    hmac: string;
+    /** Comes back with the answer. */
+    reference?: string;
+  }[];
+  hash_algorithm?:
+    | 'sha2-224'
+    | 'sha2-256'
+    | 'sha2-384'
+    | 'sha2-512'
+    | 'sha3-224'
+    | 'sha3-256'
+    | 'sha3-384'
+    | 'sha3-512';
+};
+
+export type HashPasswordBody = {
+  password: string;
+};
+
+export type VerifyPasswordBody = {
+  password: string;
+  hash: string;
+};
+
+export type ComputeHashBody = {
+  input: string;
+  algorithm?: 'sha2-224' | 'sha2-256' | 'sha2-384' | 'sha2-512' | 'sha3-224' | 'sha3-256' | 'sha3-384' | 'sha3-512';
+  format?: 'base64' | 'hex';
+};
+
+export type MakeRandomBody = {
+  bytes?: number;
+  format?: 'base64' | 'hex';
+};
+
+export type SealToPublicKeyBody = {
+  /** The 32 bytes of an X25519 public key. */
+  public_key: string;
+  plaintext: string;
+  info?: string;
+  associated_data?: string;
 };
 
 export type CreateTenantBody = {
