@@ -162,6 +162,10 @@ export const LIMITS = {
   pageMax: 1000,
   metadataBytesMax: 16 * 1024,
   secretVersionsKeptMax: 1000,
+  cubbyholeEntriesMax: 64,
+  cubbyholeBytesMax: 256 * 1024,
+  /** A wrapped answer: one secret with what is around it, or a list. */
+  wrappedBytesMax: 2 * 1024 * 1024,
   readBatchMembersMax: 512,
   readBatchBytesMax: 8 * 1024 * 1024,
   readQueueMax: 10_000,

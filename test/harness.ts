@@ -271,6 +271,14 @@ async function checkCiphertexts(vault: Vault, owner: postgres.Sql): Promise<void
     const key = await transaction(vault.db, [tenant], (tx) => dataKey(vault, tx, tenant, row.key_version));
     open(key, { label: 'totp-seed', tenant, user: row.user_id }, row.envelope);
   }
+  const kept = await owner`
+    SELECT tenant_id, token_id, path, key_version, envelope FROM cubbyholes JOIN tenants USING (tenant_id)
+    WHERE tenants.state IN ('active', 'suspended')`;
+  for (const row of kept) {
+    const tenant: TenantId = asTenantId(row.tenant_id);
+    const key = await transaction(vault.db, [tenant], (tx) => dataKey(vault, tx, tenant, row.key_version));
+    open(key, { label: 'cubbyhole', tenant, token: row.token_id, path: row.path }, row.envelope);
+  }
 }
 
 /** The encodings that a leak could take. */

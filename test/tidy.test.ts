@@ -195,6 +195,7 @@ describe('tables', () => {
     transit_keys: 'src/transit/',
     transit_key_versions: 'src/transit/',
     transit_key_uses: 'src/transit/',
+    cubbyholes: 'src/auth/',
     jobs: 'src/job/',
     clock_marks: 'src/tenant/',
     backends: 'src/lease/',
@@ -244,7 +245,7 @@ describe('tables', () => {
     },
     {
       file: /^src\/tenant\/rotation\.ts$/,
-      tables: /^(secret_versions|secret_metadata|backends|lease_credentials|transit_key_versions|totp_factors)$/,
+      tables: /^(cubbyholes|secret_versions|secret_metadata|backends|lease_credentials|transit_key_versions|totp_factors)$/,
       why: 'how much depends on a key, in the list of keys',
     },
     {

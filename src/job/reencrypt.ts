@@ -7,6 +7,7 @@
  * destroys.
  */
 import { TOTP_SEEDS } from '../auth/envelopes.ts';
+import { CUBBYHOLES } from '../auth/cubbyhole.ts';
 import { SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { VaultError } from '../errors.ts';
@@ -37,6 +38,7 @@ export const ENVELOPE_TABLES: readonly EnvelopeTable[] = [
   LEASE_CREDENTIALS,
   TRANSIT_KEY_VERSIONS,
   TOTP_SEEDS,
+  CUBBYHOLES,
 ];
 
 export type KeyRotation = { readonly key: DataKeyInfo; readonly job: JobInfo | undefined };

@@ -210,7 +210,10 @@ export function refusal(access: Access, asks: readonly Ask[], call: Call): Vault
         'This password was given once: change it with POST /auth/password.',
       );
     }
-    if (row.mfaRequired && !row.mfa && !OPEN_WITHOUT_SECOND_FACTOR.has(action)) {
+    if (row.kind === 'wrapping' && action !== 'auth.unwrap') {
+      return new VaultError('forbidden', 'This token opens one wrapped answer and does nothing else.');
+    }
+    if (row.mfaRequired && !row.mfa && row.kind !== 'wrapping' && !OPEN_WITHOUT_SECOND_FACTOR.has(action)) {
       return new VaultError(
         'mfa_required',
         'A second factor is required of you: enrol one with POST /auth/totp, or show yours with POST /auth/elevate.',

@@ -141,7 +141,7 @@ export const AUTH_ACTIONS = [
   'auth.self',
   'auth.renew',
   'auth.logout',
-  'auth.password',
+  'auth.password', 'auth.cubbyhole', 'auth.wrap', 'auth.unwrap',
   'auth.lease',
   'auth.elevate',
   'auth.totp-read',

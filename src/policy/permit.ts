@@ -68,6 +68,8 @@ export type PermitOptions = {
   /** Other tenants that the act touches. Operators only. */
   readonly tenants?: readonly TenantId[];
   readonly deadlineMs?: number;
+  /** Looking at a token that has few uses, or a further act of the request that took one. */
+  readonly takesNoUse?: true;
 };
 
 const DECISIONS_MAX = 5;
@@ -171,8 +173,12 @@ async function decideAndAct<T>(
 }
 
 /** Counts the use of a token that has few. An act that fails is undone, and its use with it. */
-async function use(tx: Tx, { row }: Access, options: { isPrecheck?: true }): Promise<VaultError | undefined> {
-  if (row.usesLeft === null || options.isPrecheck) return undefined;
+async function use(
+  tx: Tx,
+  { row }: Access,
+  options: { readonly isPrecheck?: true; readonly takesNoUse?: true },
+): Promise<VaultError | undefined> {
+  if (row.usesLeft === null || options.isPrecheck || options.takesNoUse) return undefined;
   return (await useToken(tx, row)) ? undefined : unauthenticated();
 }
 

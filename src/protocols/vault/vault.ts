@@ -6,13 +6,16 @@
  * of its engine. What a handler does is one domain verb of ours, decided and recorded by the gate as for any other
  * protocol; nothing here holds SQL, a key or a policy of its own.
  */
+import { wrap } from '../../auth/wrapping.ts';
+import { parseTokenText } from '../../auth/bearer.ts';
 import type { Call } from '../../policy/access.ts';
 import { type Mount, mountOver, WHOLE_TREE } from '../../secret/mount.ts';
 import { isOwnTenant } from '../../tenant/tenant.ts';
 import type { Vault } from '../../vault.ts';
 import type { Dialect, Exchange, Host, Protocol } from '../protocol.ts';
-import { responseOf } from './answer.ts';
-import { badRequest, errorAnswer, noHandler, said, unsupportedOperation, unsupportedPath } from './error.ts';
+import { type Answer, envelopeText, responseOf } from './answer.ts';
+import { CUBBYHOLE_ROUTES } from './cubbyhole.ts';
+import { errorAnswer, noHandler, said, unsupportedOperation, unsupportedPath } from './error.ts';
 import { KV1_ROUTES } from './kv1.ts';
 import { KV2_ROUTES } from './kv2.ts';
 import {
@@ -28,14 +31,17 @@ import {
 import { matchRoute, type Route, type VaultRequest } from './route.ts';
 import { SYS_ROUTES } from './sys.ts';
 import { TOKEN_ROUTES } from './token.ts';
+import { USERPASS_ROUTES } from './userpass.ts';
+import { wrapInfoOf } from './wrapping.ts';
 
 /** What is served at a fixed place. The first that fits the beginning of a path has it. */
 export const FIXED: readonly { readonly at: string; readonly routes: readonly Route[] }[] = [
   { at: 'sys', routes: SYS_ROUTES },
   { at: 'auth/token', routes: TOKEN_ROUTES },
+  { at: 'auth/userpass', routes: USERPASS_ROUTES },
   { at: 'auth', routes: [] },
   { at: 'identity', routes: [] },
-  { at: 'cubbyhole', routes: [] },
+  { at: 'cubbyhole', routes: CUBBYHOLE_ROUTES },
 ];
 
 const under = (place: string, path: string) => path === place || path.startsWith(`${place}/`);
@@ -76,19 +82,33 @@ async function serve(vault: Vault, host: Host, exchange: Exchange): Promise<Resp
   if (!handler) throw unsupportedOperation();
   const namespace = namespaceOf(exchange);
   if (!match.route.open && namespace !== undefined) await requireNamespace(vault, call, namespace, target);
-  if (wrapSecondsOf(exchange) !== undefined) throw badRequest('response wrapping is not supported');
+  const wrapSeconds = wrapSecondsOf(exchange);
   const fields = await readFields(exchange, host, target);
   const { verb, path, query } = target;
   const request: VaultRequest = {
     ...{ vault, host, exchange, call, verb, path, at: match.at, fields, query, mount: place.mount, namespace },
   };
-  return responseOf(requestId, await handler(request));
+  const answer = await handler(request);
+  return wrapSeconds === undefined ? responseOf(requestId, answer) : wrapped(request, answer, wrapSeconds);
 }
 
 /** A namespace is a tenant, and the token is of one: another's name leads nowhere, whether it exists or not. */
 async function requireNamespace(vault: Vault, call: Call, name: string, { path }: Target): Promise<void> {
   if (!call.token) throw said('unauthenticated', 'permission denied');
   if (!(await isOwnTenant(vault, call.token.tenantId, name))) throw noHandler(path);
+}
+
+/** What has nothing to hide passes as it is: an empty answer, an error, and what is a wrapping already. */
+async function wrapped(request: VaultRequest, answer: Answer, ttlSeconds: number): Promise<Response> {
+  const { vault, call, exchange, path } = request;
+  const { requestId } = exchange;
+  if (answer.kind !== 'envelope' || (answer.status ?? 200) >= 400) return responseOf(requestId, answer);
+  if (answer.wrapInfo) return responseOf('', answer);
+  // A login has no token but the one that it answers.
+  const by = answer.auth ? { ...call, token: parseTokenText(answer.auth.client_token) } : call;
+  const text = envelopeText(requestId, answer);
+  const made = await wrap(vault, by, { text, creationPath: path, ttlSeconds });
+  return responseOf('', { kind: 'envelope', wrapInfo: wrapInfoOf(made, answer.auth?.accessor) });
 }
 
 const OPEN_WHILE_SEALED = new Set(
