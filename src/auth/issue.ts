@@ -43,6 +43,8 @@ export type NewToken = TokenLimits & {
     | {
         /** The accessor of the token that this one hangs under; it is of the same account. */
         readonly parent: string;
+        /** It takes over all that bounds that token, and outlives it. */
+        readonly orphan?: boolean | undefined;
       }
     | {
         readonly userId: string;
@@ -62,6 +64,8 @@ export type IssuedToken = {
   readonly accessor: string;
   readonly expiresAt: Timestamp;
   readonly maxExpiresAt: Timestamp | null;
+  /** From its making to its end. */
+  readonly ttlSeconds: number;
 };
 
 /** What a new token takes over: from its login, or from its parent. */
@@ -85,15 +89,15 @@ type Basis = {
  * may have no child, `invalid_request` for networks beyond the parent's.
  */
 export async function issueToken(vault: Vault, tx: Tx, tenant: TenantId, wanted: NewToken): Promise<IssuedToken> {
-  const parent = 'parent' in wanted ? wanted.parent : null;
-  const basis = 'parent' in wanted ? await basisUnder(tx, tenant, wanted.parent) : basisOf(wanted);
+  const parent = 'parent' in wanted && !wanted.orphan ? wanted.parent : null;
+  const basis = 'parent' in wanted ? await basisUnder(tx, tenant, wanted.parent, wanted.orphan) : basisOf(wanted);
   await removeEnded(tx, tenant, basis.userId);
   const { token, tokenId, secretHash } = mintToken(tenant);
   const { kind = parent === null ? 'login' : 'child', bound, grant, periodSeconds = null } = wanted;
   const { ttl, maxTtl } = lifetimes(vault, wanted);
   const bounds = bound ? [...basis.bounds, bound.join(' ')] : basis.bounds;
   const grants = grant ? [...basis.grants, JSON.stringify(grant)] : basis.grants;
-  const [row] = await tx<Pick<IssuedToken, 'expiresAt' | 'maxExpiresAt'>[]>`
+  const [row] = await tx<Pick<IssuedToken, 'expiresAt' | 'maxExpiresAt' | 'ttlSeconds'>[]>`
     WITH clock AS MATERIALIZED (SELECT bulla.now() AS now), ends AS MATERIALIZED (
       SELECT now, least(now + make_interval(secs => ${maxTtl}), ${basis.maxExpiresAt}::timestamptz) AS max_expires_at
       FROM clock
@@ -107,7 +111,8 @@ export async function issueToken(vault: Vault, tx: Tx, tenant: TenantId, wanted:
            ${listOrNull(grants)}, ${wanted.uses ?? null}, ${listOrNull(narrowed(basis.cidrs, wanted.cidrs))},
            ${periodSeconds}, ${wanted.renewable ?? true}, ${basis.certificate}, ${wanted.name ?? null},
            ${wanted.metadata ? JSON.stringify(wanted.metadata) : null}
-    FROM ends RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt"`;
+    FROM ends RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt",
+                        round(extract(epoch FROM expires_at - created_at))::int AS "ttlSeconds"`;
   return { token, accessor: tokenId, ...row! };
 }
 
@@ -145,7 +150,7 @@ function basisOf(login: Extract<NewToken, { userId: string }>): Basis {
   return { ...free, userId, method, mfa, policies, certificate, depth: 0 };
 }
 
-async function basisUnder(tx: Tx, tenant: TenantId, parent: string): Promise<Basis> {
+async function basisUnder(tx: Tx, tenant: TenantId, parent: string, orphan = false): Promise<Basis> {
   const basis = await lockToken(tx, tenant, parent);
   if (!basis) throw new VaultError('unauthenticated', 'The token has ended: log in again.');
   if (basis.usesLeft !== null) {
@@ -154,6 +159,7 @@ async function basisUnder(tx: Tx, tenant: TenantId, parent: string): Promise<Bas
   if (basis.depth >= LIMITS.tokenDepthMax) {
     throw new VaultError('conflict', `At most ${LIMITS.tokenDepthMax} tokens hang under one another.`);
   }
+  if (orphan) return { ...basis, depth: 0, expiresAt: null, maxExpiresAt: null };
   return { ...basis, depth: basis.depth + 1 };
 }
 

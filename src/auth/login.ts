@@ -36,6 +36,7 @@ export type Login = {
   readonly policies: readonly string[];
   readonly expiresAt: Timestamp;
   readonly maxExpiresAt: Timestamp | null;
+  readonly ttlSeconds: number;
   readonly passwordChangeRequired: boolean;
   /** A second factor was shown. */
   readonly mfa: boolean;

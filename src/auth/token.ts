@@ -34,6 +34,8 @@ export type TokenInfo = {
   readonly expiresAt: Timestamp;
   /** Null: it is periodic, and can be renewed for ever. */
   readonly maxExpiresAt: Timestamp | null;
+  /** From now to its end. */
+  readonly ttlSeconds: number;
 };
 
 export type Self = TokenInfo & {
@@ -61,30 +63,57 @@ export async function readSelf(vault: Vault, call: Call): Promise<Self> {
  * its period again. What hangs under it never outlives it: a renewal that shortens it shortens that too. Throws
  * `invalid_request` for a ttl beyond the maximum, `conflict` for a token that cannot be renewed.
  */
-export async function renewToken(
+export async function renewToken(vault: Vault, call: Call, ttlSeconds = renewalOf(vault)): Promise<Renewed> {
+  return permit(vault, call, selfAsk('auth.renew'), async (tx, { tenant, tokenId }) => {
+    checkRenewal(vault, ttlSeconds);
+    const value = await renew(tx, tenant, tokenId, ttlSeconds);
+    if (!value) throw new VaultError('unauthenticated', 'The token has ended: log in again.');
+    return { value, notes: [{ details: { expires_at: value.expiresAt } }] };
+  });
+}
+
+/** The same for a token by its accessor. */
+export async function renewTokenOf(
   vault: Vault,
   call: Call,
-  ttlSeconds: number = Math.min(vault.config.tokenTtlSeconds, vault.config.tokenMaxTtlSeconds),
-): Promise<Pick<TokenInfo, 'accessor' | 'expiresAt' | 'maxExpiresAt'>> {
-  const most = vault.config.tokenMaxTtlSeconds;
-  return permit(vault, call, selfAsk('auth.renew'), async (tx, { tenant, tokenId }) => {
-    if (!Number.isInteger(ttlSeconds) || ttlSeconds < 1 || ttlSeconds > most) {
-      throw new VaultError('invalid_request', `ttl: expected from 1 second to ${most} seconds.`);
-    }
-    const [own] = await tx<{ parent: string | null; renewable: boolean }[]>`
-      SELECT parent_id AS parent, renewable FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId}`;
-    if (!own) throw new VaultError('unauthenticated', 'The token has ended: log in again.');
-    if (!own.renewable)
-      throw new VaultError('conflict', 'This token cannot be renewed: take another one before it ends.');
-    const parentEnd = own.parent === null ? null : (await lockToken(tx, tenant, own.parent))?.expiresAt;
-    const [row] = await tx<{ expiresAt: Timestamp; maxExpiresAt: Timestamp | null }[]>`
-      UPDATE tokens SET expires_at = least(bulla.now() + make_interval(secs => coalesce(period_seconds, ${ttlSeconds})),
-                                           max_expires_at, ${parentEnd ?? null}::timestamptz)
-      WHERE tenant_id = ${tenant} AND token_id = ${tokenId} RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt"`;
-    if (!row) throw new VaultError('unauthenticated', 'The token has ended: log in again.');
-    await shortenBelow(tx, tenant, tokenId, row.expiresAt);
-    return { value: { accessor: tokenId, ...row }, notes: [{ details: { expires_at: row.expiresAt } }] };
+  accessor: string,
+  ttlSeconds = renewalOf(vault),
+): Promise<TokenInfo> {
+  const ask = { action: 'token.renew', resource: `token:${parseAccessor(accessor)}` } as const;
+  return permit(vault, call, ask, async (tx, { tenant }) => {
+    checkRenewal(vault, ttlSeconds);
+    await tokenOf(tx, tenant, accessor);
+    await renew(tx, tenant, accessor, ttlSeconds);
+    const value = await tokenOf(tx, tenant, accessor);
+    return { value, notes: [{ details: { expires_at: value.expiresAt } }] };
   });
+}
+
+export type Renewed = Pick<TokenInfo, 'accessor' | 'expiresAt' | 'maxExpiresAt' | 'ttlSeconds'>;
+
+const renewalOf = ({ config }: Vault) => Math.min(config.tokenTtlSeconds, config.tokenMaxTtlSeconds);
+
+function checkRenewal({ config: { tokenMaxTtlSeconds: most } }: Vault, ttlSeconds: number): void {
+  if (Number.isInteger(ttlSeconds) && ttlSeconds >= 1 && ttlSeconds <= most) return;
+  throw new VaultError('invalid_request', `ttl: expected from 1 second to ${most} seconds.`);
+}
+
+async function renew(tx: Tx, tenant: TenantId, tokenId: string, ttlSeconds: number): Promise<Renewed | undefined> {
+  const [own] = await tx<{ parent: string | null; renewable: boolean }[]>`
+    SELECT parent_id AS parent, renewable FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId}`;
+  if (!own) return undefined;
+  if (!own.renewable)
+    throw new VaultError('conflict', 'This token cannot be renewed: take another one before it ends.');
+  const parentEnd = own.parent === null ? null : (await lockToken(tx, tenant, own.parent))?.expiresAt;
+  const [row] = await tx<Omit<Renewed, 'accessor'>[]>`
+    UPDATE tokens SET expires_at = least(bulla.now() + make_interval(secs => coalesce(period_seconds, ${ttlSeconds})),
+                                         max_expires_at, ${parentEnd ?? null}::timestamptz)
+    WHERE tenant_id = ${tenant} AND token_id = ${tokenId}
+    RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt",
+              round(extract(epoch FROM expires_at - bulla.now()))::int AS "ttlSeconds"`;
+  if (!row) return undefined;
+  await shortenBelow(tx, tenant, tokenId, row.expiresAt);
+  return { accessor: tokenId, ...row };
 }
 
 async function shortenBelow(tx: Tx, tenant: TenantId, tokenId: string, end: Timestamp): Promise<void> {
@@ -116,6 +145,8 @@ export type ChildWish = {
   readonly cidrs?: readonly string[] | undefined;
   readonly name?: string | undefined;
   readonly metadata?: Readonly<Record<string, string>> | undefined;
+  /** It outlives the token that it is made with: that takes a leave of its own, `token.orphan`. */
+  readonly orphan?: boolean | undefined;
 };
 
 /**
@@ -124,12 +155,13 @@ export type ChildWish = {
  */
 export async function createToken(vault: Vault, call: Call, wish: ChildWish): Promise<IssuedToken & TokenInfo> {
   const bound = wish.policies && checkPolicies(wish.policies);
-  const { ttlSeconds, periodSeconds, renewable, uses, cidrs, name, metadata } = wish;
+  const { ttlSeconds, periodSeconds, renewable, uses, cidrs, name, metadata, orphan } = wish;
   checkWish(vault, wish);
   const ask = { action: 'token.create', resource: 'token:child' } as const;
-  return permit(vault, call, ask, async (tx, { tenant, tokenId }) => {
+  const asks = orphan ? [ask, { action: 'token.orphan', resource: 'token:child' } as const] : [ask];
+  return permit(vault, call, asks, async (tx, { tenant, tokenId }) => {
     if (bound) await requirePolicies(tx, tenant, bound);
-    const limits = { ttlSeconds, periodSeconds, renewable, bound, uses, cidrs, name, metadata };
+    const limits = { ttlSeconds, periodSeconds, renewable, bound, uses, cidrs, name, metadata, orphan };
     const issued = await issueToken(vault, tx, tenant, { ...limits, parent: tokenId, source: call.source });
     const value = { ...(await tokenOf(tx, tenant, issued.accessor)), ...issued };
     const details = {
@@ -139,6 +171,7 @@ export async function createToken(vault: Vault, call: Call, wish: ChildWish): Pr
       ...(uses === undefined ? {} : { uses }),
       ...(cidrs ? { cidrs: cidrs.join(' ') } : {}),
       ...(name === undefined ? {} : { name }),
+      ...(orphan ? { orphan } : {}),
     };
     return { value, notes: [{ details }] };
   });
@@ -278,6 +311,21 @@ export async function endToken(tx: Tx, tenant: TenantId, tokenId: string): Promi
   return below!.count;
 }
 
+/** Ends a token and leaves those under it, which from then on hang under none. Throws `not_found`. */
+export async function revokeOrphaning(vault: Vault, call: Call, accessor: string): Promise<void> {
+  const resource = `token:${parseAccessor(accessor)}`;
+  const asks = [{ action: 'token.revoke', resource } as const, { action: 'token.orphan', resource } as const];
+  await permit(vault, call, asks, async (tx, { tenant }) => {
+    const { username } = await tokenOf(tx, tenant, accessor);
+    // What bounds a token stands in its own row: it stays as narrow as it was.
+    const left = await tx`
+      UPDATE tokens SET parent_id = NULL, depth = 0, kind = CASE kind WHEN 'child' THEN 'login' ELSE kind END
+      WHERE tenant_id = ${tenant} AND parent_id = ${accessor} RETURNING token_id`;
+    await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${accessor}`;
+    return { value: undefined, notes: [{ details: { username, orphans: left.length } }], revokes: true };
+  });
+}
+
 /** Ends every token of a tenant that is being deleted. */
 export async function removeTokens(tx: Tx, tenant: TenantId): Promise<number> {
   const rows = await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} RETURNING token_id`;
@@ -292,7 +340,8 @@ export function parseAccessor(text: string): string {
 const COLUMNS = `k.token_id AS accessor, k.kind, u.name AS username, u.user_id AS "userId", u.kind AS "accountKind",
   k.method, k.mfa, k.parent_id AS parent, k.bounds, k.uses_left AS "usesLeft", k.cidrs,
   k.period_seconds AS "periodSeconds", k.renewable, k.name, k.metadata, k.source, k.created_at AS "createdAt",
-  k.expires_at AS "expiresAt", k.max_expires_at AS "maxExpiresAt"`;
+  k.expires_at AS "expiresAt", k.max_expires_at AS "maxExpiresAt",
+  greatest(0, floor(extract(epoch FROM k.expires_at - bulla.now())))::int AS "ttlSeconds"`;
 
 type TokenRow = Omit<TokenInfo, 'bound' | 'metadata'> & { bounds: string[] | null; metadata: string | null };
 

@@ -50,6 +50,11 @@ const TABLE = {
   // token:<accessor>
   'token.create': { noun: 'token', about: 'Create a token that is no stronger than its maker.' },
   'token.list': { noun: 'token', about: 'List the tokens of the tenant, never to use them.' },
+  'token.orphan': {
+    noun: 'token',
+    about: 'Create a token that outlives its maker, or leave those under one that ends.',
+  },
+  'token.renew': { noun: 'token', about: 'Renew a token, by its accessor.' },
   'token.read': { noun: 'token', about: 'Read what a token is, by its accessor.' },
   'token.revoke': { noun: 'token', about: 'End a token, by its accessor.' },
   // key:data
@@ -141,7 +146,10 @@ export const AUTH_ACTIONS = [
   'auth.self',
   'auth.renew',
   'auth.logout',
-  'auth.password', 'auth.cubbyhole', 'auth.wrap', 'auth.unwrap',
+  'auth.password',
+  'auth.cubbyhole',
+  'auth.wrap',
+  'auth.unwrap',
   'auth.lease',
   'auth.elevate',
   'auth.totp-read',

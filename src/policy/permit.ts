@@ -196,7 +196,9 @@ function permitOf(access: Access): Permit {
 }
 
 function denial(access: Access, call: Call, asks: readonly Ask[], refused: VaultError): Appendix {
-  const missing = refused.code === 'forbidden' ? asks.filter((ask) => !allows(access, ask)) : asks;
+  const lacking = refused.code === 'forbidden' ? asks.filter((ask) => !allows(access, ask)) : asks;
+  // What the kind of the token forbids is allowed by its policies.
+  const missing = lacking.length > 0 ? lacking : asks;
   const note = refused.code === 'unauthenticated' ? { details: deathOf(access, call) } : {};
   const entries = missing.map((ask) =>
     entryOf(access.actor, call, ask, note, { outcome: 'denied', code: refused.code }),

@@ -2,5 +2,7 @@
 import { HEALTH_ROUTES } from './health.ts';
 import { MOUNT_ROUTES } from './mount.ts';
 import type { Route } from './route.ts';
+import { TOOL_ROUTES } from './tool.ts';
+import { WRAPPING_ROUTES } from './wrapping.ts';
 
-export const SYS_ROUTES: readonly Route[] = [...HEALTH_ROUTES, ...MOUNT_ROUTES];
+export const SYS_ROUTES: readonly Route[] = [...HEALTH_ROUTES, ...MOUNT_ROUTES, ...WRAPPING_ROUTES, ...TOOL_ROUTES];

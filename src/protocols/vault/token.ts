@@ -1,30 +1,46 @@
 /** auth/token: what a token is, renewing it, ending it, and making others that are no stronger. */
-import { logout, readSelf, renewToken, type Self, type TokenInfo } from '../../auth/token.ts';
-import { type Answer, type Auth, data, EMPTY, json } from './answer.ts';
-import { saying } from './error.ts';
+import { parseTokenText } from '../../auth/bearer.ts';
+import {
+  type ChildWish,
+  createToken,
+  listTokens,
+  logout,
+  readSelf,
+  readToken,
+  renewToken,
+  renewTokenOf,
+  revokeOrphaning,
+  revokeToken,
+  type TokenInfo,
+} from '../../auth/token.ts';
+import { VaultError } from '../../errors.ts';
+import type { Call } from '../../policy/access.ts';
+import { type Answer, type Auth, data, EMPTY, json, keys } from './answer.ts';
+import { badRequest, notFound, said, saying } from './error.ts';
+import type { Fields } from './field.ts';
 import type { Route, VaultRequest } from './route.ts';
 
 const MOUNT_TYPE = 'token';
 
-/** Whole seconds between two times; what has less than one left has one. */
-export function secondsBetween(from: string, to: string): number {
-  return Math.max(0, Math.round((Date.parse(to) - Date.parse(from)) / 1000));
-}
-
-const METHOD_PATH: Readonly<Record<string, string>> = {
-  password: 'auth/userpass/login',
-  service: 'auth/approle/login',
+/** Where a login of each method was: what a token says it came from. */
+const LOGIN_PATH: Readonly<Record<string, string>> = {
+  ...{ password: 'auth/userpass/login', service: 'auth/approle/login', jwt: 'auth/jwt/login', cert: 'auth/cert/login' },
 };
 
 /** `default` is what every token may: it is always among them, as clients expect. */
 export const policiesOf = (policies: readonly string[]): string[] => [...new Set(['default', ...policies])].sort();
 
-function shape(token: TokenInfo, policies: readonly string[], now: number, id: string) {
-  const ttl = Math.max(0, Math.floor((Date.parse(token.expiresAt) - now) / 1000));
+const unixSeconds = (time: string) => Math.floor(Date.parse(time) / 1000);
+const metaOf = ({ username, metadata }: TokenInfo) => ({ username, ...metadata });
+const isOrphan = ({ parent }: TokenInfo) => parent === null;
+
+/** `accountPolicies` are those of the account where they are known; a token that is bound has the bound ones. */
+function shape(token: TokenInfo, accountPolicies: readonly string[], id: string) {
   return {
     accessor: token.accessor,
-    creation_time: Math.floor(Date.parse(token.createdAt) / 1000),
-    creation_ttl: secondsBetween(token.createdAt, token.expiresAt),
+    ...(token.cidrs === null ? {} : { bound_cidrs: token.cidrs }),
+    creation_time: unixSeconds(token.createdAt),
+    creation_ttl: Math.round((Date.parse(token.expiresAt) - Date.parse(token.createdAt)) / 1000),
     display_name: token.name ?? `${token.method}-${token.username}`,
     entity_id: '',
     expire_time: token.expiresAt,
@@ -33,55 +49,144 @@ function shape(token: TokenInfo, policies: readonly string[], now: number, id: s
     issue_time: token.createdAt,
     meta: metaOf(token),
     num_uses: token.usesLeft ?? 0,
-    orphan: token.parent === null,
-    path: token.kind === 'login' ? (METHOD_PATH[token.method] ?? `auth/${token.method}/login`) : 'auth/token/create',
+    orphan: isOrphan(token),
+    path: token.kind === 'login' ? (LOGIN_PATH[token.method] ?? `auth/${token.method}/login`) : 'auth/token/create',
     ...(token.periodSeconds === null ? {} : { period: token.periodSeconds }),
-    ...(token.cidrs === null ? {} : { bound_cidrs: token.cidrs }),
-    policies: policiesOf(token.bound ?? policies),
+    policies: policiesOf(token.bound ?? accountPolicies),
     renewable: token.renewable,
-    ttl,
+    ttl: token.ttlSeconds,
     type: 'service',
   };
 }
 
-const metaOf = ({ username, metadata }: TokenInfo) => ({ username, ...metadata });
-
-async function lookupSelf({ vault, call, exchange }: VaultRequest): Promise<Answer> {
-  const self = await readSelf(vault, call);
-  const token =
-    exchange.incoming.headers['x-vault-token'] ?? exchange.incoming.headers.authorization?.slice('Bearer '.length);
-  return data(json(shape(self, self.policies, Date.now(), String(token))), { mountType: MOUNT_TYPE });
-}
-
-/** The auth block of a token that is shown again: renewing. */
-export function authOf(self: Self, clientToken: string, seconds: number): Auth {
-  const policies = policiesOf(self.bound ?? self.policies);
+/** The auth block: of a token that is new, or whose end has moved. */
+export function authOf(
+  token: TokenInfo,
+  accountPolicies: readonly string[],
+  clientToken: string,
+  seconds = token.ttlSeconds,
+): Auth {
+  const policies = policiesOf(token.bound ?? accountPolicies);
   return {
     client_token: clientToken,
-    accessor: self.accessor,
+    accessor: token.accessor,
     policies,
     token_policies: policies,
-    metadata: metaOf(self),
+    metadata: metaOf(token),
     lease_duration: seconds,
-    renewable: self.renewable,
+    renewable: token.renewable,
     entity_id: '',
     token_type: 'service',
-    orphan: self.parent === null,
+    orphan: isOrphan(token),
     mfa_requirement: null,
-    num_uses: self.usesLeft ?? 0,
+    num_uses: token.usesLeft ?? 0,
   };
 }
 
-async function renewSelf({ vault, call, fields, exchange }: VaultRequest): Promise<Answer> {
-  const increment = fields.duration('increment') ?? 0;
-  const most = vault.config.tokenMaxTtlSeconds;
-  const ttl = increment > 0 ? Math.min(increment, most) : undefined;
-  const renewed = await saying(renewToken(vault, call, ttl), { conflict: 'lease is not renewable' });
+/** What a login of whatever method answers. */
+export function loginAuth(
+  login: { token: string; accessor: string; policies: readonly string[]; ttlSeconds: number },
+  metadata: Readonly<Record<string, string>>,
+): Answer {
+  const policies = policiesOf(login.policies);
+  const auth: Auth = {
+    ...{ client_token: login.token, accessor: login.accessor, policies, token_policies: policies, metadata },
+    ...{ lease_duration: login.ttlSeconds, renewable: true, entity_id: '', token_type: 'service', orphan: true },
+    ...{ mfa_requirement: null, num_uses: 0 },
+  };
+  return { kind: 'envelope', auth };
+}
+
+const ownText = ({ exchange: { incoming } }: VaultRequest): string =>
+  String(incoming.headers['x-vault-token'] ?? incoming.headers.authorization?.slice('Bearer '.length) ?? '');
+
+// ---- looking ------------------------------------------------------------------------------------------------------
+
+async function lookupSelf(request: VaultRequest): Promise<Answer> {
+  const self = await readSelf(request.vault, request.call);
+  return data(json(shape(self, self.policies, ownText(request))), { mountType: MOUNT_TYPE });
+}
+
+const badToken = () => said('forbidden', 'bad token');
+
+/** The accessor of a token of the caller's own tenant, given as its text. */
+function accessorOf({ call, fields }: VaultRequest): string {
+  const text = fields.string('token') ?? '';
+  if (text === '') throw badRequest('missing token');
+  const token = parseTokenText(text);
+  if (!token || token.tenantId !== call.token?.tenantId) throw badToken();
+  return token.tokenId;
+}
+
+async function lookup(request: VaultRequest): Promise<Answer> {
+  const { vault, call, fields } = request;
+  const text = fields.string('token') ?? '';
+  if (text === '' || text === ownText(request)) return lookupSelf(request);
+  const token = await saying(readToken(vault, call, accessorOf(request)), { not_found: badToken });
+  return data(json(shape(token, [], text)), { mountType: MOUNT_TYPE });
+}
+
+function givenAccessor({ fields }: VaultRequest): string {
+  const accessor = fields.string('accessor') ?? '';
+  if (accessor === '') throw badRequest('missing accessor');
+  if (!/^[a-z2-7]{16}$/.test(accessor)) throw said('forbidden', 'invalid accessor');
+  return accessor;
+}
+
+async function lookupAccessor(request: VaultRequest): Promise<Answer> {
+  const { vault, call } = request;
+  const invalid = () => said('forbidden', 'invalid accessor');
+  const token = await saying(readToken(vault, call, givenAccessor(request)), { not_found: invalid });
+  return data(json(shape(token, [], '')), { mountType: MOUNT_TYPE });
+}
+
+async function listAccessors({ vault, call }: VaultRequest): Promise<Answer> {
+  const accessors: string[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await listTokens(vault, call, { limit: 1000, cursor });
+    accessors.push(...page.items.map(({ accessor }) => accessor));
+    cursor = page.nextCursor ?? undefined;
+  } while (cursor !== undefined);
+  if (accessors.length === 0) throw notFound();
+  return keys(accessors, MOUNT_TYPE);
+}
+
+// ---- renewing and ending ------------------------------------------------------------------------------------------
+
+const NOT_RENEWABLE = { conflict: 'lease is not renewable' } as const;
+
+function incrementOf({ vault, fields }: VaultRequest): number | undefined {
+  const seconds = fields.duration('increment') ?? 0;
+  return seconds > 0 ? Math.min(seconds, vault.config.tokenMaxTtlSeconds) : undefined;
+}
+
+async function renewBy(request: VaultRequest, call: Call, text: string): Promise<Answer> {
+  const { vault } = request;
+  const renewed = await saying(renewToken(vault, call, incrementOf(request)), NOT_RENEWABLE);
   const self = await readSelf(vault, call);
-  const token =
-    exchange.incoming.headers['x-vault-token'] ?? exchange.incoming.headers.authorization?.slice('Bearer '.length);
-  const seconds = Math.max(0, Math.round((Date.parse(renewed.expiresAt) - Date.now()) / 1000));
-  return { kind: 'envelope', auth: authOf(self, String(token), seconds), mountType: MOUNT_TYPE };
+  return { kind: 'envelope', auth: authOf(self, self.policies, text, renewed.ttlSeconds), mountType: MOUNT_TYPE };
+}
+
+const renewSelf = (request: VaultRequest) => renewBy(request, request.call, ownText(request));
+
+/** Whoever holds a token may renew it: the token that is named is the actor. */
+async function renew(request: VaultRequest): Promise<Answer> {
+  const text = request.fields.string('token') ?? request.at.token ?? '';
+  if (text === '' || text === ownText(request)) return renewSelf(request);
+  const token = parseTokenText(text);
+  if (!token || token.tenantId !== request.call.token?.tenantId) throw badRequest('token not found');
+  await readSelf(request.vault, request.call);
+  return saying(renewBy(request, { ...request.call, token }, text), { unauthenticated: 'token not found' });
+}
+
+async function renewAccessor(request: VaultRequest): Promise<Answer> {
+  const { vault, call } = request;
+  const token = await saying(renewTokenOf(vault, call, givenAccessor(request), incrementOf(request)), {
+    ...NOT_RENEWABLE,
+    not_found: () => said('forbidden', 'invalid accessor'),
+  });
+  return { kind: 'envelope', auth: authOf(token, [], ''), mountType: MOUNT_TYPE };
 }
 
 async function revokeSelf({ vault, call }: VaultRequest): Promise<Answer> {
@@ -89,8 +194,107 @@ async function revokeSelf({ vault, call }: VaultRequest): Promise<Answer> {
   return EMPTY;
 }
 
+/** One that is not there has ended already. */
+async function ended(act: Promise<void>): Promise<Answer> {
+  try {
+    await act;
+  } catch (error) {
+    if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
+  }
+  return EMPTY;
+}
+
+async function revoke(request: VaultRequest): Promise<Answer> {
+  if (request.fields.string('token') === ownText(request)) return revokeSelf(request);
+  return ended(revokeToken(request.vault, request.call, accessorOf(request)));
+}
+
+const revokeAccessor = (request: VaultRequest): Promise<Answer> =>
+  ended(revokeToken(request.vault, request.call, givenAccessor(request)));
+
+async function revokeOrphan(request: VaultRequest): Promise<Answer> {
+  await saying(revokeOrphaning(request.vault, request.call, accessorOf(request)), {
+    not_found: 'token to revoke not found',
+  });
+  return EMPTY;
+}
+
+// ---- making -------------------------------------------------------------------------------------------------------
+
+const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
+
+/** What is asked for and not done here is refused, never left out in silence. */
+function refuseUnsupported(fields: Fields): void {
+  const type = fields.string('type') ?? 'service';
+  if (type === 'batch') throw badRequest('batch tokens are not supported');
+  if (type !== 'service' && type !== 'default') throw badRequest(`invalid 'type' value`);
+  if (fields.has('id')) throw badRequest('root or sudo privileges required to specify token id');
+  if ((fields.string('entity_alias') ?? '') !== '') throw badRequest('entity aliases are not supported');
+  if ((fields.duration('explicit_max_ttl') ?? 0) > 0) throw badRequest('explicit_max_ttl is not supported: use ttl');
+  if (fields.boolean('no_default_policy'))
+    throw badRequest('no_default_policy is not supported: what default grants is every token’s');
+  if (fields.strings('policies')?.includes('root')) {
+    throw badRequest('root tokens may not be created without parent token being root');
+  }
+}
+
+function wishOf({ fields }: VaultRequest, orphan: boolean): ChildWish {
+  refuseUnsupported(fields);
+  const policies = fields.strings('policies')?.filter((name) => name !== 'default');
+  const period = fields.duration('period') ?? 0;
+  const ttl = fields.duration('ttl') ?? fields.duration('lease') ?? 0;
+  const display = fields.string('display_name');
+  const meta = fields.map('meta') ?? {};
+  const named = display === undefined || NAME.test(display);
+  return {
+    policies: policies?.length ? policies : undefined,
+    ...(period > 0 ? { periodSeconds: period } : ttl > 0 ? { ttlSeconds: ttl } : {}),
+    renewable: fields.boolean('renewable') ?? true,
+    uses: (fields.integer('num_uses') ?? 0) > 0 ? fields.integer('num_uses') : undefined,
+    name: named ? display : undefined,
+    metadata: named ? { ...meta } : { ...meta, display_name: display },
+    orphan,
+  };
+}
+
+const create =
+  (always: 'orphan' | 'child') =>
+  async (request: VaultRequest): Promise<Answer> => {
+    const { vault, call, fields } = request;
+    const orphan = always === 'orphan' || (fields.boolean('no_parent') ?? false);
+    const wish = wishOf(request, orphan);
+    const most = vault.config.tokenMaxTtlSeconds;
+    const capped = wish.ttlSeconds === undefined ? wish : { ...wish, ttlSeconds: Math.min(wish.ttlSeconds, most) };
+    const made = await saying(createToken(vault, call, capped), {
+      conflict: 'restricted use token cannot generate child tokens',
+    });
+    // A token without bounds has all of its maker's: the account says which.
+    const account = made.bound === null ? (await readSelf(vault, call)).policies : [];
+    return { kind: 'envelope', auth: authOf(made, account, made.token), mountType: MOUNT_TYPE };
+  };
+
+async function tidy({ vault, call }: VaultRequest): Promise<Answer> {
+  await readSelf(vault, call);
+  const warnings = [
+    'Tidy operation successfully started. Any information from the operation will be printed to the server logs.',
+  ];
+  return { kind: 'envelope', status: 202, warnings };
+}
+
 export const TOKEN_ROUTES: readonly Route[] = [
   { pattern: 'lookup-self', verbs: { GET: lookupSelf, POST: lookupSelf } },
+  { pattern: 'lookup', verbs: { GET: lookup, POST: lookup } },
+  { pattern: 'lookup-accessor', verbs: { POST: lookupAccessor } },
   { pattern: 'renew-self', verbs: { POST: renewSelf } },
+  { pattern: 'renew', verbs: { POST: renew } },
+  { pattern: 'renew/{token}', verbs: { POST: renew } },
+  { pattern: 'renew-accessor', verbs: { POST: renewAccessor } },
   { pattern: 'revoke-self', verbs: { POST: revokeSelf } },
+  { pattern: 'revoke', verbs: { POST: revoke } },
+  { pattern: 'revoke-accessor', verbs: { POST: revokeAccessor } },
+  { pattern: 'revoke-orphan', verbs: { POST: revokeOrphan } },
+  { pattern: 'create', verbs: { POST: create('child') } },
+  { pattern: 'create-orphan', verbs: { POST: create('orphan') } },
+  { pattern: 'accessors', verbs: { LIST: listAccessors } },
+  { pattern: 'tidy', verbs: { POST: tidy } },
 ];

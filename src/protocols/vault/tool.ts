@@ -1,11 +1,11 @@
-/** sys/tools: randomness and hashes, for whoever holds a token. */
-import { createHash, randomBytes } from 'node:crypto';
+/** sys/tools: randomness, and hashes for whoever holds a token. */
+import { createHash } from 'node:crypto';
 import { readSelf } from '../../auth/token.ts';
+import { makeRandom } from '../../transit/keyless.ts';
 import { type Answer, data, json } from './answer.ts';
 import { badRequest } from './error.ts';
 import type { Route, VaultRequest } from './route.ts';
 
-const RANDOM_BYTES_MAX = 128 * 1024;
 const HASHES: Readonly<Record<string, string>> = {
   ...{ 'sha2-224': 'sha224', 'sha2-256': 'sha256', 'sha2-384': 'sha384', 'sha2-512': 'sha512' },
   ...{ 'sha3-224': 'sha3-224', 'sha3-256': 'sha3-256', 'sha3-384': 'sha3-384', 'sha3-512': 'sha3-512' },
@@ -28,9 +28,8 @@ async function random({ vault, call, at, fields }: VaultRequest): Promise<Answer
   const count = at.bytes === undefined ? (fields.integer('bytes') ?? 32) : Number(at.bytes);
   const format = formatOf(fields.string('format'), 'base64');
   if (!Number.isInteger(count) || count < 1) throw badRequest('"bytes" cannot be less than 1');
-  if (count > RANDOM_BYTES_MAX) throw badRequest(`"bytes" should be less than ${RANDOM_BYTES_MAX}`);
-  await readSelf(vault, call);
-  return data(json({ random_bytes: randomBytes(count).toString(format) }), { mountType: 'system' });
+  const bytes = await makeRandom(vault, call, { bytes: count });
+  return data(json({ random_bytes: Buffer.from(bytes).toString(format) }), { mountType: 'system' });
 }
 
 async function hash({ vault, call, at, fields }: VaultRequest): Promise<Answer> {

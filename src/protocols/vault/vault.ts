@@ -6,8 +6,9 @@
  * of its engine. What a handler does is one domain verb of ours, decided and recorded by the gate as for any other
  * protocol; nothing here holds SQL, a key or a policy of its own.
  */
-import { wrap } from '../../auth/wrapping.ts';
+
 import { parseTokenText } from '../../auth/bearer.ts';
+import { wrap } from '../../auth/wrapping.ts';
 import type { Call } from '../../policy/access.ts';
 import { type Mount, mountOver, WHOLE_TREE } from '../../secret/mount.ts';
 import { isOwnTenant } from '../../tenant/tenant.ts';
