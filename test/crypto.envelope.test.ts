@@ -173,6 +173,7 @@ describe('refusing', () => {
         { label: 'lease-credential', tenant: a, lease: b },
         { label: 'backend-config', tenant: a, backend: b },
         { label: 'totp-seed', tenant: a, user: b },
+        { label: 'cubbyhole', tenant: a, token: b, path: 'c' },
         { label: 'transit-key', tenant: a, key: b, version: 1 },
         { label: 'kept-answer', tenant: a, actor: b, key: a },
         { label: 'kept-answer', tenant: a, actor: b, key: 'cccccccccccccccc' },
