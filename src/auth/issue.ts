@@ -127,7 +127,7 @@ export async function reissueToken(
   { alone }: { readonly alone: boolean },
 ): Promise<IssuedToken> {
   const { token, tokenId: accessor, secretHash } = mintToken(tenant);
-  const [row] = await tx<(Pick<IssuedToken, 'expiresAt' | 'maxExpiresAt'> & { userId: string })[]>`
+  const [row] = await tx<(Omit<IssuedToken, 'token' | 'accessor'> & { userId: string })[]>`
     INSERT INTO tokens (tenant_id, token_id, secret_hash, user_id, method, source, created_at, expires_at, max_expires_at,
                         kind, parent_id, depth, mfa, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
                         certificate, name, metadata)
@@ -135,7 +135,8 @@ export async function reissueToken(
            kind, parent_id, depth, true, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
            certificate, name, metadata
     FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId} AND expires_at > bulla.now()
-    RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt", user_id AS "userId"`;
+    RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt", user_id AS "userId",
+              round(extract(epoch FROM expires_at - created_at))::int AS "ttlSeconds"`;
   if (!row) throw new VaultError('unauthenticated', 'The token has ended: log in again.');
   const { userId, ...ends } = row;
   await tx`
