@@ -187,6 +187,7 @@ describe('tables', () => {
     recovery_codes: 'src/auth/',
     tokens: 'src/auth/',
     policies: 'src/policy/',
+    policy_texts: 'src/policy/',
     secrets: 'src/secret/',
     secret_versions: 'src/secret/',
     destroyed_versions: 'src/secret/',

@@ -6,8 +6,9 @@
  * the destruction is refused and another pass follows. The report proves the end by counting, in the transaction that
  * destroys.
  */
-import { TOTP_SEEDS } from '../auth/envelopes.ts';
+
 import { CUBBYHOLES } from '../auth/cubbyhole.ts';
+import { TOTP_SEEDS } from '../auth/envelopes.ts';
 import { SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { VaultError } from '../errors.ts';

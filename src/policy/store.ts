@@ -51,7 +51,7 @@ export async function readPolicy(vault: Vault, call: Call, name: string): Promis
 
 /**
  * Creates or replaces a policy. `ifRevision` makes it conditional. Throws `invalid_request` for a document that is not
- * a policy, `conflict` for a built-in one, `version_mismatch`.
+ * a policy, `conflict` for a built-in one, `version_mismatch`. `source` is what it was translated from, to be shown again.
  */
 export async function putPolicy(
   vault: Vault,
@@ -59,6 +59,7 @@ export async function putPolicy(
   name: string,
   document: unknown,
   ifRevision?: number,
+  source?: string,
 ): Promise<StoredPolicy & { created: boolean }> {
   const wanted = ask('policy.write', name);
   compilePolicy(document);
@@ -79,6 +80,7 @@ export async function putPolicy(
       ON CONFLICT (tenant_id, name) DO UPDATE
         SET revision = policies.revision + 1, document = excluded.document, updated_at = excluded.updated_at`;
     const stored = await policyNamed(tx, tenant, name);
+    if (source !== undefined) await storeText(tx, tenant, stored, source);
     return {
       value: { ...stored, created: before === undefined },
       notes: [{ version: stored.revision }],
@@ -100,6 +102,43 @@ export async function deletePolicy(vault: Vault, call: Call, name: string): Prom
     await tx`DELETE FROM policies WHERE tenant_id = ${tenant} AND name = ${name}`;
     return { value: undefined, notes: [{ version: policy.revision }], revokes: true };
   });
+}
+
+/**
+ * The text that a policy was written as, in the language of another interface; else its document. A text belongs to one
+ * revision: once the document is changed, it is not what the policy says any more.
+ */
+export async function readPolicyText(vault: Vault, call: Call, name: string): Promise<string> {
+  return permit(vault, call, ask('policy.read', name), async (tx, { tenant }) => {
+    const { rules, revision } = await policyNamed(tx, tenant, name);
+    const [row] = await tx<{ text: string }[]>`
+      SELECT text FROM policy_texts WHERE tenant_id = ${tenant} AND name = ${name} AND revision = ${revision}`;
+    return { value: row?.text ?? JSON.stringify({ rules }, null, 2) };
+  });
+}
+
+async function storeText(tx: Tx, tenant: TenantId, { name, revision }: PolicyInfo, text: string): Promise<void> {
+  await tx`
+    INSERT INTO policy_texts (tenant_id, name, revision, text) VALUES (${tenant}, ${name}, ${revision}, ${text})
+    ON CONFLICT (tenant_id, name) DO UPDATE SET revision = excluded.revision, text = excluded.text`;
+}
+
+/** What a resource and an action are, asked without doing it. */
+export type Question = { readonly action: Action; readonly resource: string };
+
+/** Which of these the caller could do here and now: one entry that says how many were asked. */
+export async function mayDo(
+  vault: Vault,
+  call: Call,
+  questions: readonly Question[],
+): Promise<(question: Question) => boolean> {
+  const own = { action: 'auth.self', resource: 'token:self' } as const;
+  const keyOf = ({ action, resource }: Question) => `${action} ${resource}`;
+  const allowed = await permit(vault, call, own, async (_, { allows }) => ({
+    value: new Set(questions.filter((question) => allows(question)).map(keyOf)),
+    notes: [{ details: { questions: questions.length } }],
+  }));
+  return (question) => allowed.has(keyOf(question));
 }
 
 /** Gives a new tenant the built-in policies. */

@@ -66,6 +66,11 @@ export async function listMounts(vault: Vault, call: Call): Promise<Mount[]> {
   });
 }
 
+/** All of them, for a translation of paths into secrets: for whoever holds a token, and without an entry. */
+export function allMountsFor(vault: Vault, call: Call): Promise<Mount[]> {
+  return preview(vault, call, (tx, { tenant }) => mountsOf(tx, tenant));
+}
+
 export async function readMount(vault: Vault, call: Call, path: SecretPath): Promise<Mount> {
   return permit(vault, call, ask('mount.read', path), async (tx, { tenant }) => ({
     value: await mountNamed(tx, tenant, path),

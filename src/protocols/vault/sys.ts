@@ -1,8 +1,17 @@
 /** Everything under sys/, in the order in which a path is looked for. */
+import { CAPABILITY_ROUTES } from './capability.ts';
 import { HEALTH_ROUTES } from './health.ts';
 import { MOUNT_ROUTES } from './mount.ts';
+import { POLICY_ROUTES } from './policy.ts';
 import type { Route } from './route.ts';
 import { TOOL_ROUTES } from './tool.ts';
 import { WRAPPING_ROUTES } from './wrapping.ts';
 
-export const SYS_ROUTES: readonly Route[] = [...HEALTH_ROUTES, ...MOUNT_ROUTES, ...WRAPPING_ROUTES, ...TOOL_ROUTES];
+export const SYS_ROUTES: readonly Route[] = [
+  ...HEALTH_ROUTES,
+  ...MOUNT_ROUTES,
+  ...POLICY_ROUTES,
+  ...CAPABILITY_ROUTES,
+  ...WRAPPING_ROUTES,
+  ...TOOL_ROUTES,
+];

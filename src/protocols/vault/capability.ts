@@ -1,0 +1,77 @@
+/**
+ * What a token may do at a path, in the capabilities of this API: found by asking the vault's own rules what each line of
+ * the table of grant.ts asks, so that the answer is what a request would meet.
+ */
+import { parseTokenText } from '../../auth/bearer.ts';
+import type { Call } from '../../policy/access.ts';
+import type { Action } from '../../policy/action.ts';
+import { mayDo } from '../../policy/store.ts';
+import { allMountsFor } from '../../secret/mount.ts';
+import type { Answer } from './answer.ts';
+import { badRequest, saying } from './error.ts';
+import { type Capability, type Grant, grantsFor, OF_EVERY_TOKEN } from './grant.ts';
+import { twice } from './mount.ts';
+import { matchRoute, type Route, type VaultRequest } from './route.ts';
+
+const PATHS_MAX = 256;
+
+type Question = { readonly action: Action; readonly resource: string };
+
+/** The lines of the table that a path meets, each with what it asks there. */
+function linesAt(path: string, grants: readonly Grant[]): { grant: Grant; questions: Question[] }[] {
+  return grants.flatMap((grant) => {
+    const match = matchRoute([{ pattern: grant.pattern, verbs: {} }], path);
+    if (!match) return [];
+    const place = match.at.path ?? match.at.name ?? '';
+    const name = grant.lists ? `${place}/-` : place;
+    const resource = grant.resource.replace(/\{(path|name)\}/, name).replace(/\*+$/, '-');
+    return [{ grant, questions: grant.actions.map((action) => ({ action, resource })) }];
+  });
+}
+
+function capabilitiesAt(path: string, grants: readonly Grant[], may: (question: Question) => boolean): string[] {
+  const found = new Set<Capability>();
+  for (const { pattern, capabilities } of OF_EVERY_TOKEN) {
+    if (matchRoute([{ pattern, verbs: {} }], path)) for (const capability of capabilities) found.add(capability);
+  }
+  for (const { grant, questions } of linesAt(path, grants)) {
+    if (questions.every(may)) for (const need of grant.needs) found.add(need);
+  }
+  return found.size === 0 ? ['deny'] : [...found].sort();
+}
+
+function pathsOf({ fields }: VaultRequest): string[] {
+  const paths = fields.strings('paths') ?? fields.strings('path') ?? [];
+  if (paths.length === 0) throw badRequest('paths must be supplied');
+  if (paths.length > PATHS_MAX) throw badRequest(`at most ${PATHS_MAX} paths`);
+  return paths;
+}
+
+const canonical = (path: string) => path.replace(/^\/|\/$/g, '');
+
+async function answerFor({ vault }: VaultRequest, call: Call, paths: readonly string[]): Promise<Answer> {
+  const grants = grantsFor(await allMountsFor(vault, call));
+  const asked = paths.flatMap((path) => linesAt(canonical(path), grants).flatMap(({ questions }) => questions));
+  const may = await mayDo(vault, call, asked);
+  const answers = paths.map((path) => [path, capabilitiesAt(canonical(path), grants, may)] as const);
+  const single = answers.length === 1 ? { capabilities: answers[0]![1] } : {};
+  return twice({ ...Object.fromEntries(answers), ...single });
+}
+
+const ofSelf = (request: VaultRequest): Promise<Answer> => answerFor(request, request.call, pathsOf(request));
+
+/** Whoever shows another's token may ask what it can do: that token is the actor. */
+async function ofToken(request: VaultRequest): Promise<Answer> {
+  const { call, fields, exchange } = request;
+  const token = parseTokenText(fields.string('token') ?? '');
+  const paths = pathsOf(request);
+  if (!token || token.tenantId !== call.token?.tenantId) throw badRequest('invalid token');
+  const by = { ...call, token };
+  exchange.call = by;
+  return saying(answerFor(request, by, paths), { unauthenticated: 'invalid token' });
+}
+
+export const CAPABILITY_ROUTES: readonly Route[] = [
+  { pattern: 'capabilities-self', verbs: { POST: ofSelf } },
+  { pattern: 'capabilities', verbs: { POST: ofToken } },
+];
