@@ -32,6 +32,7 @@ import {
 import { matchRoute, type Route, type VaultRequest } from './route.ts';
 import { SYS_ROUTES } from './sys.ts';
 import { TOKEN_ROUTES } from './token.ts';
+import { TRANSIT_ROUTES } from './transit.ts';
 import { USERPASS_ROUTES } from './userpass.ts';
 import { wrapInfoOf } from './wrapping.ts';
 
@@ -43,6 +44,7 @@ export const FIXED: readonly { readonly at: string; readonly routes: readonly Ro
   { at: 'auth', routes: [] },
   { at: 'identity', routes: [] },
   { at: 'cubbyhole', routes: CUBBYHOLE_ROUTES },
+  { at: 'transit', routes: TRANSIT_ROUTES },
 ];
 
 const under = (place: string, path: string) => path === place || path.startsWith(`${place}/`);
