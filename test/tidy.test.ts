@@ -246,7 +246,8 @@ describe('tables', () => {
     },
     {
       file: /^src\/tenant\/rotation\.ts$/,
-      tables: /^(cubbyholes|secret_versions|secret_metadata|backends|lease_credentials|transit_key_versions|totp_factors)$/,
+      tables:
+        /^(cubbyholes|secret_versions|secret_metadata|backends|lease_credentials|transit_key_versions|totp_factors)$/,
       why: 'how much depends on a key, in the list of keys',
     },
     {
