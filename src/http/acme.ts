@@ -39,6 +39,10 @@ const REQUEST_TIMEOUT_MS = 30_000;
 /** How an order is asked after. */
 const BACKOFF = { backoffAttempts: 20, backoffMin: 1_000, backoffMax: 15_000 };
 
+/** Of a request that failed. The next look is the better one to try again with. */
+const REPEATS = { retryMaxAttempts: 1, retryDefaultDelay: 2 };
+const ORDER_DEADLINE_MS = 5 * 60 * 1000;
+
 const pemOf = (key: KeyObject) => key.export({ type: 'pkcs8', format: 'pem' }).toString();
 
 async function order(
@@ -49,28 +53,41 @@ async function order(
 ): Promise<string> {
   // Loaded here: few vaults need it, and it brings an HTTP client of its own.
   const { default: acme } = await import('acme-client');
-  acme.axios.defaults.timeout = REQUEST_TIMEOUT_MS;
+  Object.assign(acme.axios.defaults, { timeout: REQUEST_TIMEOUT_MS, acmeSettings: REPEATS });
   if (caFile !== undefined) acme.axios.defaults.httpsAgent = new Agent({ ca: readFileSync(caFile) });
   const answers = new Map<string, string>();
   const server = await answerChallenges(answers, listen);
   try {
     const client = new acme.Client({ directoryUrl: directory, accountKey: pemOf(accountKey), ...BACKOFF });
     const [, csr] = await acme.crypto.createCsr({ altNames: [...names] }, pemOf(key));
-    return await client.auto({
-      ...{ csr, termsOfServiceAgreed: true, challengePriority: ['http-01'] },
-      ...(email === undefined ? {} : { email }),
-      // Whether the name leads here is the authority's to find out.
-      skipChallengeVerification: true,
-      challengeCreateFn: async (_, { token }, answer) => void answers.set(token, answer),
-      challengeRemoveFn: async (_, { token }) => void answers.delete(token),
-    });
+    return await inTime(
+      client.auto({
+        ...{ csr, termsOfServiceAgreed: true, challengePriority: ['http-01'] },
+        ...(email === undefined ? {} : { email }),
+        // Whether the name leads here is the authority's to find out.
+        skipChallengeVerification: true,
+        challengeCreateFn: async (_, { token }, answer) => void answers.set(token, answer),
+        challengeRemoveFn: async (_, { token }) => void answers.delete(token),
+      }),
+    );
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message.slice(0, 300) : 'unknown error';
+    // The client meets the answer that is not there with an error of its own.
+    const reason = cause instanceof Error && !(cause instanceof TypeError) ? cause.message.slice(0, 300) : 'no answer.';
     throw new VaultError('unavailable', `No certificate from ${new URL(directory).host}: ${reason}`, { cause });
   } finally {
     server.closeAllConnections();
     server.close();
   }
+}
+
+/** An authority may ask to be left alone for longer than anybody wants to wait here. */
+async function inTime<T>(order: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error('it took too long.')), ORDER_DEADLINE_MS);
+  });
+  order.catch(() => undefined);
+  return Promise.race([order, late]).finally(() => clearTimeout(timer));
 }
 
 const PREFIX = '/.well-known/acme-challenge/';

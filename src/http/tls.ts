@@ -88,6 +88,7 @@ type State = {
   /** The files as they were when they were last read, served or not. */
   seen?: string;
   looking: Promise<void> | undefined;
+  renewing?: Promise<void> | undefined;
   /** Read once and not fit to serve: a certificate and its key are seldom replaced in the same moment. */
   doubt?: string | undefined;
   fileAlarm?: string | undefined;
@@ -217,7 +218,15 @@ function swap(state: State, pairs: readonly Pair[]): void {
   for (const { facts } of pairs) state.log.info({ ...facts }, 'a new certificate is served');
 }
 
-async function renew(state: State): Promise<void> {
+/** One at a time: an order may take minutes. */
+function renew(state: State): Promise<void> {
+  state.renewing ??= renewOnce(state).finally(() => {
+    state.renewing = undefined;
+  });
+  return state.renewing;
+}
+
+async function renewOnce(state: State): Promise<void> {
   if (!state.source.renew) return;
   try {
     await state.source.renew();
