@@ -45,7 +45,11 @@ process.exitCode = await runProgram(process.argv.slice(2), {
     return runServer(config, { stdout, stderr, isTty: stdout.isTTY, ...(stdin.isTTY ? { ask } : {}) });
   },
   unsealHere: async () => {
-    const { unsealHere } = await import('./cli/host-seal.ts');
+    const { unsealHere } = await import('./cli/host-vault.ts');
     return unsealHere(loadConfig());
+  },
+  unlockHere: async (unlock) => {
+    const { unlockHere } = await import('./cli/host-vault.ts');
+    return unlockHere(loadConfig(), unlock);
   },
 });

@@ -22,6 +22,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
+import { Secret, TOTP } from 'otpauth';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { runProgram } from '../src/cli/program.ts';
 import { Bulla } from '../src/client/index.ts';
@@ -339,6 +340,50 @@ describe('login', () => {
     const next = `${PASSWORD} 2`;
     expect((await here(words('user password'), { input: `${PASSWORD}\n${next}\n`, token: null })).code).toBe(0);
     expect((await here(words('status --json'), { token: null })).stdout).toContain('"username": "changer"');
+  });
+});
+
+describe('second factors and sessions', () => {
+  const shows = (secret: string, steps = 0) =>
+    new TOTP({ secret: Secret.fromBase32(secret) }).generate({ timestamp: Date.now() + steps * 30_000 });
+
+  test('from enrolment to a login with a code, a recovery code, and back', async () => {
+    await vault.user('careful', ['reader']);
+    const mine = (line: string, input = '') => here(words(line), { input, token: null });
+    expect((await mine('login default careful', PASSWORD)).code).toBe(0);
+    const shown = await mine('totp enrol', PASSWORD);
+    expect([shown.code, shown.stderr]).toEqual([0, expect.stringContaining('bulla totp confirm')]);
+    expect(shown.stdout).toMatch(/▄▄▄▄▄[^]*otpauth:\/\/totp\/Bulla:careful/);
+    const { secret } = JSON.parse((await mine('totp enrol --json', PASSWORD)).stdout);
+    const code = shows(secret, -1);
+    const confirmed = await mine('totp confirm --json', `${code.slice(0, 3)} ${code.slice(3)}`);
+    const { recovery_codes: codes } = JSON.parse(confirmed.stdout) as { recovery_codes: string[] };
+    expect(codes).toHaveLength(10);
+    expect((await mine('totp show')).stdout).toMatch(/state:\s+active/);
+    expect((await mine('login default careful', `${PASSWORD}\n000000`)).code).toBe(3);
+    expect((await mine('login default careful', `${PASSWORD}\n${shows(secret)}`)).code).toBe(0);
+    expect((await mine('login default careful', `${PASSWORD}\n${codes[0]}`)).code).toBe(0);
+    expect((await mine('totp recovery-codes', codes[1])).stdout).toMatch(/(\n {2}([a-z2-7]{5}-?){5}){10}\n/);
+    expect((await mine('session elevate', shows(secret, 1))).code).toBe(0);
+    const sessions = JSON.parse((await mine('session list --json')).stdout) as { current: boolean }[];
+    expect(sessions.map(({ current }) => current).sort()).toEqual([false, false, true]);
+    expect((await mine('session end --others')).stdout).toBe('Other sessions ended: 2.\n');
+    expect((await mine('session end')).code).toBe(2);
+    expect((await here(words('user remove-totp careful'))).code).toBe(0);
+    expect((await mine('session list')).code).toBe(3);
+    expect((await mine('login default careful', PASSWORD)).code).toBe(0);
+  });
+
+  test('a user of whom one is required is told so, and does nothing else', async () => {
+    const made = await here(words('user create strict --generate --json'));
+    const { generated_password: generated } = JSON.parse(made.stdout);
+    expect(generated).toMatch(/^[a-z]+(-[a-z]+){5}$/);
+    const required = await here(words('user update strict --require-totp'));
+    expect(required.stdout).toMatch(/second factor:\s+no, but required/);
+    const login = await here(words('login default strict'), { input: generated, token: null });
+    expect([login.code, login.stderr]).toEqual([0, expect.stringContaining('bulla totp enrol')]);
+    const refused = await here(words('secret list'), { token: null });
+    expect([refused.code, refused.stderr]).toEqual([4, expect.stringContaining('bulla totp enrol')]);
   });
 });
 

@@ -15,4 +15,6 @@ export type Cli = {
   setExitCode(code: number): void;
   /** Opens the seal of this host after an operator closed it; false when the vault was not sealed. */
   unsealHere(): Promise<boolean>;
+  /** Unlocks the last operator, over the database of this host. */
+  unlockHere(unlock: { readonly username: string; readonly removeTotp?: boolean | undefined }): Promise<void>;
 };

@@ -36,6 +36,8 @@ const CODES: Readonly<Record<string, number>> = {
   unauthenticated: EXIT.unauthenticated,
   login_failed: EXIT.unauthenticated,
   password_change_required: EXIT.unauthenticated,
+  totp_required: EXIT.unauthenticated,
+  mfa_required: EXIT.forbidden,
   forbidden: EXIT.forbidden,
   tenant_suspended: EXIT.forbidden,
   not_found: EXIT.notFound,
@@ -67,6 +69,7 @@ export function describeError(error: unknown, json: boolean): string {
 const HINTS: Readonly<Record<string, string>> = {
   unauthenticated: 'Log in with: bulla login',
   password_change_required: 'Log in and choose a password with: bulla login',
+  mfa_required: 'Enrol one with: bulla totp enrol, or show yours with: bulla session elevate',
   sealed: 'An operator has to unseal the vault first.',
 };
 

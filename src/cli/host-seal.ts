@@ -1,16 +1,11 @@
 /**
- * What `bulla server` and `bulla unseal` do about the seal on the host itself: read a passphrase from a descriptor, show
- * the shares of a new vault once, and open a seal that opens by itself after an operator has sealed the vault.
+ * What `bulla server` does about the seal on the host itself: read a passphrase from a descriptor, and show the shares of
+ * a new vault once.
  */
 import { fsyncSync, readFileSync, writeSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { pino } from 'pino';
 import type { Config } from '../config.ts';
-import { embeddedEndpoint } from '../db/embedded-attach.ts';
-import { resolveDataDir } from '../db/embedded-directory.ts';
 import { VaultError } from '../errors.ts';
-import { unsealOnHost } from '../tenant/seal.ts';
-import { closeVault, openVault, type Vault } from '../vault.ts';
+import type { Vault } from '../vault.ts';
 
 /** Asks a person; `again` asks twice and compares. */
 export type AskPassphrase = (question: string, again: boolean) => Promise<string>;
@@ -86,28 +81,5 @@ function writeShares(descriptor: number, shares: readonly string[]): void {
     fsyncSync(descriptor);
   } catch {
     // A pipe cannot be synced.
-  }
-}
-
-/**
- * Ends an operator's `POST /seal/seal` of a vault whose seal opens by itself, over the database: whoever can open the
- * seal here needs no other leave. Resolves with false when the vault was not sealed.
- */
-export async function unsealHere(config: Config): Promise<boolean> {
-  const embedded = config.databaseUrl === undefined;
-  const dataDir = embedded ? resolveDataDir(config.dataDir, config.dataDirConfigured) : resolve(config.dataDir);
-  const vault = await openVault({
-    config,
-    target: config.databaseUrl ?? embeddedEndpoint(dataDir),
-    setRole: !embedded && config.databaseOwnerUrl === undefined,
-    dataDir,
-    log: pino({ level: 'silent' }),
-  });
-  try {
-    if (!vault.seal.sealed) return false;
-    await unsealOnHost(vault);
-    return true;
-  } finally {
-    await closeVault(vault);
   }
 }

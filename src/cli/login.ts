@@ -1,16 +1,17 @@
 /**
  * `bulla login`, `logout` and `status`.
  *
- * The password is asked for without echo, or is the first line of standard input; where the server wants another
- * password first, that is asked for too, or is the second line. The token is kept in a file of the user's own.
+ * The password is asked for without echo, or is the first line of standard input; where the server wants a code of the
+ * second factor, or another password first, that is asked for too, or is the next line. The token is kept in a file of the user's own.
  */
 import type { Command } from 'commander';
-import type { Bulla, Login, Status } from '../client/index.ts';
+import type { Bulla, Login, LoginBody, Status } from '../client/index.ts';
 import { BullaError } from '../client/index.ts';
 import type { Cli } from './cli.ts';
 import { type Asker, createAsker, print } from './io.ts';
 import { printDone, printFields, time } from './print.ts';
 import { keepToken, readToken, tokenFile } from './token-file.ts';
+import { askCode } from './totp.ts';
 
 const DEFAULT_TENANT = 'default';
 
@@ -24,8 +25,8 @@ export function addLoginCommands(root: Command, cli: Cli): void {
     .addHelpText(
       'after',
       `
-Without a terminal each answer is a line of standard input: the password, and for an account that has to choose one the
-new password.
+Without a terminal each answer is a line of standard input: the password, for an account with a second factor a code of
+it or a recovery code, and for an account that has to choose one the new password.
 
   bulla login acme admin
   BULLA_TOKEN=$(bulla login acme app --print-token < password-file)`,
@@ -70,6 +71,8 @@ async function login(
       `Logged in to ${answer.tenant} as ${answer.username} until ${time(answer.expires_at)}.`,
       shown,
     );
+    if (answer.mfa_required)
+      io.stderr.write('A second factor is required of you, and nothing else can be done before: bulla totp enrol\n');
     if (config.token !== undefined)
       io.stderr.write('BULLA_TOKEN is set and comes first: unset it to use this login.\n');
   } finally {
@@ -84,12 +87,22 @@ async function loginWithChange(
   say: (text: string) => void,
 ): Promise<Login> {
   const password = await asker.secret('Password');
-  const answer = await client.auth.login({ ...who, password });
+  const answer = await loginWithCode(client, { ...who, password }, asker);
   if (!answer.password_change_required) return answer;
   say('This account has to choose its own password first.\n');
   const next = await asker.newSecret('New password');
   await client.auth.changePassword(password, next);
-  return client.auth.login({ ...who, password: next });
+  return loginWithCode(client, { ...who, password: next }, asker);
+}
+
+/** Asks for a code of the second factor when the server does, which is when the password was right. */
+export async function loginWithCode(client: Bulla, credentials: LoginBody, asker: Asker): Promise<Login> {
+  try {
+    return await client.auth.login(credentials);
+  } catch (error) {
+    if (!(error instanceof BullaError && error.code === 'totp_required')) throw error;
+    return client.auth.login({ ...credentials, totp: await askCode(asker) });
+  }
 }
 
 export function keptOf({ token, tenant, username, expires_at }: Login) {

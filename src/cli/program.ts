@@ -22,10 +22,12 @@ import { addPolicyCommands } from './policy.ts';
 import { addRunCommand } from './run.ts';
 import { addSealCommands } from './seal.ts';
 import { addSecretCommands } from './secret.ts';
+import { addSessionCommands } from './session.ts';
 import { addTenantCommands } from './tenant.ts';
 import { addTokenCommands } from './token.ts';
 import { readToken } from './token-file.ts';
 import { addTransitCommands } from './transit.ts';
+import { addTotpCommands } from './totp.ts';
 import { addUserCommands } from './user.ts';
 
 /** `serve` is what `bulla server` does; it is given, so that no other command loads the server. */
@@ -35,6 +37,7 @@ export type Program = {
   readonly serve: (tls: string | undefined) => Promise<number>;
   /** The same for `bulla unseal` where the seal opens by itself. */
   readonly unsealHere?: () => Promise<boolean>;
+  readonly unlockHere?: Cli['unlockHere'];
 };
 
 /** `args` are those after the name of the program. Resolves with the exit code; never rejects. */
@@ -80,6 +83,8 @@ export function addCommands(root: Command, cli: Cli, serve: Program['serve']): v
   addPepperCommands(root, cli);
   addTenantCommands(root, cli);
   addUserCommands(root, cli);
+  addTotpCommands(root, cli);
+  addSessionCommands(root, cli);
   addTokenCommands(root, cli);
   addPolicyCommands(root, cli);
   addSealCommands(root, cli);
@@ -113,7 +118,7 @@ type Globals = {
 
 function createCli(
   root: Command,
-  { io, config, unsealHere }: Program,
+  { io, config, unsealHere, unlockHere }: Program,
   clients: Bulla[],
   setExitCode: (code: number) => void,
 ): Cli {
@@ -140,6 +145,7 @@ function createCli(
     },
     setExitCode,
     unsealHere: unsealHere ?? (async () => false),
+    unlockHere: unlockHere ?? (async () => undefined),
   };
 }
 

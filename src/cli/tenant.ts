@@ -48,6 +48,24 @@ export function addTenantCommands(root: Command, cli: Cli): void {
     .argument('<name>')
     .action(async (name: string) => printTenant(cli, await cli.client().tenants.resume(name)));
   tenant
+    .command('require-totp')
+    .description('let nobody in a tenant do anything without a second factor')
+    .argument('<name>')
+    .option('--off', 'leave it to its users again')
+    .action(async (name: string, { off }: { off?: true }) =>
+      printTenant(cli, await cli.client().tenants.requireTotp(name, !off)),
+    );
+  tenant
+    .command('unlock')
+    .description('let the last administrator of a tenant in again')
+    .argument('<name>')
+    .argument('<username>')
+    .option('--remove-totp', 'the second factor is lost: take it away, and end every session')
+    .action(async (name: string, username: string, { removeTotp }: { removeTotp?: true }) => {
+      await cli.client().tenants.unlock(name, { username, ...(removeTotp ? { remove_totp: true } : {}) });
+      await printDone(cli.io, cli.json(), `${username} of ${name} may log in again.`);
+    });
+  tenant
     .command('delete')
     .description('delete a tenant with everything it has, its data keys first')
     .argument('<name>')
@@ -64,6 +82,7 @@ function printTenant(cli: Cli, tenant: Tenant): Promise<void> {
     ['name', ({ name }) => name],
     ['id', ({ id }) => id],
     ['state', ({ state }) => state],
+    ['second factor required', ({ mfa_required }) => mfa_required],
     ['created', ({ created_at }) => time(created_at)],
   ]);
 }

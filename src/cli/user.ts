@@ -6,7 +6,7 @@ import { VaultError } from '../errors.ts';
 import { collect } from './argument.ts';
 import type { Cli } from './cli.ts';
 import { createAsker, print } from './io.ts';
-import { keptOf } from './login.ts';
+import { keptOf, loginWithCode } from './login.ts';
 import { printDone, printFields, printList, time } from './print.ts';
 import { keepToken } from './token-file.ts';
 
@@ -20,6 +20,7 @@ export function addUserCommands(root: Command, cli: Cli): void {
         ['username', ({ username }) => username],
         ['policies', ({ policies }) => policies],
         ['state', stateOf],
+        ['second factor', factorOf],
         ['created', ({ created_at }) => time(created_at)],
         ['last login', ({ last_login_at }) => time(last_login_at)],
       ]),
@@ -31,11 +32,7 @@ export function addUserCommands(root: Command, cli: Cli): void {
     .argument('<name>')
     .action(async (name: string) => printUser(cli, await cli.client().users.get(name)));
   addUpdateCommand(user, cli);
-  user
-    .command('unlock')
-    .description('clear the failed logins of a user')
-    .argument('<name>')
-    .action(async (name: string) => printUser(cli, await cli.client().users.unlock(name)));
+  addUnlockCommands(user, cli);
   user
     .command('delete')
     .description('delete a user and end its tokens')
@@ -45,6 +42,32 @@ export function addUserCommands(root: Command, cli: Cli): void {
       await printDone(cli.io, cli.json(), `Deleted the user ${name}.`);
     });
   addPasswordCommand(user, cli);
+}
+
+function addUnlockCommands(user: Command, cli: Cli): void {
+  user
+    .command('unlock')
+    .description('clear the failed logins of a user')
+    .argument('<name>')
+    .option('--on-host', 'the last operator, over the database of this host (as bulla server finds it); needs no login')
+    .option('--remove-totp', 'with --on-host: take its lost second factor away too')
+    .action(async (name: string, { onHost, removeTotp }: { onHost?: true; removeTotp?: true }) => {
+      if (onHost) {
+        await cli.unlockHere({ username: name, removeTotp });
+        await printDone(cli.io, cli.json(), `The operator ${name} may log in again.`);
+        return;
+      }
+      if (removeTotp) throw new VaultError('invalid_request', 'Without --on-host that is: bulla user remove-totp');
+      await printUser(cli, await cli.client().users.unlock(name));
+    });
+  user
+    .command('remove-totp')
+    .description('take the second factor of a user away who has lost it, and end its tokens')
+    .argument('<name>')
+    .action(async (name: string) => {
+      await cli.client().users.removeTotp(name);
+      await printDone(cli.io, cli.json(), `${name} logs in with the password alone from now on.`);
+    });
 }
 
 type CreateOptions = { readonly policy?: string[]; readonly password?: true; readonly generate?: true };
@@ -74,6 +97,7 @@ type UpdateOptions = {
   readonly policies?: boolean;
   readonly disable?: true;
   readonly enable?: true;
+  readonly requireTotp?: boolean;
 };
 
 function addUpdateCommand(user: Command, cli: Cli): void {
@@ -85,12 +109,15 @@ function addUpdateCommand(user: Command, cli: Cli): void {
     .option('--no-policies', 'take all its policies away')
     .option('--disable', 'refuse its logins and end its tokens')
     .option('--enable', 'let it log in again')
-    .action(async (name: string, { policy, policies, disable, enable }: UpdateOptions) => {
+    .option('--require-totp', 'let it do nothing without a second factor')
+    .option('--no-require-totp', 'leave that to it, where the tenant does')
+    .action(async (name: string, { policy, policies, disable, enable, requireTotp }: UpdateOptions) => {
       if (disable && enable) throw new VaultError('invalid_request', '--disable and --enable exclude each other.');
       const patch: UpdateUserBody = {
         ...(policy === undefined ? {} : { policies: policy }),
         ...(policies === false ? { policies: [] } : {}),
         ...(disable || enable ? { disabled: disable ?? false } : {}),
+        ...(requireTotp === undefined ? {} : { mfa_required: requireTotp }),
       };
       if (Object.keys(patch).length === 0) throw new VaultError('invalid_request', 'Say what to change; see --help.');
       await printUser(cli, await cli.client().users.patch(name, patch));
@@ -137,7 +164,7 @@ async function changeOwn(cli: Cli, generated: string | undefined): Promise<void>
       generated === undefined ? printDone(io, cli.json(), sentence) : print(io.stderr, `${sentence}\n`);
     if (config.token !== undefined)
       return await done('Changed. The token of BULLA_TOKEN has ended with the old password.');
-    const answer = await client.auth.login({ tenant, username, password: next });
+    const answer = await loginWithCode(client, { tenant, username, password: next }, asker);
     keepToken(config.stateDir, cli.address(), keptOf(answer));
     await done('Changed. All other logins of yours have ended.');
   } finally {
@@ -154,6 +181,11 @@ async function askNewPassword(cli: Cli): Promise<string> {
   }
 }
 
+function factorOf({ totp, mfa_required }: User): string {
+  if (totp) return 'yes';
+  return mfa_required ? 'no, but required' : 'no';
+}
+
 function stateOf({ disabled, locked_until, password_change_required }: User): string {
   if (disabled) return 'disabled';
   if (locked_until !== null) return `locked until ${time(locked_until)}`;
@@ -166,6 +198,7 @@ function printUser(cli: Cli, user: UserWithPassword & { readonly generated_passw
     ['id', ({ id }) => id],
     ['policies', ({ policies }) => policies],
     ['state', stateOf],
+    ['second factor', factorOf],
     ['created', ({ created_at }) => time(created_at)],
     ['last login', ({ last_login_at }) => time(last_login_at)],
     ...(user.one_time_password === undefined ? [] : [['one-time password', () => user.one_time_password] as const]),

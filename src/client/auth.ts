@@ -4,7 +4,7 @@
  */
 import { API, sendForJson } from './answer.ts';
 import type { CallOptions, Connection } from './connection.ts';
-import type { Login, LoginBody, Renewal, Self } from './types.ts';
+import type { Elevated, Login, LoginBody, Renewal, Self } from './types.ts';
 
 export type Auth = ReturnType<typeof createAuth>;
 
@@ -14,7 +14,8 @@ export function createAuth(connection: Connection) {
       const answer = await sendForJson<Login>(connection, {
         method: 'POST',
         path: `${API}/auth/login`,
-        effect: 'none',
+        // A code is taken once.
+        effect: request.totp === undefined ? 'none' : 'more',
         anonymous: true,
         json: request,
         ...options,
@@ -54,6 +55,17 @@ export function createAuth(connection: Connection) {
         ...options,
       });
       connection.setToken(undefined);
+    },
+
+    /** Shows the second factor again; goes on with the new token. */
+    elevate: async (code: string, options: CallOptions = {}): Promise<Elevated> => {
+      const path = `${API}/auth/elevate`;
+      const json = { totp: code };
+      const answer = await sendForJson<Elevated>(connection, {
+        ...{ method: 'POST', path, effect: 'more', json, ...options },
+      });
+      connection.setToken(answer.token);
+      return answer;
     },
   };
 }

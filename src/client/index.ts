@@ -18,6 +18,7 @@ import { createKeys, createRootKeys, type Keys, type RootKeys } from './key.ts';
 import { createPeppers, type Peppers } from './pepper.ts';
 import { createPolicies, type Policies } from './policy.ts';
 import { createSeal, type SealClient } from './seal.ts';
+import { createSecondFactor, createSessions, type SecondFactor, type Sessions } from './second-factor.ts';
 import { createSecrets, type Secrets } from './secret.ts';
 import { createTenants, type Tenants } from './tenant.ts';
 import { createTokens, type Tokens } from './token.ts';
@@ -70,6 +71,8 @@ const RETRIES_DEFAULT = 3;
 export class Bulla {
   readonly address: string;
   readonly auth: Auth;
+  readonly secondFactor: SecondFactor;
+  readonly sessions: Sessions;
   readonly secrets: Secrets;
   readonly users: Users;
   readonly tokens: Tokens;
@@ -96,6 +99,8 @@ export class Bulla {
     this.#connection = connection;
     this.address = base.href.replace(/\/$/, '');
     this.auth = createAuth(connection);
+    this.secondFactor = createSecondFactor(connection);
+    this.sessions = createSessions(connection);
     this.secrets = createSecrets(connection);
     this.users = createUsers(connection);
     this.tokens = createTokens(connection);

@@ -1,17 +1,17 @@
 /** What operators manage: tenants. */
 import { API, listAll, part, sendForJson } from './answer.ts';
 import type { CallOptions, Connection } from './connection.ts';
-import type { CreateTenantBody, NewTenant, Tenant } from './types.ts';
+import type { CreateTenantBody, NewTenant, Tenant, UnlockTenantBody, UpdateTenantBody } from './types.ts';
 
 export type Tenants = ReturnType<typeof createTenants>;
 
 export function createTenants(connection: Connection) {
-  const setState = (name: string, state: 'active' | 'suspended', options: CallOptions): Promise<Tenant> =>
+  const patch = (name: string, json: UpdateTenantBody, options: CallOptions): Promise<Tenant> =>
     sendForJson(connection, {
       method: 'PATCH',
       path: `${API}/tenants/${part(name)}`,
       effect: 'same',
-      json: { state },
+      json,
       ...options,
     });
   return {
@@ -25,9 +25,19 @@ export function createTenants(connection: Connection) {
     get: (name: string, options: CallOptions = {}): Promise<Tenant> =>
       sendForJson(connection, { method: 'GET', path: `${API}/tenants/${part(name)}`, effect: 'none', ...options }),
 
-    suspend: (name: string, options: CallOptions = {}): Promise<Tenant> => setState(name, 'suspended', options),
+    suspend: (name: string, options: CallOptions = {}): Promise<Tenant> => patch(name, { state: 'suspended' }, options),
 
-    resume: (name: string, options: CallOptions = {}): Promise<Tenant> => setState(name, 'active', options),
+    resume: (name: string, options: CallOptions = {}): Promise<Tenant> => patch(name, { state: 'active' }, options),
+
+    /** Whether every person in it must have a second factor. */
+    requireTotp: (name: string, required: boolean, options: CallOptions = {}): Promise<Tenant> =>
+      patch(name, { mfa_required: required }, options),
+
+    /** Lets the last administrator of a tenant in again. */
+    unlock: async (name: string, unlock: UnlockTenantBody, options: CallOptions = {}): Promise<void> => {
+      const path = `${API}/tenants/${part(name)}/unlock`;
+      await connection.send({ method: 'POST', path, effect: 'same', json: unlock, ...options });
+    },
 
     /** Its data keys are destroyed first, then everything that it has. */
     delete: async (name: string, options: CallOptions = {}): Promise<void> => {

@@ -31,6 +31,11 @@ export function createUsers(connection: Connection) {
       await connection.send({ method: 'DELETE', path: `${API}/users/${part(name)}`, effect: 'same', ...options });
     },
 
+    /** Takes a lost second factor away; the user's tokens end with it. */
+    removeTotp: async (name: string, options: CallOptions = {}): Promise<void> => {
+      await connection.send({ method: 'DELETE', path: `${API}/users/${part(name)}/totp`, effect: 'same', ...options });
+    },
+
     unlock: (name: string, options: CallOptions = {}): Promise<User> =>
       sendForJson(connection, {
         method: 'POST',
