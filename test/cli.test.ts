@@ -353,7 +353,7 @@ describe('second factors and sessions', () => {
     expect((await mine('login default careful', PASSWORD)).code).toBe(0);
     const shown = await mine('totp enrol', PASSWORD);
     expect([shown.code, shown.stderr]).toEqual([0, expect.stringContaining('bulla totp confirm')]);
-    expect(shown.stdout).toMatch(/▄▄▄▄▄[^]*otpauth:\/\/totp\/Bulla:careful/);
+    expect(shown.stdout).toMatch(/▄▄▄▄▄[\s\S]*otpauth:\/\/totp\/Bulla:careful/);
     const { secret } = JSON.parse((await mine('totp enrol --json', PASSWORD)).stdout);
     const code = shows(secret, -1);
     const confirmed = await mine('totp confirm --json', `${code.slice(0, 3)} ${code.slice(3)}`);

@@ -5,6 +5,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { exportEntries, exportTree } from '../src/audit/export.ts';
 import { changePassword } from '../src/auth/password.ts';
+import { resetFactor } from '../src/auth/second-factor.ts';
+import { endSession } from '../src/auth/session.ts';
 import { readSelf, readToken, renewToken, revokeToken } from '../src/auth/token.ts';
 import { createUser, deleteUser, listUsers, readUser, unlockUser, updateUser } from '../src/auth/user.ts';
 import { parseToken } from '../src/crypto/token.ts';
@@ -82,6 +84,8 @@ const named: Record<
     updateUser(t.vault, call, user, { password: 'taken over by somebody' }),
   deleteUser: (call, { user }) => deleteUser(t.vault, call, user),
   unlockUser: (call, { user }) => unlockUser(t.vault, call, user),
+  resetFactor: (call, { user }) => resetFactor(t.vault, call, user),
+  endSession: (call, { accessor }) => endSession(t.vault, call, accessor),
   readPolicy: (call, { policy }) => readPolicy(t.vault, call, policy),
   deletePolicy: (call, { policy }) => deletePolicy(t.vault, call, policy),
   readToken: (call, { accessor }) => readToken(t.vault, call, accessor),

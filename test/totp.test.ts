@@ -217,6 +217,17 @@ describe('logins', () => {
       .filter(({ resource, code }) => resource === 'user:guessed' && code === 'login_failed')
       .map(({ details }) => details?.reason);
     expect(reasons).toEqual(['wrong_code', 'code_locked', 'code_locked']);
+    const within = (await entriesOf(t.owner, tenant)).filter(
+      ({ actor, code }) => actor.kind === 'user' && actor.name === 'guessed' && code === 'login_failed',
+    );
+    expect(within.map(({ action, details }) => [action, details?.reason])).toEqual([
+      ['auth.elevate', 'wrong_code'],
+      ['auth.totp-remove', 'wrong_code'],
+      ['auth.recovery-codes', 'wrong_code'],
+      ['auth.totp-enrol', 'wrong_code'],
+      ['auth.elevate', 'code_locked'],
+      ['auth.totp-remove', 'code_locked'],
+    ]);
     // The session that is there goes on, and the password's own count is untouched.
     expect(await works(token)).toBe('ok');
     await unlockUser(t.vault, t.call(t.admin), 'guessed');

@@ -165,11 +165,9 @@ async function conclude(vault: Vault, tx: Tx, call: Call, checked: Checked, chec
     );
     return { value, records: [{ ...failure(id, user, 'tenant_suspended'), code: 'tenant_suspended' }] };
   }
-  const mfa = await hasSeed(tx, id, user.userId, 'active');
-  if (mfa) {
-    const refused = await refuseFactor(vault, tx, call, id, user, totp);
-    if (refused) return refused;
-  }
+  const factor = await showFactor(vault, tx, call, id, user, totp);
+  if (typeof factor === 'object') return factor;
+  const mfa = factor !== undefined;
   await countLogin(tx, attempt, counter);
   await recordSuccess(tx, id, user.userId, fresh);
   const issued = await issueToken(vault, tx, id, { userId: user.userId, method: 'password', mfa, source: call.source });
@@ -184,28 +182,34 @@ async function conclude(vault: Vault, tx: Tx, call: Call, checked: Checked, chec
   const mfaRequired = user.mfaRequired && !mfa;
   return {
     value: { ...issued, tenant, username: user.name, policies, passwordChangeRequired, mfa, mfaRequired },
-    records: [{ tenant: id, actor, action: 'auth.login', resource: `user:${user.name}`, outcome: 'ok' }],
+    records: [
+      {
+        ...({ tenant: id, actor, action: 'auth.login', resource: `user:${user.name}`, outcome: 'ok' } as const),
+        ...(mfa ? { details: { second_factor: factor } } : {}),
+      },
+    ],
   };
 }
 
 /**
- * Nobody learns that there is a second factor before the password was right. Then a missing code is told from a wrong
- * one, so that people can be asked for it.
+ * What the second factor was shown by; undefined: the user has none. Nobody learns that there is one before the password
+ * was right. Then a missing code is told from a wrong one, so that people can be asked for it.
  */
-async function refuseFactor(
+async function showFactor(
   vault: Vault,
   tx: Tx,
   call: Call,
   tenant: TenantId,
   user: UserRow,
   code: string | undefined,
-): Promise<Conclusion | undefined> {
+): Promise<'totp' | 'recovery_code' | Conclusion | undefined> {
+  if (!(await hasSeed(tx, tenant, user.userId, 'active'))) return undefined;
   if (code === undefined) {
     const record = { ...failure(tenant, user, 'no_code'), code: 'totp_required' };
     return { value: totpRequired(), records: [record] };
   }
   const proof = await proveFactor(vault, tx, { tenant, userId: user.userId, source: call.source }, code);
-  if (!('refused' in proof)) return undefined;
+  if ('proven' in proof) return proof.proven;
   const reason = proof.refused === 'locked' ? 'code_locked' : proof.refused;
   return { value: loginFailed(), records: [failure(tenant, user, reason)] };
 }

@@ -73,7 +73,7 @@ export async function enrolFactor(
     if (wrong) return { value: NOTHING, refused: wrong };
     if (await hasSeed(tx, tenant, userId, 'active')) {
       const refused = await refusedCode(vault, tx, call, permission, code);
-      if (refused) return { value: NOTHING, refused };
+      if (refused) return { value: NOTHING, ...refused };
     }
     return { value: await insertSeed(vault, tx, tenant, userId, `${stored.username}@${stored.tenant}`) };
   });
@@ -97,7 +97,8 @@ export async function confirmFactor(vault: Vault, call: Call, code: string): Pro
     const proof = await withinBudget(vault, tx, who, async () =>
       (await activateSeed(vault, tx, tenant, userId, code)) ? 'totp' : undefined,
     );
-    if ('refused' in proof) return { value: undefined, refused: wrongCode(), notes: [noteOf(proof)] };
+    const refused = refusalOf(proof);
+    if (refused) return { value: undefined, ...refused };
     const recoveryCodes = await replaceRecoveryCodes(tx, tenant, userId);
     const session = await reissueToken(tx, tenant, tokenId, { alone: true });
     return { value: { ...session, recoveryCodes }, revokes: true };
@@ -113,7 +114,7 @@ export async function removeFactor(vault: Vault, call: Call, code: string): Prom
     const { required } = await lockUser(tx, tenant, userId);
     await requireFactor(tx, permission);
     const refused = await refusedCode(vault, tx, call, permission, code);
-    if (refused) return { value: undefined, refused };
+    if (refused) return { value: undefined, ...refused };
     if (required) {
       throw new VaultError('conflict', 'A second factor is required of you: enrol another one in its place instead.');
     }
@@ -131,7 +132,7 @@ export async function renewRecoveryCodes(vault: Vault, call: Call, code: string)
     await lockUser(tx, tenant, userId);
     await requireFactor(tx, permission);
     const refused = await refusedCode(vault, tx, call, permission, code);
-    if (refused) return { value: [], refused };
+    if (refused) return { value: [], ...refused };
     return { value: await replaceRecoveryCodes(tx, tenant, userId) };
   });
 }
@@ -145,7 +146,7 @@ export async function elevate(vault: Vault, call: Call, code: string): Promise<R
     await lockUser(tx, tenant, userId);
     await requireFactor(tx, permission);
     const refused = await refusedCode(vault, tx, call, permission, code);
-    if (refused) return { value: undefined, refused };
+    if (refused) return { value: undefined, ...refused };
     const session = await reissueToken(tx, tenant, tokenId, { alone: false });
     return { value: session, revokes: true, notes: [{ details: { new_accessor: session.accessor } }] };
   });
@@ -202,22 +203,25 @@ async function requireFactor(tx: Tx, { tenant, userId }: Permit): Promise<void> 
   throw new VaultError('conflict', 'You have no second factor: enrol one with POST /auth/totp.');
 }
 
+/** Why a code does not prove the factor, as an act says it; undefined when it does. */
 async function refusedCode(
   vault: Vault,
   tx: Tx,
   call: Call,
   { tenant, userId }: Permit,
   code: string | undefined,
-): Promise<VaultError | undefined> {
-  if (code === undefined) return totpRequired();
-  const proof = await proveFactor(vault, tx, { tenant, userId, source: call.source }, code);
-  return 'refused' in proof ? wrongCode() : undefined;
+): Promise<Refusal | undefined> {
+  if (code === undefined) return { refused: totpRequired(), notes: [{ details: { reason: 'no_code' } }] };
+  return refusalOf(await proveFactor(vault, tx, { tenant, userId, source: call.source }, code));
 }
 
-const noteOf = (proof: Proof) => ('refused' in proof ? { details: { reason: proof.refused } } : {});
+type Refusal = Pick<Act<never>, 'notes'> & { readonly refused: VaultError };
 
-function wrongCode(): VaultError {
-  return new VaultError('login_failed', 'The code is not right, was used before, or cannot be checked now.');
+function refusalOf(proof: Proof): Refusal | undefined {
+  if ('proven' in proof) return undefined;
+  const reason = proof.refused === 'locked' ? 'code_locked' : proof.refused;
+  const refused = new VaultError('login_failed', 'The code is not right, was used before, or cannot be checked now.');
+  return { refused, notes: [{ details: { reason } }] };
 }
 
 export function totpRequired(): VaultError {

@@ -39,6 +39,7 @@ export type Counter = {
 const FAILURES_MAX = 99;
 const LOCK_SECONDS_MAX = 24 * 3600;
 const OWN_DAYS = 30;
+const OWN_NETWORKS_MAX = 100;
 /** A network that has not failed for so long begins anew. */
 const SOURCE_MEMORY_SECONDS = 3600;
 const UNTIL_UNLOCKED = '9999-12-31T23:59:59Z';
@@ -118,12 +119,14 @@ export async function countLogin(tx: Tx, { tenant, subject, source }: Attempt, {
     ON CONFLICT (tenant_id, subject, kind, source) DO UPDATE
     SET failures = 0, locked_until = NULL, last_login_at = bulla.now(), updated_at = bulla.now()`;
   if (!own) await forgive(tx, tenant, subject, 'password', '');
-  // Networks that are not the account's own any more.
+  // Networks that are not the account's own any more, and those beyond what one account has.
   await tx`
     DELETE FROM login_counters
-    WHERE tenant_id = ${tenant} AND subject = ${subject} AND source <> ''
-      AND coalesce(last_login_at, updated_at) < bulla.now() - make_interval(days => ${OWN_DAYS})
-      AND coalesce(locked_until < bulla.now(), true)`;
+    WHERE tenant_id = ${tenant} AND subject = ${subject} AND source <> '' AND coalesce(locked_until < bulla.now(), true)
+      AND (coalesce(last_login_at, updated_at) < bulla.now() - make_interval(days => ${OWN_DAYS})
+        OR source IN (SELECT o.source FROM login_counters o
+                      WHERE o.tenant_id = ${tenant} AND o.subject = ${subject} AND o.kind = 'password' AND o.source <> ''
+                      ORDER BY o.last_login_at DESC OFFSET ${OWN_NETWORKS_MAX}))`;
 }
 
 /** A code that was right. */

@@ -25,6 +25,8 @@ export async function print(stream: Writable, text: string | Uint8Array): Promis
 
 /** Asks one question after the other. Without a terminal each answer is the next line of standard input. */
 export type Asker = {
+  /** Somebody is there, who can be asked again. */
+  readonly interactive: boolean;
   /** Does not show what is typed. */
   secret(question: string): Promise<string>;
   line(question: string): Promise<string>;
@@ -49,12 +51,13 @@ function pipeAsker(io: Io): Asker {
       `Standard input ended before the answer to "${question}"; give each on a line.`,
     );
   };
-  return { secret: next, line: next, newSecret: next, close: () => lines.close() };
+  return { interactive: false, secret: next, line: next, newSecret: next, close: () => lines.close() };
 }
 
 function terminalAsker(io: Io): Asker {
   const secret = (question: string) => ask(io, question, false);
   return {
+    interactive: true,
     secret,
     line: (question) => ask(io, question, true),
     newSecret: async (question) => {

@@ -9,7 +9,7 @@ import type { Bulla, Login, LoginBody, Status } from '../client/index.ts';
 import { BullaError } from '../client/index.ts';
 import type { Cli } from './cli.ts';
 import { type Asker, createAsker, print } from './io.ts';
-import { printDone, printFields, time } from './print.ts';
+import { clean, printDone, printFields, time } from './print.ts';
 import { keepToken, readToken, tokenFile } from './token-file.ts';
 import { askCode } from './totp.ts';
 
@@ -90,9 +90,26 @@ async function loginWithChange(
   const answer = await loginWithCode(client, { ...who, password }, asker);
   if (!answer.password_change_required) return answer;
   say('This account has to choose its own password first.\n');
-  const next = await asker.newSecret('New password');
-  await client.auth.changePassword(password, next);
+  const next = await choosePassword(asker, say, (chosen) => client.auth.changePassword(password, chosen));
   return loginWithCode(client, { ...who, password: next }, asker);
+}
+
+/** At a terminal one that is refused is said and asked for again; a program hears of the first. */
+export async function choosePassword(
+  asker: Asker,
+  say: (text: string) => void,
+  change: (password: string) => Promise<void>,
+): Promise<string> {
+  for (;;) {
+    const chosen = await asker.newSecret('New password');
+    try {
+      await change(chosen);
+      return chosen;
+    } catch (error) {
+      if (!(asker.interactive && error instanceof BullaError && error.code === 'invalid_request')) throw error;
+      say(`${clean(error.message)}\n`);
+    }
+  }
 }
 
 /** Asks for a code of the second factor when the server does, which is when the password was right. */

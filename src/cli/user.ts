@@ -6,7 +6,7 @@ import { VaultError } from '../errors.ts';
 import { collect } from './argument.ts';
 import type { Cli } from './cli.ts';
 import { createAsker, print } from './io.ts';
-import { keptOf, loginWithCode } from './login.ts';
+import { choosePassword, keptOf, loginWithCode } from './login.ts';
 import { printDone, printFields, printList, time } from './print.ts';
 import { keepToken } from './token-file.ts';
 
@@ -153,8 +153,9 @@ async function changeOwn(cli: Cli, generated: string | undefined): Promise<void>
   const asker = createAsker(io);
   try {
     const current = await asker.secret('Current password');
-    const next = generated ?? (await asker.newSecret('New password'));
-    await client.auth.changePassword(current, next);
+    const change = (password: string) => client.auth.changePassword(current, password);
+    if (generated !== undefined) await change(generated);
+    const next = generated ?? (await choosePassword(asker, (text) => io.stderr.write(text), change));
     // At once: whatever fails from here on, nobody else knows it.
     if (generated !== undefined) {
       const shown = { generated_password: generated };
