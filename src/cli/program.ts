@@ -26,8 +26,8 @@ import { addSessionCommands } from './session.ts';
 import { addTenantCommands } from './tenant.ts';
 import { addTokenCommands } from './token.ts';
 import { readToken } from './token-file.ts';
-import { addTransitCommands } from './transit.ts';
 import { addTotpCommands } from './totp.ts';
+import { addTransitCommands } from './transit.ts';
 import { addUserCommands } from './user.ts';
 
 /** `serve` is what `bulla server` does; it is given, so that no other command loads the server. */
