@@ -74,6 +74,7 @@ const settings = z.object({
   BULLA_ROOT_KEY_MAX_AGE: duration('365d'),
   BULLA_LEASE_TTL: duration('1h'),
   BULLA_LEASE_MAX_TTL: duration('768h'),
+  BULLA_LEASE_ACT_DEADLINE: duration('30s'),
   BULLA_LEASES_PER_TENANT_MAX: count(100_000, 1, 10_000_000),
   BULLA_LEASES_PER_ROLE_MAX: count(10_000, 1, 10_000_000),
   BULLA_LEASES_PER_ACTOR_MAX: count(1000, 1, 10_000_000),
@@ -143,6 +144,8 @@ export type Config = Readonly<{
   /** Of a lease for which neither request, role nor backend says one; and what none exceeds. */
   leaseTtlSeconds: number;
   leaseMaxTtlSeconds: number;
+  /** What a target has for one act: from 1 s to 30 s. */
+  leaseActDeadlineMs: number;
   /** How many leases are alive at once. */
   leasesMax: Readonly<{ tenant: number; role: number; actor: number }>;
   /** Networks beside the public ones that URLs which tenants configure may lead to. */
@@ -180,7 +183,7 @@ export const LIMITS = {
   auditDetailsMax: 16,
   /** Of one backend on one node, and how many acts run on it at once. */
   backendConnectionsMax: 4,
-  leaseActDeadlineMs: 30_000,
+  leaseActDeadlineSecondsMax: 30,
   leaseTtlSecondsMax: 768 * HOUR,
   versionMax: 2_147_483_646,
   /** Of one request of transit: items, and their cost as crypto/named-key.ts counts it. */
@@ -273,6 +276,7 @@ export function loadConfig(
     rootKeyMaxAgeSeconds: s.BULLA_ROOT_KEY_MAX_AGE,
     leaseTtlSeconds: s.BULLA_LEASE_TTL,
     leaseMaxTtlSeconds: Math.min(s.BULLA_LEASE_MAX_TTL, LIMITS.leaseTtlSecondsMax),
+    leaseActDeadlineMs: 1000 * Math.max(1, Math.min(s.BULLA_LEASE_ACT_DEADLINE, LIMITS.leaseActDeadlineSecondsMax)),
     leasesMax: {
       tenant: s.BULLA_LEASES_PER_TENANT_MAX,
       role: s.BULLA_LEASES_PER_ROLE_MAX,

@@ -14,12 +14,21 @@ export type CuttingProxy = {
   about: string;
   /** While true no byte goes either way and new connections are taken and left hanging. */
   blackHole: boolean;
+  /** Ends every connection, and each new one at once, until told otherwise. */
+  readonly refuse: (refuses: boolean) => void;
+  /** Sees what clients send. */
+  carries: (bytes: Buffer) => void;
   readonly close: () => Promise<void>;
 };
 
 export async function cuttingProxy(server: Endpoint): Promise<CuttingProxy> {
   const sockets = new Set<Socket>();
+  let refuses = false;
   const listener = createServer((client) => {
+    if (refuses) {
+      client.destroy();
+      return;
+    }
     const target = server.host.startsWith('/')
       ? connect(join(server.host, `.s.PGSQL.${server.port}`))
       : connect(server.port, server.host);
@@ -31,6 +40,7 @@ export async function cuttingProxy(server: Endpoint): Promise<CuttingProxy> {
     let carried: string | undefined;
     client.on('data', (bytes) => {
       if (proxy.blackHole) return;
+      proxy.carries(bytes);
       if (bytes.includes(proxy.about)) carried = proxy.about;
       const commits = proxy.cut !== 'never' && carried === proxy.about && bytes.includes(proxy.commit);
       if (commits && proxy.cut === 'before commit') {
@@ -64,6 +74,11 @@ export async function cuttingProxy(server: Endpoint): Promise<CuttingProxy> {
     commit: 'COMMIT',
     about: '',
     blackHole: false,
+    refuse: (from) => {
+      refuses = from;
+      if (from) for (const socket of sockets) socket.destroy();
+    },
+    carries: () => undefined,
     close: async () => {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => listener.close(resolve));

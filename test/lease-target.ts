@@ -28,6 +28,8 @@ export type TargetConfig = {
 export type Target = {
   readonly proxy: CuttingProxy;
   readonly config: TargetConfig;
+  /** The same past the proxy. */
+  readonly direct: TargetConfig;
   /** The server's superuser in the target's database. */
   readonly sql: postgres.Sql;
   /** Roles that leases have made here. */
@@ -100,6 +102,7 @@ export async function leaseTarget(): Promise<Target> {
   return {
     ...{ proxy, sql, kill, start },
     config: { host: '127.0.0.1', port: proxy.endpoint.port, database: DATABASE, username: ADMIN, password, tls: 'off' },
+    direct: { host: '127.0.0.1', port, database: DATABASE, username: ADMIN, password, tls: 'off' },
     roles: async () => {
       const rows = await sql`SELECT rolname AS name FROM pg_roles WHERE rolname LIKE 'bulla\\_%' ORDER BY 1`;
       return rows.map((row) => row.name as string);

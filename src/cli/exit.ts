@@ -45,6 +45,7 @@ const CODES: Readonly<Record<string, number>> = {
   version_mismatch: EXIT.conflict,
   idempotency_mismatch: EXIT.conflict,
   too_many_requests: EXIT.unavailable,
+  backend_failed: EXIT.unavailable,
   busy: EXIT.unavailable,
   unavailable: EXIT.unavailable,
   sealed: EXIT.unavailable,

@@ -1,9 +1,11 @@
 /**
- * `bulla run`: starts a program with secrets in its environment.
+ * `bulla run`: starts a program with secrets and leased credentials in its environment.
  *
  * The secrets go from the answer to the child's environment and nowhere else: no file, no argument, no output. The
  * child does not get the token. It has our standard streams; signals go on to it, and we end as it ended, so whoever
  * supervises us sees the program.
+ *
+ * Leases are taken before the program starts, renewed while it runs, and revoked when it has ended, however it ended.
  *
  * A variable that makes programs load code, such as LD_PRELOAD or NODE_OPTIONS, is refused: whoever may write one secret
  * under the prefix could otherwise run code as this program (secret.write would be more than it says).
@@ -11,17 +13,19 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Command } from 'commander';
-import type { Bulla } from '../client/index.ts';
+import type { Bulla, KeptLease, TakenLease } from '../client/index.ts';
 import { VaultError } from '../errors.ts';
 import { collect } from './argument.ts';
 import type { Cli } from './cli.ts';
-import { EXIT } from './exit.ts';
+import { describeError, EXIT } from './exit.ts';
 import type { Io } from './io.ts';
 import { readToken } from './token-file.ts';
 
 type RunOptions = {
   readonly prefix?: string[];
   readonly path?: string[];
+  readonly lease?: string[];
+  readonly leaseTtl?: string;
   readonly except?: string[];
   readonly allowUnsafeEnv?: true;
   readonly passToken?: true;
@@ -36,6 +40,12 @@ export function addRunCommand(root: Command, cli: Cli): void {
     .argument('[arguments...]')
     .option('-p, --prefix <prefix>', 'all secrets under this prefix that you may read; repeatable', collect)
     .option('--path <path>', 'this secret; repeatable', collect)
+    .option(
+      '-l, --lease <name=role>',
+      'a credential of this role, as NAME_USERNAME, NAME_PASSWORD …; repeatable',
+      collect,
+    )
+    .option('--lease-ttl <duration>', 'of each lease, renewed while the program runs')
     .option('--except <name>', 'leave this variable out; repeatable', collect)
     .option('--allow-unsafe-env', 'allow variables that make programs load code, such as LD_PRELOAD')
     .option('--pass-token', 'give the program the token too, as BULLA_TOKEN')
@@ -51,20 +61,77 @@ is DATABASE_URL; with --path the whole path is in the name. They replace variabl
 already. Bytes are in base64.
 Signals are passed on, and the exit code is the program's.
 
-  bulla run --prefix prod/web -- node app.js`;
+  bulla run --prefix prod/web -- node app.js
+  bulla run --lease reporting=db/reporting -- node report.js`;
 
 async function run(cli: Cli, program: string, args: readonly string[], options: RunOptions): Promise<number> {
   const { prefix = [], path = [], except = [] } = options;
-  if (prefix.length + path.length === 0) throw usage('Say which secrets: --prefix PREFIX or --path PATH.');
+  const wanted = (options.lease ?? []).map(parseLease);
+  if (prefix.length + path.length + wanted.length === 0) {
+    throw usage('Say which secrets: --prefix PREFIX, --path PATH or --lease NAME=BACKEND/ROLE.');
+  }
   const client = cli.client();
-  const variables = await fetchVariables(client, prefix, path);
-  client.close();
-  for (const name of except) delete variables[name];
-  checkVariables(variables, options.allowUnsafeEnv ?? false);
+  const variables = prefix.length + path.length === 0 ? {} : await fetchVariables(client, prefix, path);
+  const kept: KeptLease[] = [];
+  const giveBack = () => revokeAll(cli.io, kept);
+  try {
+    for (const one of wanted) kept.push(await takeLease(cli.io, client, one, options.leaseTtl, variables));
+    for (const name of except) delete variables[name];
+    checkVariables(variables, options.allowUnsafeEnv ?? false);
+  } catch (error) {
+    await giveBack();
+    throw error;
+  }
+  if (kept.length === 0) client.close();
   const { config } = cli;
   const token = options.passToken ? (config.token ?? readToken(config.stateDir, cli.address())?.token) : undefined;
   const env = { ...config.childEnvironment, ...variables, ...(token === undefined ? {} : { BULLA_TOKEN: token }) };
-  return runChild(cli.io, program, args, env);
+  return runChild(cli.io, program, args, env, giveBack);
+}
+
+type WantedLease = { readonly name: string; readonly role: string };
+
+function parseLease(text: string): WantedLease {
+  const [, name, role] = /^([A-Za-z_][A-Za-z0-9_-]{0,62})=([^=\s]+)$/.exec(text) ?? [];
+  if (name !== undefined && role !== undefined) return { name: name.toUpperCase().replaceAll('-', '_'), role };
+  throw usage('--lease takes NAME=BACKEND/ROLE, such as reporting=db/reporting.');
+}
+
+/** An environment cannot change any more: at its maximum the credential ends, and the program is told to be restarted. */
+async function takeLease(
+  io: Io,
+  client: Bulla,
+  { name, role }: WantedLease,
+  ttl: string | undefined,
+  variables: Record<string, string>,
+): Promise<KeptLease> {
+  const warn = (text: string) => io.stderr.write(`bulla: ${text}\n`);
+  const take = ({ credential = {} }: TakenLease) => {
+    for (const [key, value] of Object.entries(credential)) {
+      const variable = `${name}_${key.toUpperCase()}`;
+      if (variable in variables) throw usage(`Two secrets become ${variable}; give the lease another name.`);
+      variables[variable] = String(value);
+    }
+  };
+  return client.keepLease({ role, ...(ttl === undefined ? {} : { ttl }) }, take, {
+    next: false,
+    onError: (error) => warn(`the lease of ${role} was not renewed: ${describeError(error, false)}`),
+    onEnding: ({ expires_at }) => warn(`the lease of ${role} ends at ${expires_at}: restart the program before.`),
+  });
+}
+
+async function revokeAll(io: Io, kept: readonly KeptLease[]): Promise<void> {
+  await Promise.all(
+    kept.map(async (lease) => {
+      try {
+        await lease.close();
+      } catch (error) {
+        const { id, expires_at } = lease.lease();
+        const why = describeError(error, false);
+        io.stderr.write(`bulla: the lease ${id} was not revoked and ends at ${expires_at}: ${why}\n`);
+      }
+    }),
+  );
 }
 
 async function fetchVariables(
@@ -147,6 +214,7 @@ async function runChild(
   program: string,
   args: readonly string[],
   env: Record<string, string>,
+  atEnd: () => Promise<void>,
 ): Promise<number> {
   const terminal = io.stdin.isTTY || io.stdout.isTTY || io.stderr.isTTY;
   let child: ChildProcess | undefined;
@@ -165,6 +233,8 @@ async function runChild(
       resolve({ fault });
     }
   });
+  // Signals still end here: what the program held is given back first.
+  await atEnd();
   for (const remove of handlers) remove();
   if ('fault' in ended) return notStarted(io, program, ended.fault);
   if (ended.signal === null) return ended.code ?? EXIT.failed;

@@ -69,10 +69,11 @@ export function addTenantCommands(root: Command, cli: Cli): void {
     .command('delete')
     .description('delete a tenant with everything it has, its data keys first')
     .argument('<name>')
+    .option('--force', 'give up leases whose targets never answer: their credentials may go on working')
     .option('--yes', 'do not ask')
-    .action(async (name: string, { yes }: { yes?: true }) => {
+    .action(async (name: string, { force, yes }: { force?: true; yes?: true }) => {
       if (!yes) await confirm(cli.io, `Delete the tenant ${name} with all its secrets?`, name);
-      await cli.client().tenants.delete(name);
+      await cli.client().tenants.delete(name, force ? { force } : {});
       await printDone(cli.io, cli.json(), `Deleted the tenant ${name}.`);
     });
 }

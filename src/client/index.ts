@@ -14,7 +14,9 @@ import { type Auth, createAuth } from './auth.ts';
 import { type CallOptions, type Connection, createConnection } from './connection.ts';
 import { BullaError } from './error.ts';
 import { createJobs, type Jobs } from './job.ts';
+import { type KeepOptions, type KeptLease, keepLease, type OnCredential } from './kept-lease.ts';
 import { createKeys, createRootKeys, type Keys, type RootKeys } from './key.ts';
+import { type Backends, createBackends, createLeases, createRoles, type Leases, type Roles } from './lease.ts';
 import { createPeppers, type Peppers } from './pepper.ts';
 import { createPolicies, type Policies } from './policy.ts';
 import { createSeal, type SealClient } from './seal.ts';
@@ -24,7 +26,7 @@ import { createTenants, type Tenants } from './tenant.ts';
 import { createTokens, type Tokens } from './token.ts';
 import { createTransit, type Transit } from './transit.ts';
 import { checkPins } from './trust.ts';
-import type { Status } from './types.ts';
+import type { CreateLeaseBody, Status } from './types.ts';
 import { createUsers, type Users } from './user.ts';
 import { type OnChange, startWatch, type Watch, type WatchOptions } from './watch.ts';
 
@@ -33,6 +35,8 @@ export { type LogReport, type VerifyLogOptions, verifyLog } from '../audit/verif
 export type { Audit, AuditFilter, ConsistencyProof, InclusionProof } from './audit.ts';
 export type { CallOptions } from './connection.ts';
 export { BullaError, type ClientErrorCode } from './error.ts';
+export type { KeepOptions, KeptLease, OnCredential } from './kept-lease.ts';
+export type { LeaseListing } from './lease.ts';
 export type { Secret, SecretInput, SecretPatchInput, Selection } from './secret.ts';
 export type {
   BatchItem,
@@ -78,6 +82,9 @@ export class Bulla {
   readonly tokens: Tokens;
   readonly policies: Policies;
   readonly tenants: Tenants;
+  readonly leases: Leases;
+  readonly backends: Backends;
+  readonly roles: Roles;
   readonly keys: Keys;
   readonly rootKeys: RootKeys;
   readonly jobs: Jobs;
@@ -106,6 +113,9 @@ export class Bulla {
     this.tokens = createTokens(connection);
     this.policies = createPolicies(connection);
     this.tenants = createTenants(connection);
+    this.leases = createLeases(connection);
+    this.backends = createBackends(connection);
+    this.roles = createRoles(connection);
     this.keys = createKeys(connection);
     this.rootKeys = createRootKeys(connection);
     this.jobs = createJobs(connection);
@@ -133,6 +143,14 @@ export class Bulla {
   /** Calls back with all secrets under a prefix and then with every change of them, until closed. */
   watch(prefix: string, onChange: OnChange, options: WatchOptions = {}): Watch {
     return startWatch(this.#connection, prefix, onChange, options);
+  }
+
+  /**
+   * Takes a lease and keeps it: renewed with its token, and followed by the next one before its maximum. The callback gets
+   * each credential, and the lease before is revoked when it has returned.
+   */
+  keepLease(wanted: CreateLeaseBody, onCredential: OnCredential, options: KeepOptions = {}): Promise<KeptLease> {
+    return keepLease(this.leases, this.auth, wanted, onCredential, options);
   }
 
   /** Ends idle connections. */

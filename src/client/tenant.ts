@@ -39,9 +39,15 @@ export function createTenants(connection: Connection) {
       await connection.send({ method: 'POST', path, effect: 'same', json: unlock, ...options });
     },
 
-    /** Its data keys are destroyed first, then everything that it has. */
-    delete: async (name: string, options: CallOptions = {}): Promise<void> => {
-      await connection.send({ method: 'DELETE', path: `${API}/tenants/${part(name)}`, effect: 'same', ...options });
+    /**
+     * Its leases are revoked first, then its data keys are destroyed, then everything that it has. `force` gives up leases
+     * whose targets never answer: their credentials may go on working.
+     */
+    delete: async (name: string, options: CallOptions & { readonly force?: true } = {}): Promise<void> => {
+      const { force, ...rest } = options;
+      const query = force === undefined ? {} : { query: { force } };
+      const path = `${API}/tenants/${part(name)}`;
+      await connection.send({ method: 'DELETE', path, effect: 'same', ...query, ...rest });
     },
   };
 }

@@ -30,6 +30,7 @@ import {
 import { beginExchange, CHECKS } from './exchange.ts';
 import { mountHealth } from './health.ts';
 import { registerKeyMetrics } from './key-metrics.ts';
+import { registerLeaseMetrics } from './lease-metrics.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { openapiDocument } from './openapi.ts';
 import { refuseWhileSealed } from './sealed.ts';
@@ -56,6 +57,7 @@ export function createApp(vault: Vault, tls?: Tls): App {
   const router = new Hono<HttpEnv>();
   const metrics = createMetrics();
   registerKeyMetrics(metrics.registry, vault);
+  registerLeaseMetrics(metrics.registry, vault);
   if (tls) registerTlsMetrics(metrics.registry, tls);
   const { readBody, release } = createBodyReader(vault.config.http.bodiesBytesMax);
   const host: Host = { statusOf, readBody, stream, tls: () => tls?.status() };

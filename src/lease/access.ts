@@ -8,7 +8,7 @@
  */
 import { issueToken } from '../auth/issue.ts';
 import { randomId } from '../crypto/token.ts';
-import type { Timestamp } from '../db/database.ts';
+import { isUniqueViolation, RetryTransaction, type Timestamp } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
@@ -59,13 +59,13 @@ export async function takeAccess(vault: Vault, call: Call, ask: AccessAsk): Prom
       ...{ ttlSeconds: life.ttlSeconds, maxTtlSeconds: life.ttlSeconds, uses },
       grant: { rules: [{ effect: 'allow', actions: ['secret.read'], resources: [`secret:${secret}`] }] },
     });
-    const [lease] = await tx<LeaseInfo[]>`
+    const [lease] = await onceForKey(tx<LeaseInfo[]>`
       INSERT INTO leases (tenant_id, lease_id, kind, path, handle, user_id, holder, token_id, state, renewable, ttl_seconds,
                           issued_at, expires_at, max_expires_at, due_at, idempotency_key, request_hash)
       VALUES (${tenant}, ${leaseId}, 'access', ${secret}, ${issued.accessor}, ${userId}, ${actor.name ?? userId}, ${tokenId},
               'active', false, ${life.ttlSeconds}, bulla.now(), ${issued.expiresAt}, ${issued.expiresAt}, ${issued.expiresAt},
               ${repeat?.key ?? null}, ${repeat?.request ?? null})
-      RETURNING ${tx.unsafe(LEASE_COLUMNS)}`;
+      RETURNING ${tx.unsafe(LEASE_COLUMNS)}`);
     if (repeat) await keepCredential(vault, tx, tenant, leaseId, { token: issued.token });
     const value = { ...lease!, token: issued.token };
     const details = {
@@ -77,6 +77,15 @@ export async function takeAccess(vault: Vault, call: Call, ask: AccessAsk): Prom
   });
   wakeSweeper(vault, secondsUntil(taken.expiresAt, taken.issuedAt) * 1000);
   return taken;
+}
+
+/** The same request was there first: from the beginning, which finds what it made. */
+async function onceForKey<T>(query: PromiseLike<T>): Promise<T> {
+  try {
+    return await query;
+  } catch (error) {
+    throw isUniqueViolation(error) ? new RetryTransaction() : error;
+  }
 }
 
 const secondsUntil = (end: Timestamp, start: Timestamp) => (Date.parse(end) - Date.parse(start)) / 1000;

@@ -114,15 +114,3 @@ export async function confirmClock(vault: Vault, call: Call): Promise<SweeperInf
     return { value, notes: [{ details: { jump_seconds: clock!.jump ?? 0 } }] };
   });
 }
-
-/** For metrics: how many leases are stuck, over all tenants, and whether the latch holds. */
-export async function summariseLeases(vault: Vault): Promise<{ stuck: number; latched: boolean }> {
-  const [row] = await transaction(
-    vault.db,
-    [SYSTEM],
-    (tx) => tx<{ stuck: number; latched: boolean }[]>`
-      SELECT (SELECT count(*) FROM leases WHERE attempts >= 3 AND state <> 'ended') AS stuck,
-             EXISTS (SELECT 1 FROM lease_clocks WHERE latched_at IS NOT NULL) AS latched`,
-  );
-  return row!;
-}

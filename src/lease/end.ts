@@ -10,15 +10,15 @@
  * what was sent may arrive late.
  */
 import { deleteTokens, endTokens } from '../auth/issue.ts';
-import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
 import { type Fragment, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
-import type { VaultError } from '../errors.ts';
+import { VaultError } from '../errors.ts';
 import { type Record as LogRecord, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { effectOf } from './backend.ts';
 import { type Connected, connected, isFailing, onTarget } from './pool.ts';
+import { type Ended, tellEnd } from './summary.ts';
 
 /** A lease in the hands of this node, until its claim runs out. */
 export type Claimed = {
@@ -65,10 +65,15 @@ export type Claim = {
 export async function claimDue(
   vault: Vault,
   { tenant, backendId, limit, upTo, latched }: Claim,
-): Promise<{ at: Connected; claimed: Claimed[] }> {
+): Promise<{ at: Connected; claimed: Claimed[] } | undefined> {
   const claim = randomId();
   const claimIn = async (tx: Tx) => {
-    const at = await connected(vault, tx, tenant, backendId);
+    const at = await openedBackend(vault, tx, tenant, backendId);
+    if (at instanceof VaultError) {
+      await quarantine(tx, tenant, backendId, at.message);
+      vault.log.error({ backend: backendId, reason: at.message }, 'a backend does not open; its leases wait');
+      return undefined;
+    }
     await putOff(tx, tenant, backendId, at);
     if (!latched && isFailing(vault, tenant, backendId)) await showWaiting(tx, tenant, backendId, upTo);
     const claimed = await tx<Omit<Claimed, 'tenant'>[]>`
@@ -84,6 +89,32 @@ export async function claimDue(
     return { at, claimed: claimed.map((row) => ({ tenant, ...row })) };
   };
   return inTurn(vault, () => transaction(vault.db, [tenant], claimIn));
+}
+
+/** One backend that does not open stops nothing but itself. */
+async function openedBackend(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  backendId: string,
+): Promise<Connected | VaultError> {
+  try {
+    return await connected(vault, tx, tenant, backendId);
+  } catch (error) {
+    if (error instanceof VaultError && !PASSING.has(error.code)) return error;
+    throw error;
+  }
+}
+
+const PASSING: ReadonlySet<string> = new Set(['unavailable', 'outcome_unknown', 'busy', 'sealed']);
+
+async function quarantine(tx: Tx, tenant: TenantId, backendId: string, why: string): Promise<void> {
+  await tx`
+    UPDATE leases SET attempts = attempts + 1, last_error = ${why},
+           due_at = bulla.now() + make_interval(secs => ${RETRY_SECONDS_MAX} * (0.5 + random() / 2))
+    WHERE tenant_id = ${tenant} AND lease_id IN (
+      SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND backend_id = ${backendId} AND kind = 'credential'
+        AND state <> 'ended' AND due_at <= bulla.now() LIMIT ${TOLD_AT_ONCE} FOR UPDATE SKIP LOCKED)`;
 }
 
 /** `pending`: whoever was to issue it has not come back in time. */
@@ -177,23 +208,32 @@ async function endKept(vault: Vault, tenant: TenantId, id: string): Promise<void
   });
 }
 
-export type Ended = 'ended' | 'checking' | 'failed';
-
 /** Revokes a claimed lease at its target and records how it went. */
 export async function endClaimed(vault: Vault, at: Connected, claimed: Claimed): Promise<Ended> {
+  const startedMs = vault.clock.monotonicMs();
+  const outcome = await tryToEnd(vault, at, claimed);
+  tellEnd(vault, outcome, claimed.lateSeconds + (vault.clock.monotonicMs() - startedMs) / 1000);
+  return outcome;
+}
+
+async function tryToEnd(vault: Vault, at: Connected, claimed: Claimed): Promise<Ended> {
   killpoint('lease.claimed');
   try {
     const role: unknown = claimed.settings === null ? undefined : JSON.parse(claimed.settings);
-    await onTarget(vault, at, LIMITS.leaseActDeadlineMs, (limits) =>
+    await onTarget(vault, at, vault.config.leaseActDeadlineMs, (limits) =>
       at.backend.revoke({ ...limits, role, handle: claimed.handle }),
     );
   } catch (error) {
-    await inTurn(vault, () => failed(vault, at, claimed, error as VaultError));
+    await inTurn(vault, () => failed(vault, at, claimed, error instanceof VaultError ? error : unreadable()));
     return 'failed';
   }
   killpoint('lease.revoked');
   return inTurn(vault, () => conclude(vault, claimed));
 }
+
+/** The settings of the role are no JSON any more. */
+const unreadable = () =>
+  new VaultError('integrity', 'The role of this lease does not open: its row was damaged. Put it again.');
 
 async function conclude(vault: Vault, claimed: Claimed): Promise<Ended> {
   const { tenant, id, claim, recheck, attempts } = claimed;
@@ -246,7 +286,7 @@ async function failed(vault: Vault, at: Connected, claimed: Claimed, error: Vaul
       UPDATE leases SET claim = NULL, attempts = ${attempts}, last_error = ${error.message},
              due_at = bulla.now() + make_interval(secs => ${waitSeconds} * (0.5 + random() / 2))
       WHERE tenant_id = ${tenant} AND lease_id = ${id} AND claim = ${claim} AND state <> 'ended'`;
-    if (!alone) await markOthers(tx, at, error.message, waitSeconds);
+    if (!alone) await markOthers(tx, at, error.message);
     const record = { ...endRecord(claimed, 'error'), code: error.code };
     return { value: undefined, records: rows.count > 0 && tell ? [record] : [] };
   });
@@ -256,7 +296,7 @@ async function failed(vault: Vault, at: Connected, claimed: Claimed, error: Vaul
   );
 }
 
-async function markOthers(tx: Tx, { tenant, id }: Connected, error: string, waitSeconds: number): Promise<void> {
+async function markOthers(tx: Tx, { tenant, id }: Connected, error: string): Promise<void> {
   await tx`
     WITH due AS MATERIALIZED (
       SELECT lease_id FROM leases
@@ -264,7 +304,7 @@ async function markOthers(tx: Tx, { tenant, id }: Connected, error: string, wait
         AND due_at <= bulla.now() AND claim IS NULL ORDER BY due_at LIMIT ${TOLD_AT_ONCE} FOR UPDATE SKIP LOCKED
     )
     UPDATE leases l SET attempts = attempts + 1, last_error = ${error},
-           due_at = bulla.now() + make_interval(secs => ${waitSeconds} * (0.5 + random() / 2))
+           due_at = bulla.now() + make_interval(secs => least(${RETRY_SECONDS_MAX}, power(2, least(attempts + 1, 6))) * (0.5 + random() / 2))
     FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id`;
 }
 

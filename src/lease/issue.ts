@@ -72,10 +72,10 @@ export async function takeLease(vault: Vault, call: Call, ask: LeaseAsk): Promis
   const again = repeatOf(ask.idempotencyKey, [ask.role, ask.ttlSeconds, ask.parameters]);
   for (;;) {
     const taken = await begin(vault, call, ask, path, again);
-    if (taken.state === 'made') return await issue(vault, call, taken, startedMs + LIMITS.leaseActDeadlineMs);
+    if (taken.state === 'made') return await issue(vault, call, taken, startedMs + vault.config.leaseActDeadlineMs);
     if (taken.state === 'kept') return taken.lease;
     // The same request is being answered to somebody who asked a moment ago.
-    if (vault.clock.monotonicMs() - startedMs > LIMITS.leaseActDeadlineMs) throw busyWithIt();
+    if (vault.clock.monotonicMs() - startedMs > vault.config.leaseActDeadlineMs) throw busyWithIt();
     await sleep(REPEATED_LOOK_MS);
   }
 }
@@ -261,7 +261,7 @@ type NewRow = {
 };
 
 /** When a sweeper takes an issuing for dead: its deadline has passed, and the commit before it. */
-const PENDING_SECONDS = LIMITS.leaseActDeadlineMs / 1000 + 10;
+const PENDING_SECONDS = LIMITS.leaseActDeadlineSecondsMax + 10;
 
 async function insertPending(
   vault: Vault,

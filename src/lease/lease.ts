@@ -7,7 +7,6 @@
  * since; everybody else needs a policy for the lease's path.
  */
 import { endTokens } from '../auth/issue.ts';
-import { LIMITS } from '../config.ts';
 import { type Fragment, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { encodeCursor, type Page, type PageAsk, parsePage } from '../db/page.ts';
@@ -190,7 +189,7 @@ export async function renewLease(vault: Vault, call: Call, id: string, ttlSecond
   const { at, lease } = renewal;
   const role: unknown = JSON.parse(renewal.settings!);
   try {
-    await onTarget(vault, at, LIMITS.leaseActDeadlineMs, (limits) =>
+    await onTarget(vault, at, vault.config.leaseActDeadlineMs, (limits) =>
       at.backend.renew({ ...limits, role, handle: lease.handle, expiresAt: lease.expiresAt }),
     );
   } catch (error) {

@@ -20,11 +20,6 @@ export type Sweeper = {
   readonly stop: () => Promise<void>;
 };
 
-/** What the sweepers of this process have seen, for metrics. */
-export type SweeperMetrics = {
-  readonly ended: (how: 'ended' | 'checking' | 'failed', lateSeconds: number) => void;
-};
-
 const LOOK_MS = 10_000;
 /** Between two looks, so that a burst of notifications is one. */
 const LOOK_MS_MIN = 50;
@@ -35,7 +30,7 @@ const TENANTS_AT_ONCE = 100;
 const ACCESS_AT_ONCE = 250;
 const REMOVED_AT_ONCE = 1_000;
 
-export function startSweeper(vault: Vault, metrics: SweeperMetrics = { ended: () => undefined }): Sweeper {
+export function startSweeper(vault: Vault): Sweeper {
   const running = new Set<Promise<unknown>>();
   /** Backends whose leases are being claimed: what they will have at work does not count yet. */
   const claiming = new Set<string>();
@@ -62,7 +57,7 @@ export function startSweeper(vault: Vault, metrics: SweeperMetrics = { ended: ()
       if (limit <= 0 || stopping || claiming.has(backendId)) continue;
       claiming.add(backendId);
       const claim = { tenant, backendId, limit, upTo: clock.now, latched: clock.latched };
-      begin(sweepBackend(vault, claim, metrics, () => claiming.delete(backendId)).then((more) => more && soon(0)));
+      begin(sweepBackend(vault, claim, () => claiming.delete(backendId)).then((more) => more && soon(0)));
     }
     if (access.length > 0 && !endingAccess) {
       endingAccess = true;
@@ -117,17 +112,13 @@ function note(vault: Vault, error: unknown): void {
 }
 
 /** One turn at a backend: what was claimed is ended at the same time. Whether there may be more. */
-async function sweepBackend(
-  vault: Vault,
-  claim: Claim,
-  metrics: SweeperMetrics,
-  claimedAll: () => void,
-): Promise<boolean> {
+async function sweepBackend(vault: Vault, claim: Claim, claimedAll: () => void): Promise<boolean> {
   const { tenant, backendId } = claim;
   const wasFailing = isFailing(vault, tenant, backendId);
-  const { at, claimed } = await claimDue(vault, claim).finally(claimedAll);
-  const ends = claimed.map(async (one) => metrics.ended(await endClaimed(vault, at, one), one.lateSeconds));
-  await Promise.all(ends);
+  const taken = await claimDue(vault, claim).finally(claimedAll);
+  if (!taken) return false;
+  const { at, claimed } = taken;
+  await Promise.all(claimed.map((one) => endClaimed(vault, at, one)));
   if (wasFailing && !isFailing(vault, tenant, backendId)) await reviveDue(vault, at);
   return claimed.length > 0;
 }
