@@ -116,7 +116,7 @@ export async function leaseTarget(): Promise<Target> {
   };
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const probe = createServer();
   await new Promise<void>((listening) => probe.listen(0, '127.0.0.1', listening));
   const { port } = probe.address() as AddressInfo;
@@ -124,7 +124,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-async function answers(options: postgres.Options<Record<string, never>>): Promise<boolean> {
+export async function answers(options: postgres.Options<Record<string, never>>): Promise<boolean> {
   const sql = postgres({ ...options, max: 1, connect_timeout: 2, onnotice: () => undefined });
   try {
     await sql`SELECT 1`;

@@ -1,5 +1,6 @@
 /** What ends leases, on whatever node: targets that hang, refuse and come back; clocks that jump; rows that are damaged. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { startJobs } from '../src/job/kinds.ts';
 import { confirmClock, lookAtClock, readSweeper } from '../src/lease/clock.ts';
 import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
 import type { Vault } from '../src/vault.ts';
@@ -190,6 +191,72 @@ describe('access leases', () => {
     const text = rows.map((row) => row.lines.toString('utf8')).join('');
     expect(text.match(/"action":"lease.expire"[^\n]*"handle":"gone\d+"/g)).toHaveLength(1000);
     expect(reads).toBeGreaterThan(0);
+  });
+});
+
+describe('a tenant', () => {
+  it('T-077 is deleted only when its leases are revoked at their targets, its keys after them; its name shows nothing old', async () => {
+    const doomed = await t.tenant('doomed');
+    const body = { kind: 'postgres', config: target.config };
+    expect((await t.request('PUT', '/api/v1/backends/db', { token: doomed, body })).status).toBe(201);
+    await t.request('PUT', '/api/v1/roles/app', { token: doomed, body: { backend: 'db' } });
+    const take = async () =>
+      (await t.request('POST', '/api/v1/leases', { token: doomed, body: { role: 'db/app' } })).json;
+    const leases = await Promise.all([take(), take(), take()]);
+    for (const { credential } of leases) t.secrets.add(credential.password);
+    target.proxy.refuse(true);
+    const first = await t.request('DELETE', '/api/v1/tenants/doomed', { token: t.operator });
+    expect(first.status).toBe(204);
+    const [row] = await t.owner`SELECT tenant_id AS id, state FROM tenants WHERE name = 'doomed'`;
+    expect(row!.state).toBe('deleting');
+    // Nothing of it is served any more, and what opens the way to its target is still there.
+    expect((await t.request('GET', '/api/v1/leases', { token: doomed })).status).toBe(401);
+    expect(
+      await t.owner`SELECT 1 FROM data_key_material WHERE tenant_id = ${row!.id} AND wrapped IS NOT NULL`,
+    ).toHaveLength(1);
+    expect(await works(target, leases[0].credential).catch(() => 'unreachable')).toBe('unreachable');
+    target.proxy.refuse(false);
+    await t.owner`UPDATE leases SET due_at = now() WHERE tenant_id = ${row!.id}`;
+    await t.owner`UPDATE jobs SET not_before = now(), heartbeat_at = now() - interval '1 minute' WHERE state IN ('queued', 'running')`;
+    const jobs = startJobs(t.vault);
+    try {
+      await until('the tenant is gone', async () => {
+        const [now] = await t.owner`SELECT state FROM tenants WHERE tenant_id = ${row!.id}`;
+        return now!.state === 'deleted';
+      });
+    } finally {
+      await jobs.stop();
+    }
+    for (const { credential } of leases) expect(await works(target, credential)).toBe(false);
+    for (const table of ['leases', 'lease_credentials', 'roles', 'backends', 'data_key_material']) {
+      expect(await t.owner`SELECT 1 FROM ${t.owner(table)} WHERE tenant_id = ${row!.id}`).toHaveLength(0);
+    }
+    const again = await t.tenant('doomed');
+    for (const path of ['leases', 'backends', 'roles']) {
+      expect((await t.request('GET', `/api/v1/${path}`, { token: again })).json.items).toEqual([]);
+    }
+  });
+
+  it('T-077 whose target is gone for good goes by force, and the logs say what was given up', async () => {
+    const lost = await t.tenant('lost');
+    await t.request('PUT', '/api/v1/backends/db', { token: lost, body: { kind: 'postgres', config: target.config } });
+    await t.request('PUT', '/api/v1/roles/app', { token: lost, body: { backend: 'db' } });
+    const lease = (await t.request('POST', '/api/v1/leases', { token: lost, body: { role: 'db/app' } })).json;
+    t.secrets.add(lease.credential.password);
+    target.proxy.refuse(true);
+    const forced = await t.request('DELETE', '/api/v1/tenants/lost?force=true', { token: t.operator });
+    expect(forced.status).toBe(204);
+    await until(
+      'the tenant is gone',
+      async () => (await t.owner`SELECT 1 FROM tenants WHERE name = 'lost'`).length === 0,
+    );
+    const rows = await t.owner`SELECT lines FROM audit_segments WHERE tenant_id = 'system' ORDER BY first_seq`;
+    const lines = rows.flatMap((row) => row.lines.toString('utf8').split('\n').slice(0, -1)) as string[];
+    const entry = lines
+      .map((line) => JSON.parse(line))
+      .filter(({ action }) => action === 'tenant.delete')
+      .at(-1);
+    expect(entry.details).toMatchObject({ leases_dropped: 1 });
   });
 });
 

@@ -9,7 +9,7 @@
  * gone, because a session outlives its role; then what it owns goes to the backend's own user, its rights are dropped, and
  * it with them.
  */
-import { connect as connectSocket, type Socket } from 'node:net';
+import { connect as connectSocket, isIP, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import postgres from 'postgres';
 import { z } from 'zod';
@@ -269,7 +269,10 @@ function newLane({ host, port, database, username, password, tls, ca }: Config, 
   const lane: Lane = { sql: undefined as never, socket: undefined, dead: false, sent: false };
   const options = {
     ...{ host, port, database, username, password },
-    ssl: tls === 'off' ? false : { ...(ca === undefined ? {} : { ca }), servername: host },
+    ssl:
+      tls === 'off'
+        ? false
+        : { ...(ca === undefined ? {} : { ca }), ...(isIP(host) === 0 ? { servername: host } : {}) },
     max: 1,
     prepare: false,
     fetch_types: false,
