@@ -6,7 +6,8 @@
  * now and then by itself.
  */
 import postgres from 'postgres';
-import type { DatabaseOptions } from './database.ts';
+import type { DatabaseOptions, Endpoint } from './database.ts';
+import { parseLink } from './link.ts';
 import { SESSION } from './session.ts';
 
 export type Listening = { readonly close: () => Promise<void> };
@@ -27,7 +28,10 @@ export function listen(
     onnotice: () => undefined,
     connection,
   } as unknown as postgres.Options<Record<string, never>>;
-  const sql = typeof target === 'string' ? postgres(target, options) : postgres({ ...options, ...target });
+  const link = typeof target === 'string' ? parseLink(target) : undefined;
+  const sql = link
+    ? postgres(link.url, { ...options, ...link.tls })
+    : postgres({ ...options, ...(target as Endpoint) });
   const listening = sql.listen(channel, heard, heard).catch(() => undefined);
   return {
     close: async () => {

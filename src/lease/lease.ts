@@ -268,8 +268,8 @@ const AWAITED_MS = 10_000;
  */
 export async function revokeLease(vault: Vault, call: Call, id: string): Promise<LeaseInfo> {
   const { tenant, lease } = await onLease(vault, call, 'lease.revoke', id, async (tx, granted) => {
-    await condemnLeases(tx, granted.tenant, tx`lease_id = ${id}`, 'revoked');
-    return { value: { tenant: granted.tenant, lease: await leaseOf(tx, granted.tenant, id) }, revokes: true };
+    const { tokens } = await condemnLeases(tx, granted.tenant, tx`lease_id = ${id}`, 'revoked');
+    return { value: { tenant: granted.tenant, lease: await leaseOf(tx, granted.tenant, id) }, revokes: tokens };
   });
   killpoint('lease.condemned');
   if (lease.state !== 'revoking') return lease;
@@ -279,7 +279,7 @@ export async function revokeLease(vault: Vault, call: Call, id: string): Promise
 
 /**
  * Makes leases due now, and wakes the sweepers. One that is still being issued is marked, and revoked by whoever issues
- * it. Gives how many there were.
+ * it. Gives how many there were, and whether tokens were among them, which the gate must decide about again.
  */
 export async function condemnLeases(
   tx: Tx,
@@ -287,7 +287,7 @@ export async function condemnLeases(
   which: Fragment,
   reason: string,
   limit = 10_000,
-): Promise<number> {
+): Promise<{ readonly count: number; readonly tokens: boolean }> {
   const rows = await tx<{ kind: string; handle: string }[]>`
     UPDATE leases SET reason = ${reason}, state = CASE state WHEN 'active' THEN 'revoking' ELSE state END,
            due_at = CASE state WHEN 'active' THEN bulla.now() ELSE due_at END
@@ -295,16 +295,11 @@ export async function condemnLeases(
       SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND (${which})
         AND (state = 'active' OR state = 'pending' AND reason IS NULL) ORDER BY lease_id LIMIT ${limit} FOR UPDATE)
     RETURNING kind, handle`;
-  if (rows.count > 0) {
-    // A token is nothing outside: it opens nothing from this commit on, whenever its lease is recorded as ended.
-    await endTokens(
-      tx,
-      tenant,
-      rows.filter((row) => row.kind === 'access').map((row) => row.handle),
-    );
-    await notifySweepers(tx);
-  }
-  return rows.count;
+  const tokens = rows.filter((row) => row.kind === 'access').map((row) => row.handle);
+  // A token is nothing outside: it opens nothing from this commit on, whenever its lease is recorded as ended.
+  if (tokens.length > 0) await endTokens(tx, tenant, tokens);
+  if (rows.count > 0) await notifySweepers(tx);
+  return { count: rows.count, tokens: tokens.length > 0 };
 }
 
 /** Which leases to revoke: exactly one of these. */
@@ -321,6 +316,7 @@ export type Selection = {
 };
 
 const SELECTED_AT_ONCE = 5_000;
+const NONE = { count: 0, tokens: false };
 
 /**
  * Condemns every lease that the selection names and the caller may revoke. All are due when this returns; sweepers end
@@ -344,8 +340,9 @@ export async function revokeLeases(vault: Vault, call: Call, selection: Selectio
         .map((row) => row.path)
         .filter((path) => allows({ action: 'lease.revoke', resource: `lease:${path}` }));
       const which = tx`path = ANY (${mine}) AND ${selected(tx, by, named)}`;
-      const value = mine.length === 0 ? 0 : await condemnLeases(tx, tenant, which, 'revoked', SELECTED_AT_ONCE);
-      return { value, notes: [{ details: { ...details, condemned: value } }], revokes: value > 0 };
+      const { count: value, tokens } =
+        mine.length === 0 ? NONE : await condemnLeases(tx, tenant, which, 'revoked', SELECTED_AT_ONCE);
+      return { value, notes: [{ details: { ...details, condemned: value } }], revokes: tokens };
     });
     condemned += count;
     if (count < SELECTED_AT_ONCE) return { condemned };
@@ -389,7 +386,7 @@ export async function forceLease(
     await tx`DELETE FROM lease_credentials WHERE tenant_id = ${tenant} AND lease_id = ${id}`;
     if (lease.kind === 'access') await endTokens(tx, tenant, [lease.handle]);
     const details = { forced: true, may_still_work: lease.handle };
-    return { value: lease, notes: [{ lease: id, details }], revokes: true };
+    return { value: lease, notes: [{ lease: id, details }], revokes: lease.kind === 'access' };
   });
   vault.log.warn(
     { lease: id, path: dropped.path, handle: dropped.handle },

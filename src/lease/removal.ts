@@ -95,7 +95,13 @@ async function removeWith(vault: Vault, call: Call, ask: Ask, revoke: boolean, t
       }
       await thing.close(tx, granted.tenant, found);
       for (let more = CONDEMNED_AT_ONCE; more === CONDEMNED_AT_ONCE; ) {
-        more = await condemnLeases(tx, granted.tenant, thing.leases(tx, found), thing.reason, CONDEMNED_AT_ONCE);
+        ({ count: more } = await condemnLeases(
+          tx,
+          granted.tenant,
+          thing.leases(tx, found),
+          thing.reason,
+          CONDEMNED_AT_ONCE,
+        ));
       }
       return { value, notes: [{ details: { revoking: left } }] };
     });
@@ -146,7 +152,7 @@ export async function hasLeasesOutside(tx: Tx, tenant: TenantId): Promise<boolea
 
 /** Condemns every lease of a tenant that is being deleted, some at a time. Gives how many it met. */
 export async function condemnTenant(tx: Tx, tenant: TenantId): Promise<number> {
-  return condemnLeases(tx, tenant, tx`true`, 'tenant', CONDEMNED_AT_ONCE);
+  return (await condemnLeases(tx, tenant, tx`true`, 'tenant', CONDEMNED_AT_ONCE)).count;
 }
 
 /** Gives up what cannot be ended at targets that are gone for good. Gives the handles that may still work there. */

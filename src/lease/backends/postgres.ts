@@ -11,6 +11,7 @@
  */
 import { connect as connectSocket, isIP, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type ConnectionOptions, checkServerIdentity } from 'node:tls';
 import postgres from 'postgres';
 import { z } from 'zod';
 import { LIMITS } from '../../config.ts';
@@ -269,10 +270,7 @@ function newLane({ host, port, database, username, password, tls, ca }: Config, 
   const lane: Lane = { sql: undefined as never, socket: undefined, dead: false, sent: false };
   const options = {
     ...{ host, port, database, username, password },
-    ssl:
-      tls === 'off'
-        ? false
-        : { ...(ca === undefined ? {} : { ca }), ...(isIP(host) === 0 ? { servername: host } : {}) },
+    ssl: tls === 'off' ? false : verified(host, ca),
     max: 1,
     prepare: false,
     fetch_types: false,
@@ -299,6 +297,16 @@ function newLane({ host, port, database, username, password, tls, ca }: Config, 
     },
   };
   return Object.assign(lane, { sql: postgres(options as unknown as postgres.Options<Record<string, never>>) });
+}
+
+/** By the host that is configured, an address too, whatever the library would have checked. */
+function verified(host: string, ca: string | undefined): ConnectionOptions {
+  return {
+    minVersion: 'TLSv1.2',
+    checkServerIdentity: (_, certificate) => checkServerIdentity(host, certificate),
+    ...(isIP(host) === 0 ? { servername: host } : {}),
+    ...(ca === undefined ? {} : { ca }),
+  };
 }
 
 /** SQLSTATE classes after which nothing is known: the connection, and the server going away. */
