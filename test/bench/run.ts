@@ -5,6 +5,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { benchAudit } from './audit.ts';
+import { benchLeases } from './lease.ts';
 import { benchFetch, benchReads, benchWrites, fill } from './read.ts';
 import { startStage } from './stage.ts';
 import { print, type Row } from './table.ts';
@@ -13,6 +14,9 @@ const quick = process.argv.includes('--quick');
 const only = process.argv.find((argument) => argument.startsWith('--only='))?.slice('--only='.length);
 const rounds = quick ? 1 : 5;
 const seconds = quick ? 2 : 5;
+
+const LEASES = { seconds: 10, expiring: 100_000, living: 1_000_000 };
+const LEASES_QUICK = { seconds: 3, expiring: 5_000, living: 50_000 };
 
 const residentMiB = (pid: number) =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
@@ -27,6 +31,7 @@ try {
     reads: () => benchReads(stage, rounds, seconds),
     fetch: () => benchFetch(stage, rounds, seconds),
     writes: () => benchWrites(stage, seconds),
+    leases: () => benchLeases(stage, quick ? LEASES_QUICK : LEASES),
     audit: () => benchAudit(stage, quick ? 5 : 20),
   };
   for (const [name, part] of Object.entries(parts))
