@@ -1,0 +1,181 @@
+/**
+ * Clients of HashiCorp's API as their users have them, against our listener: node-vault, @litehex/node-vault, curl and,
+ * where Python has it, hvac. Nothing about them is told that this is another server.
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Client } from '@litehex/node-vault';
+import nodeVault from 'node-vault';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { createApp } from '../../src/http/app.ts';
+import { type Listener, listen } from '../../src/http/listener.ts';
+import { PASSWORD, type TestVault, testVault } from '../harness.ts';
+
+let t: TestVault;
+let listener: Listener;
+beforeAll(async () => {
+  t = await testVault();
+  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+});
+afterAll(async () => {
+  await listener.close();
+  await t.close();
+});
+
+const refusal = (act: Promise<unknown>) =>
+  act.then(
+    () => 'ok',
+    (error: { response?: { statusCode: number }; message: string }) => `${error.response?.statusCode} ${error.message}`,
+  );
+
+it('node-vault: logins, secrets of both versions, policies, tokens, wrapping and transit', async () => {
+  const vault = nodeVault({ endpoint: listener.address });
+  const status = await vault.health();
+  expect(status).toMatchObject({ initialized: true, sealed: false });
+  const login = await vault.userpassLogin({ username: 'admin', password: PASSWORD });
+  expect(vault.token).toBe(login.auth.client_token);
+  expect((await vault.tokenLookupSelf()).data).toMatchObject({ display_name: 'password-admin', orphan: true });
+
+  await vault.write('secret/data/js/app', { data: { a: 1 } });
+  await vault.write('secret/data/js/app', { data: { a: 2 }, options: { cas: 1 } });
+  expect(await refusal(vault.write('secret/data/js/app', { data: {}, options: { cas: 1 } }))).toBe(
+    '400 check-and-set parameter did not match the current version',
+  );
+  expect((await vault.read('secret/data/js/app')).data.data).toEqual({ a: 2 });
+  expect((await vault.read('secret/data/js/app?version=1')).data.data).toEqual({ a: 1 });
+  // Its list is the verb LIST on the wire.
+  expect((await vault.list('secret/metadata/js')).data.keys).toEqual(['app']);
+  expect((await vault.list('secret/metadata/')).data.keys).toContain('js/');
+  await vault.delete('secret/data/js/app');
+  expect(await refusal(vault.read('secret/data/js/app'))).toMatch(/^404 /);
+  await vault.write('secret/undelete/js/app', { versions: [2] });
+  expect((await vault.read('secret/data/js/app')).data.metadata.version).toBe(2);
+  await vault.write('secret/destroy/js/app', { versions: [1] });
+  expect((await vault.read('secret/metadata/js/app')).data.versions['1'].destroyed).toBe(true);
+
+  await vault.mount({ mount_point: 'js1', type: 'kv', description: 'as before' });
+  expect(Object.keys((await vault.mounts()).data)).toContain('js1/');
+  await vault.write('js1/x', { y: 'z' });
+  expect((await vault.read('js1/x')).data).toEqual({ y: 'z' });
+  await vault.delete('js1/x');
+  await vault.unmount({ mount_point: 'js1' });
+
+  await vault.addPolicy({ name: 'js-read', rules: 'path "secret/data/js/*" { capabilities = ["read"] }' });
+  expect((await vault.policies()).policies).toContain('js-read');
+  expect((await vault.getPolicy({ name: 'js-read' })).rules).toContain('secret/data/js/*');
+  const child = await vault.tokenCreate({ policies: ['js-read'], ttl: '10m' });
+  // It takes whatever token is made for its own.
+  vault.token = login.auth.client_token;
+  const reader = nodeVault({ endpoint: listener.address, token: child.auth.client_token });
+  expect((await reader.read('secret/data/js/app')).data.data).toEqual({ a: 2 });
+  expect(await refusal(reader.write('secret/data/js/app', { data: {} }))).toMatch(/^403 .*permission denied/s);
+  await reader.tokenRenewSelf({ increment: '5m' });
+  await vault.tokenRevoke({ token: child.auth.client_token });
+  expect(await refusal(reader.tokenLookupSelf())).toBe('403 permission denied');
+
+  const wrapped = await vault.request({
+    ...{
+      method: 'GET',
+      path: '/secret/data/js/app',
+      headers: { 'X-Vault-Wrap-TTL': '60s', 'X-Vault-Token': vault.token },
+    },
+  });
+  const anybody = nodeVault({ endpoint: listener.address, token: wrapped.wrap_info.token });
+  expect((await anybody.unwrap()).data.data).toEqual({ a: 2 });
+  expect(await refusal(anybody.unwrap())).toBe('400 wrapping token is not valid or does not exist');
+
+  await vault.write('transit/keys/js', {});
+  const { ciphertext } = (await vault.encryptData({ name: 'js', plaintext: Buffer.from('hello').toString('base64') }))
+    .data;
+  expect((await vault.decryptData({ name: 'js', ciphertext })).data.plaintext).toBe('aGVsbG8=');
+  const elsewhere = nodeVault({ endpoint: listener.address, token: vault.token, namespace: 'no-such-tenant' });
+  expect(await refusal(elsewhere.read('secret/data/js/app'))).toMatch(/^404 no handler for route/);
+  const home = nodeVault({ endpoint: listener.address, token: vault.token, namespace: 'default' });
+  expect((await home.read('secret/data/js/app')).data.data).toEqual({ a: 2 });
+});
+
+it('@litehex/node-vault: what its schemas check', async () => {
+  const client = new Client({ endpoint: listener.address, token: t.admin });
+  const held = async <T>(act: Promise<{ data?: T; error?: unknown }>): Promise<T> => {
+    const { data, error } = await act;
+    expect(error).toBeUndefined();
+    return data as T;
+  };
+  expect(await held(client.sealStatus())).toMatchObject({ sealed: false });
+  expect(await held(client.initialized())).toEqual({ initialized: true });
+  const at = { mountPath: 'secret', path: 'lite/app' };
+  expect(await held(client.kv2.write({ ...at, data: { a: 'b' } }))).toMatchObject({ data: { version: 1 } });
+  expect(await held(client.kv2.read(at))).toMatchObject({ data: { data: { a: 'b' }, metadata: { version: 1 } } });
+  expect(await held(client.kv2.patch({ ...at, data: { c: 'd' } }))).toMatchObject({ data: { version: 2 } });
+  expect(await held(client.kv2.list({ mountPath: 'secret', path: 'lite' }))).toMatchObject({ data: { keys: ['app'] } });
+  expect(await held(client.kv2.subKeys(at))).toMatchObject({ data: { subkeys: { a: null, c: null } } });
+  await held(client.kv2.deleteLatest(at));
+  await held(client.kv2.undelete({ ...at, versions: [2] }));
+  await held(client.kv2.writeMetadata({ ...at, custom_metadata: { owner: 'lite' } }));
+  expect(await held(client.kv2.readMetadata(at))).toMatchObject({ data: { current_version: 2 } });
+  const transit = { mountPath: 'transit', name: 'lite' };
+  await held(client.transit.createKey({ ...transit, type: 'aes256-gcm96' }));
+  expect(await held(client.transit.readKey(transit))).toMatchObject({ mount_type: 'transit' });
+  const made = await held(client.transit.encrypt({ ...transit, plaintext: 'aGVsbG8=' }));
+  const ciphertext = (made as { data: { ciphertext: string } }).data.ciphertext;
+  expect(await held(client.transit.decrypt({ ...transit, ciphertext }))).toMatchObject({
+    data: { plaintext: 'aGVsbG8=' },
+  });
+});
+
+/** A program beside the listener, which is in this process: nothing here may wait for it without letting go. */
+async function run(
+  command: string,
+  args: readonly string[],
+  input: string,
+  env = process.env,
+): Promise<[number, string]> {
+  const child = spawn(command, args, { env });
+  let said = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk: Buffer) => {
+      said += chunk;
+    });
+  }
+  child.stdin.end(input);
+  const timer = setTimeout(() => child.kill('SIGKILL'), 25_000);
+  const code = await new Promise<number>((resolve) => child.once('close', resolve));
+  clearTimeout(timer);
+  return [code, said];
+}
+
+it('curl, as every example writes it', async () => {
+  const curl = async (...args: string[]) =>
+    (await run('curl', ['-s', '-w', '\n%{http_code}', '-H', '@-', ...args], `X-Vault-Token: ${t.admin}\n`))[1];
+  const at = (path: string) => `${listener.address}/v1/${path}`;
+  const body = '{"data":{"a":12345678901234567890}}';
+  expect(await curl('--request', 'POST', '--data', body, at('secret/data/curl'))).toMatch(/"version":1.*\n200$/);
+  expect(await curl(at('secret/data/curl'))).toContain('"data":{"a":12345678901234567890}');
+  expect(await curl('--request', 'LIST', at('secret/metadata'))).toMatch(/"keys":\[.*"curl".*\n200$/);
+  // Two requests over one connection, the first of them LIST.
+  expect(await curl('--request', 'LIST', at('secret/metadata/'), '--next', '-s', at('sys/health'))).toContain(
+    '"initialized":true',
+  );
+  expect(await curl('--request', 'DELETE', at('secret/metadata/curl'))).toBe('\n204');
+});
+
+const PYTHON = [join(homedir(), '.cache/bulla-hvac/bin/python'), 'python3'].find((python) => {
+  try {
+    execFileSync(python, ['-c', 'import hvac'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+});
+const SCRIPT = fileURLToPath(new URL('vault.py', import.meta.url));
+
+it.skipIf(!PYTHON)(
+  `hvac${PYTHON ? '' : ' (skipped: no python3 that can import hvac; .ci/run makes one)'}`,
+  async () => {
+    const env = { PATH: process.env.PATH, VAULT_ADDR: listener.address, BULLA_USER: 'admin', BULLA_PASSWORD: PASSWORD };
+    const [code, said] = await run(PYTHON!, [SCRIPT], '', env);
+    expect([code, said]).toEqual([0, expect.stringMatching(/done\n$/)]);
+  },
+);
