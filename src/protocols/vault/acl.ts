@@ -209,7 +209,10 @@ function placesOf(template: readonly string[], segments: readonly string[], open
     if (given === undefined) return undefined;
     const isEnd = open && i === segments.length - 1;
     if (wanted === '{path}') {
-      places.path ??= globsFrom(segments.slice(i), open);
+      const tail = template.slice(i + 1);
+      const end = segments.length - (open ? 0 : tail.length);
+      if (end <= i || (!open && tail.some((part, at) => !['+', part].includes(segments[end + at]!)))) return undefined;
+      places.path ??= globsFrom(segments.slice(i, end), open);
       return places;
     }
     if (isEnd) return restOf(template.slice(i), given, places);

@@ -14,7 +14,7 @@ export const CAPABILITIES = ['create', 'read', 'update', 'patch', 'delete', 'lis
 export type Capability = (typeof CAPABILITIES)[number];
 
 export type Grant = {
-  /** `sys/policies/acl/{name}`; `{path}` at the end is one segment or more. */
+  /** `sys/policies/acl/{name}`; `{path}` is one segment or more. */
   readonly pattern: string;
   readonly needs: readonly Capability[];
   readonly actions: readonly Action[];
@@ -86,6 +86,8 @@ const FIXED: readonly Grant[] = [
   grant('sys/policy', 'read', 'policy.list', 'policy:*'),
   grant('sys/mounts', 'read', 'mount.list', 'mount:**'),
   grant('sys/auth', 'read', 'mount.list', 'mount:**'),
+  grant('sys/mounts/{path}/tune', 'read', 'mount.read', 'mount:{path}'),
+  grant('sys/mounts/{path}/tune', WRITE, 'mount.write', 'mount:{path}'),
   grant('sys/mounts/{path}', 'read', 'mount.read', 'mount:{path}'),
   grant('sys/mounts/{path}', WRITE, 'mount.write', 'mount:{path}'),
   grant('sys/mounts/{path}', 'delete', 'mount.delete', 'mount:{path}'),
