@@ -6,7 +6,7 @@ import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
-import { permit } from '../policy/permit.ts';
+import { permit, preview } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { backendNamed, checkedBy, checkTimes } from './configuration.ts';
 import type { Times } from './lifetime.ts';
@@ -67,6 +67,16 @@ export async function readRole(vault: Vault, call: Call, name: string): Promise<
   return permit(vault, call, roleAsk('role.read', name), async (tx, { tenant }) => ({
     value: await roleNamed(tx, tenant, name),
   }));
+}
+
+/** What leases of a role are taken by, for whoever has its name: taking one is asked for and recorded next. */
+export function leasePathOf(vault: Vault, call: Call, name: string): Promise<string | undefined> {
+  return preview(vault, call, async (tx, { tenant }) => {
+    const [row] = await tx<{ path: string }[]>`
+      SELECT b.name || '/' || r.name AS path FROM roles r JOIN backends b USING (tenant_id, backend_id)
+      WHERE r.tenant_id = ${tenant} AND r.name = ${name}`;
+    return row?.path;
+  });
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Everything under sys/, in the order in which a path is looked for. */
 import { CAPABILITY_ROUTES } from './capability.ts';
 import { HEALTH_ROUTES } from './health.ts';
+import { LEASE_ROUTES } from './lease.ts';
 import { MOUNT_ROUTES } from './mount.ts';
 import { POLICY_ROUTES } from './policy.ts';
 import type { Route } from './route.ts';
@@ -11,6 +12,7 @@ export const SYS_ROUTES: readonly Route[] = [
   ...HEALTH_ROUTES,
   ...MOUNT_ROUTES,
   ...POLICY_ROUTES,
+  ...LEASE_ROUTES,
   ...CAPABILITY_ROUTES,
   ...WRAPPING_ROUTES,
   ...TOOL_ROUTES,

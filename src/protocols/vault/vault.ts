@@ -16,6 +16,7 @@ import type { Vault } from '../../vault.ts';
 import type { Dialect, Exchange, Host, Protocol } from '../protocol.ts';
 import { type Answer, envelopeText, responseOf } from './answer.ts';
 import { CUBBYHOLE_ROUTES } from './cubbyhole.ts';
+import { DATABASE_ROUTES } from './database.ts';
 import { errorAnswer, noHandler, said, unsupportedOperation, unsupportedPath } from './error.ts';
 import { KV1_ROUTES } from './kv1.ts';
 import { KV2_ROUTES } from './kv2.ts';
@@ -45,6 +46,7 @@ export const FIXED: readonly { readonly at: string; readonly routes: readonly Ro
   { at: 'identity', routes: [] },
   { at: 'cubbyhole', routes: CUBBYHOLE_ROUTES },
   { at: 'transit', routes: TRANSIT_ROUTES },
+  { at: 'database', routes: DATABASE_ROUTES },
 ];
 
 const under = (place: string, path: string) => path === place || path.startsWith(`${place}/`);

@@ -1,0 +1,116 @@
+/**
+ * sys/leases: what was issued and ends by itself. A lease is named by the path that it was taken at and its own id; the
+ * id alone decides.
+ */
+import { VaultError } from '../../errors.ts';
+import { type LeaseInfo, listLeases, readLease, renewLease, revokeLease, revokeLeases } from '../../lease/lease.ts';
+import { type Answer, data, EMPTY, json, keys } from './answer.ts';
+import { badRequest, notFound, saying } from './error.ts';
+import type { Route, VaultRequest } from './route.ts';
+
+export const CREDS = 'database/creds';
+
+/** `backend/role` is taken at database/creds/<role>. */
+const takenAt = ({ path }: LeaseInfo) => `${CREDS}/${path.slice(path.indexOf('/') + 1)}`;
+export const leaseIdOf = (lease: LeaseInfo): string => `${takenAt(lease)}/${lease.id}`;
+export const secondsFrom = (start: string, end: string) =>
+  Math.max(0, Math.round((Date.parse(end) - Date.parse(start)) / 1000));
+
+/** The last segment of what the client calls the lease. */
+function idIn({ fields, at }: VaultRequest, absent: string): string {
+  const text = at.path ?? fields.string('lease_id') ?? fields.string('url_lease_id') ?? '';
+  if (text === '') throw badRequest('missing lease ID');
+  const id = text.slice(text.lastIndexOf('/') + 1);
+  if (!/^[a-z2-7]{16}$/.test(id)) throw badRequest(absent);
+  return id;
+}
+
+async function lookup(request: VaultRequest): Promise<Answer> {
+  const invalid = 'invalid lease';
+  const lease = await saying(readLease(request.vault, request.call, idIn(request, invalid)), { not_found: invalid });
+  if (lease.state === 'ended') throw badRequest(invalid);
+  const shape = {
+    id: leaseIdOf(lease),
+    issue_time: lease.issuedAt,
+    expire_time: lease.expiresAt,
+    last_renewal: lease.renewedAt,
+    renewable: lease.renewable,
+    ttl: secondsFrom(new Date().toISOString(), lease.expiresAt),
+  };
+  return data(json(shape), { mountType: 'system' });
+}
+
+async function renew(request: VaultRequest): Promise<Answer> {
+  const { vault, call, fields } = request;
+  const absent = 'lease not found';
+  const increment = fields.duration('increment') ?? 0;
+  const renewed = await saying(renewLease(vault, call, idIn(request, absent), increment > 0 ? increment : undefined), {
+    not_found: absent,
+    conflict: 'lease is not renewable',
+  });
+  const leaseSeconds = secondsFrom(renewed.renewedAt ?? renewed.issuedAt, renewed.expiresAt);
+  return { kind: 'envelope', leaseId: leaseIdOf(renewed), renewable: renewed.renewable, leaseSeconds };
+}
+
+/** One that is not there has ended already. `sync` false is answered before the target has done its part. */
+async function revoke(request: VaultRequest): Promise<Answer> {
+  const { vault, call, fields } = request;
+  const sync = fields.boolean('sync') ?? true;
+  try {
+    await revokeLease(vault, call, idIn(request, 'invalid lease'));
+  } catch (error) {
+    if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
+  }
+  return sync ? EMPTY : { kind: 'empty', status: 202 };
+}
+
+/** `database/creds/<role>`, or all that was taken at database/. */
+async function revokePrefix({ vault, call, at }: VaultRequest): Promise<Answer> {
+  const prefix = at.path!.replace(/\/$/, '');
+  const role = prefix.startsWith(`${CREDS}/`) ? prefix.slice(CREDS.length + 1) : undefined;
+  if (role === undefined && prefix !== CREDS && prefix !== 'database') return EMPTY;
+  const paths = new Set<string>();
+  for await (const lease of leasesOf(vault, call)) {
+    if (role === undefined || takenAt(lease) === prefix) paths.add(lease.path);
+  }
+  for (const path of paths) await revokeLeases(vault, call, { role: path });
+  return EMPTY;
+}
+
+async function* leasesOf(vault: VaultRequest['vault'], call: VaultRequest['call']): AsyncGenerator<LeaseInfo> {
+  let cursor: string | undefined;
+  do {
+    const page = await listLeases(vault, call, { limit: 1000, cursor });
+    for (const lease of page.items) if (lease.kind === 'credential' && lease.state !== 'ended') yield lease;
+    cursor = page.nextCursor ?? undefined;
+  } while (cursor !== undefined);
+}
+
+async function list({ vault, call, at }: VaultRequest): Promise<Answer> {
+  const under = at.path === undefined ? '' : `${at.path}/`;
+  const names = new Set<string>();
+  for await (const lease of leasesOf(vault, call)) {
+    const id = leaseIdOf(lease);
+    if (!id.startsWith(under)) continue;
+    const rest = id.slice(under.length);
+    names.add(rest.includes('/') ? rest.slice(0, rest.indexOf('/') + 1) : rest);
+  }
+  if (names.size === 0) throw notFound();
+  return keys([...names].sort(), 'system');
+}
+
+const both = (pattern: string, verbs: Route['verbs']): Route[] => [
+  { pattern, verbs },
+  { pattern: `${pattern}/{path}`, verbs },
+];
+
+export const LEASE_ROUTES: readonly Route[] = [
+  { pattern: 'leases/lookup', verbs: { POST: lookup, LIST: list } },
+  { pattern: 'leases/lookup/{path}', verbs: { LIST: list } },
+  ...both('leases/renew', { POST: renew }),
+  ...both('renew', { POST: renew }),
+  { pattern: 'leases/revoke-prefix/{path}', verbs: { POST: revokePrefix } },
+  { pattern: 'revoke-prefix/{path}', verbs: { POST: revokePrefix } },
+  ...both('leases/revoke', { POST: revoke }),
+  ...both('revoke', { POST: revoke }),
+];

@@ -1,0 +1,95 @@
+/** database/ and sys/leases under /v1: a credential of a real PostgreSQL, renewed, looked at and ended as its clients do. */
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
+import { type Answer, type TestVault, testVault } from './harness.ts';
+import { configure, leaseTarget, type Target, works } from './lease-target.ts';
+
+let t: TestVault;
+let target: Target;
+let sweeper: Sweeper;
+beforeAll(async () => {
+  t = await testVault();
+  target = await leaseTarget();
+  await configure(t, target, { grants: [] });
+  sweeper = startSweeper(t.vault);
+});
+afterAll(async () => {
+  await sweeper.stop();
+  await t.check();
+  await t.close();
+  await target.close();
+});
+
+function v1(method: string, path: string, body?: unknown, token = t.admin): Promise<Answer> {
+  return t.request(method, `/v1/${path}`, {
+    headers: { 'x-vault-token': token },
+    ...(body === undefined ? {} : { raw: JSON.stringify(body) }),
+  });
+}
+const errors = (answer: Answer) => [answer.status, answer.json?.errors];
+
+async function taken(token = t.admin) {
+  const answer = await v1('GET', 'database/creds/reporting', undefined, token);
+  expect(answer.status, answer.text).toBe(200);
+  t.secrets.add(answer.json.data.password);
+  return answer.json;
+}
+
+it('a credential works until its lease is revoked, by its id in the body or in the path', async () => {
+  const first = await taken();
+  expect(first).toMatchObject({
+    lease_id: expect.stringMatching(/^database\/creds\/reporting\/[a-z2-7]{16}$/),
+    renewable: true,
+    lease_duration: 3600,
+  });
+  expect(await works(target, first.data)).toBe(true);
+  const about = await v1('PUT', 'sys/leases/lookup', { lease_id: first.lease_id });
+  expect(about.json.data).toMatchObject({
+    id: first.lease_id,
+    last_renewal: null,
+    renewable: true,
+    ttl: expect.any(Number),
+  });
+  const renewed = await v1('PUT', 'sys/leases/renew', { lease_id: first.lease_id, increment: 1800 });
+  expect(renewed.json).toMatchObject({ data: null, lease_id: first.lease_id, renewable: true, lease_duration: 1800 });
+  expect((await v1('POST', `sys/leases/renew/${first.lease_id}`, { increment: null })).status).toBe(200);
+  expect((await v1('PUT', 'sys/leases/revoke', { lease_id: first.lease_id })).status).toBe(204);
+  expect(await works(target, first.data)).toBe(false);
+  expect(errors(await v1('PUT', 'sys/leases/lookup', { lease_id: first.lease_id }))).toEqual([400, ['invalid lease']]);
+  const second = await taken();
+  expect((await v1('PUT', `sys/revoke/${second.lease_id}`)).status).toBe(204);
+  expect(await works(target, second.data)).toBe(false);
+  const third = await taken();
+  expect((await v1('PUT', 'sys/leases/revoke', { lease_id: third.lease_id, sync: false })).status).toBe(202);
+});
+
+it('a token ends what hangs under it, and a prefix what was taken there', async () => {
+  await v1('PUT', 'sys/policies/acl/db', { policy: 'path "database/creds/reporting" { capabilities = ["read"] }' });
+  const { client_token: token } = (await v1('POST', 'auth/token/create', { policies: ['db'] })).json.auth;
+  const own = await taken(token);
+  expect((await v1('PUT', 'sys/leases/renew', { lease_id: own.lease_id }, token)).status).toBe(200);
+  const others = await taken();
+  expect((await v1('PUT', 'sys/leases/revoke', { lease_id: others.lease_id }, token)).status).not.toBe(202);
+  expect(await works(target, others.data)).toBe(true);
+  expect((await v1('LIST', 'sys/leases/lookup/database/creds/reporting')).json.data.keys).toHaveLength(2);
+  expect((await v1('LIST', 'sys/leases/lookup/database')).json.data.keys).toEqual(['creds/']);
+  expect((await v1('PUT', 'sys/leases/revoke-prefix/database/creds/reporting')).status).toBe(204);
+  await expect.poll(() => works(target, others.data), { timeout: 10_000 }).toBe(false);
+  await expect.poll(() => works(target, own.data), { timeout: 10_000 }).toBe(false);
+  expect(errors(await v1('LIST', 'sys/leases/lookup/database'))).toEqual([404, []]);
+});
+
+it('what is not there has its text', async () => {
+  expect(errors(await v1('GET', 'database/creds/none'))).toEqual([400, ['unknown role: none']]);
+  expect(
+    errors(await v1('PUT', 'sys/leases/renew', { lease_id: 'database/creds/reporting/aaaaaaaaaaaaaaaa' })),
+  ).toEqual([400, ['lease not found']]);
+  expect(errors(await v1('PUT', 'sys/leases/renew', {}))).toEqual([400, ['missing lease ID']]);
+  expect((await v1('PUT', 'sys/leases/revoke', { lease_id: 'database/creds/reporting/aaaaaaaaaaaaaaaa' })).status).toBe(
+    204,
+  );
+  expect((await v1('LIST', 'database/roles')).json.data.keys).toEqual(['reporting']);
+  expect((await v1('GET', 'database/roles/reporting')).json.data.db_name).toBe('db');
+  expect((await v1('LIST', 'database/config')).json.data.keys).toEqual(['db']);
+  expect((await v1('POST', 'database/roles/x', {})).status).toBe(400);
+});
