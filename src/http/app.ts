@@ -27,12 +27,13 @@ import {
   recordOf,
   statusOf,
 } from './error.ts';
-import { beginExchange, CHECKS } from './exchange.ts';
+import { beginExchange, CHECKS, setCommonHeaders } from './exchange.ts';
 import { mountHealth } from './health.ts';
 import { registerKeyMetrics } from './key-metrics.ts';
 import { registerLeaseMetrics } from './lease-metrics.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { openapiDocument } from './openapi.ts';
+import { createPlainRouter, sendPlain } from './plain.ts';
 import { refuseWhileSealed } from './sealed.ts';
 import { stream } from './stream.ts';
 import type { Tls } from './tls.ts';
@@ -65,6 +66,7 @@ export function createApp(vault: Vault, tls?: Tls): App {
   for (const protocol of PROTOCOLS) protocol.mount(router, vault, host);
   const dialects = PROTOCOLS.flatMap(({ dialect }) => (dialect ? [dialect(vault, host)] : []));
   const dialectOf = (target = ''): Dialect | undefined => dialects.find(({ base }) => target.startsWith(base));
+  const plainRouteOf = createPlainRouter(PROTOCOLS);
   const methodsOf = (path: string) => allowedMethods(router, path);
   router.notFound((c) => responseOf(vault, unrouted(c.req.path, methodsOf), c.env));
   router.onError((error, c) => responseOf(vault, error, c.env));
@@ -86,7 +88,7 @@ export function createApp(vault: Vault, tls?: Tls): App {
     const exchange = beginExchange(incoming, outgoing, dialectOf(incoming.url));
     const startedMs = vault.clock.monotonicMs();
     metrics.begin();
-    outgoing.once('close', () => {
+    outgoing.on('close', () => {
       release(exchange);
       const ms = vault.clock.monotonicMs() - startedMs;
       const method = knownMethod(incoming.method);
@@ -102,6 +104,16 @@ export function createApp(vault: Vault, tls?: Tls): App {
       void sendProblem(vault, error, exchange);
       return;
     }
+    const plain = plainRouteOf(incoming);
+    if (plain) {
+      const param = incoming.url!.slice(plain.prefix.length);
+      plain.answer(vault, exchange, param).then(
+        (answer) => sendPlain(exchange, answer),
+        (error) => sendProblem(vault, error, exchange),
+      );
+      return;
+    }
+    setCommonHeaders(exchange);
     exchanges.set(incoming, exchange);
     route(incoming, outgoing).catch((error) => {
       vault.log.error({ request: exchange.requestId, error: recordOf(error) }, 'an answer could not be sent');
@@ -166,6 +178,9 @@ function toResponse({ status, headers, body }: Problem): Response {
 async function sendProblem(vault: Vault, thrown: unknown, exchange: Exchange): Promise<void> {
   const { status, headers, body } = await conclude(vault, thrown, exchange);
   const { outgoing } = exchange;
+  // The client has gone meanwhile.
+  if (outgoing.destroyed) return;
+  setCommonHeaders(exchange);
   outgoing.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body) });
   outgoing.end(body);
 }

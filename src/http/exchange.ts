@@ -38,9 +38,6 @@ export function beginExchange(
 ): Exchange {
   const offered = incoming.headers['x-request-id'];
   const requestId = typeof offered === 'string' && REQUEST_ID.test(offered) ? offered : randomUUID();
-  for (const [name, value] of SECURITY_HEADERS) outgoing.setHeader(name, value);
-  if (isEncrypted(incoming.socket)) outgoing.setHeader(...HSTS);
-  outgoing.setHeader('X-Request-Id', requestId);
   const source = canonicalAddress(incoming.socket.remoteAddress);
   return {
     incoming,
@@ -55,6 +52,22 @@ export function beginExchange(
     bodyBytes: 0,
   };
 }
+
+/** For answers that somebody else writes: they have what every answer carries. */
+export function setCommonHeaders({ incoming, outgoing, requestId }: Exchange): void {
+  for (const [name, value] of SECURITY_HEADERS) outgoing.setHeader(name, value);
+  if (isEncrypted(incoming.socket)) outgoing.setHeader(...HSTS);
+  outgoing.setHeader('X-Request-Id', requestId);
+}
+
+/** The same as names and values in turn, for an answer that is written in one go. */
+export function commonHeaders({ incoming, requestId }: Exchange): string[] {
+  const headers = [...FLAT_SECURITY_HEADERS, 'X-Request-Id', requestId];
+  if (isEncrypted(incoming.socket)) headers.push(...HSTS);
+  return headers;
+}
+
+const FLAT_SECURITY_HEADERS = SECURITY_HEADERS.flat();
 
 /** The socket's address, with IPv4 in IPv6 as IPv4 and without a scope: one client, one spelling. */
 export function canonicalAddress(address: string | undefined): string {

@@ -89,7 +89,7 @@ function serve(server: Server, app: App, state: State): void {
   acceptListVerb(server, app.tls ? 'secureConnection' : 'connection');
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => {
     state.running.add(outgoing);
-    outgoing.once('close', () => state.running.delete(outgoing));
+    outgoing.on('close', () => state.running.delete(outgoing));
     if (state.stopping) outgoing.shouldKeepAlive = false;
     app.handle(incoming, outgoing, state.stopping ? stopping() : refusal);
   };

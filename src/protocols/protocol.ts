@@ -105,9 +105,28 @@ export type Dialect = {
   readonly serve: (exchange: Exchange) => Promise<Response>;
 };
 
+/**
+ * A route that is asked more than all others and answered without the router and the adapter, which would cost more than
+ * the answer. It is only ever asked a GET without query, body and condition; whatever else comes to the same path goes to
+ * the router, and both say the same.
+ */
+export type PlainRoute = {
+  /** What the target begins with. The rest, never empty, is the parameter: checked by nobody yet but as part of a target. */
+  readonly prefix: string;
+  /** A 200. What is thrown becomes a problem, as everywhere. */
+  readonly answer: (vault: Vault, exchange: Exchange, param: string) => Promise<PlainAnswer>;
+};
+
+export type PlainAnswer = {
+  /** Names and values in turn. */
+  readonly headers: readonly string[];
+  readonly body: Buffer;
+};
+
 export type Protocol = {
   readonly name: string;
   readonly mount: (router: Hono<HttpEnv>, vault: Vault, host: Host) => void;
+  readonly plain?: readonly PlainRoute[];
   /** Adds its operations to the registry of an OpenAPI document. */
   readonly describe: (document: OpenAPIHono, statusOf: Host['statusOf']) => void;
   readonly dialect?: (vault: Vault, host: Host) => Dialect;

@@ -43,7 +43,11 @@ export type Stage = {
 
 const PASSWORD = 'a password for the bench only';
 
-export async function startStage(env: Record<string, string> = {}): Promise<Stage> {
+/** `nodeArgs`: such as `--cpu-prof`. */
+export async function startStage(
+  env: Record<string, string> = {},
+  nodeArgs: readonly string[] = ['--max-semi-space-size=32'],
+): Promise<Stage> {
   const directory = mkdtempSync(join(tmpdir(), 'bulla-bench-'));
   chmodSync(directory, 0o711);
   const dataDir = join(directory, 'data');
@@ -54,7 +58,7 @@ export async function startStage(env: Record<string, string> = {}): Promise<Stag
     BULLA_LISTEN: '127.0.0.1:0',
     BULLA_LOG_LEVEL: 'warn',
   };
-  const child = pinned(ALL_CORES, process.execPath, ['--max-semi-space-size=32', MAIN, 'server'], {
+  const child = pinned(ALL_CORES, process.execPath, [...nodeArgs, MAIN, 'server'], {
     ...settings,
     ...env,
   });
@@ -87,12 +91,12 @@ async function request(address: string, method: string, path: string, body?: unk
 }
 
 /** The bare server. `body` is what it answers. */
-export async function startCeiling(body: string): Promise<{ port: number; end: () => void }> {
+export async function startCeiling(body: string): Promise<{ port: number; pid: number; end: () => void }> {
   const child = pinned(ALL_CORES, process.execPath, ['--max-semi-space-size=32', here('./ceiling.js'), body], {
     PATH: process.env.PATH,
   });
   const port = Number(await firstLine(child, /^(\d+)\n/));
-  return { port, end: () => child.kill('SIGTERM') };
+  return { port, pid: child.pid!, end: () => child.kill('SIGTERM') };
 }
 
 export async function load(plan: Plan): Promise<Load> {

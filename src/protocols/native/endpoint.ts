@@ -85,11 +85,7 @@ export function endpoint<const S extends Spec>(spec: S, run: (request: Request<S
     const handle = async (c: Context<HttpEnv>): Promise<Response> => {
       const exchange = c.env;
       const { headers, url } = exchange.incoming;
-      exchange.route = route;
-      const token = spec.withoutToken ? undefined : parseBearer(headers.authorization);
-      exchange.tenant = token?.tenantId;
-      const call: Call = { requestId: exchange.requestId, source: exchange.source, protocol: 'native', token };
-      exchange.call = call;
+      const call = callOf(exchange, route, spec.withoutToken);
       if (refusesConditions && headers['if-match'] !== undefined) throw noCondition();
       const query = parseQuery(url!) as Output<S['query']>;
       const json = await readJson(spec, exchange, host);
@@ -100,6 +96,16 @@ export function endpoint<const S extends Spec>(spec: S, run: (request: Request<S
     router.on(spec.method, routerPath(route), handle);
   };
   return { spec, mount };
+}
+
+/** What the verb of a route is called with, and what log and metrics say of it. */
+export function callOf(exchange: Exchange, route: string, withoutToken?: true): Call {
+  exchange.route = route;
+  const token = withoutToken ? undefined : parseBearer(exchange.incoming.headers.authorization);
+  exchange.tenant = token?.tenantId;
+  const call: Call = { requestId: exchange.requestId, source: exchange.source, protocol: 'native', token };
+  exchange.call = call;
+  return call;
 }
 
 /** The paths of secrets and of tiles have slashes in them; other parameters do not. */

@@ -79,6 +79,7 @@ export const native: Protocol = {
   mount: (router, vault, host) => {
     for (const endpoint of ENDPOINTS) endpoint.mount(router, vault, host);
   },
+  plain: [secret.plainRead],
   describe: (document, statusOf) => {
     describeErrors(document, statusOf);
     for (const endpoint of ENDPOINTS) describeEndpoint(document, endpoint, statusOf);

@@ -44,6 +44,11 @@ export function openedParts(opened: OpenedVersion): Uint8Array[] {
   return [Buffer.from(head), jsonOf(opened), Buffer.from(tail), metadata ?? NO_METADATA, CLOSE];
 }
 
+/** The whole in one piece. */
+export function openedJson(opened: OpenedVersion): Buffer {
+  return Buffer.concat(openedParts(opened));
+}
+
 const NO_METADATA = Buffer.from('{}');
 const CLOSE = Buffer.from('}');
 

@@ -6,10 +6,11 @@ import { type Listed, listSecrets } from '../../secret/list.ts';
 import { moveSecret } from '../../secret/move.ts';
 import { parsePath } from '../../secret/path.ts';
 import { deleteVersions, patchSecret, putSecret, type Written } from '../../secret/secret.ts';
+import type { PlainRoute } from '../protocol.ts';
 import { expectedVersion, isFresh, notModified } from './condition.ts';
-import { endpoint, json, noContent, page } from './endpoint.ts';
+import { BASE, callOf, endpoint, json, noContent, page } from './endpoint.ts';
 import { anyObject, newVersion, newVersionSchema, rawVersion } from './new-version.ts';
-import { OPENED_EXAMPLE, openedParts, openedSchema } from './opened.ts';
+import { OPENED_EXAMPLE, openedJson, openedSchema } from './opened.ts';
 import { listOf, pageFields, secretPath, secretPrefix, time, version, versionList } from './schema.ts';
 
 const written = z
@@ -81,9 +82,21 @@ export const read = endpoint(
     const etag = `"${opened.version}"`;
     if (isFresh(exchange, etag)) return notModified(etag);
     const headers = { 'Content-Type': 'application/json', ETag: etag };
-    return new Response(Buffer.concat(openedParts(opened)), { headers });
+    return new Response(openedJson(opened), { headers });
   },
 );
+
+const READ_ROUTE = BASE + read.spec.path;
+
+/** The same for a client that asks for the current version and has none yet. */
+export const plainRead: PlainRoute = {
+  prefix: `${BASE}/secrets/`,
+  answer: async (vault, exchange, param) => {
+    const call = callOf(exchange, READ_ROUTE);
+    const opened = await readSecret(vault, call, parsePath(param), 0);
+    return { headers: ['Content-Type', 'application/json', 'ETag', `"${opened.version}"`], body: openedJson(opened) };
+  },
+};
 
 export const patch = endpoint(
   {
