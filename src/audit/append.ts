@@ -9,7 +9,7 @@
  * process before.
  */
 import { randomFillSync } from 'node:crypto';
-import { appendLeaves, HASH_BYTES, writeLeafHash } from '../crypto/merkle.ts';
+import { appendLeaves, HASH_BYTES, writeLeafHashOfText } from '../crypto/merkle.ts';
 import { sendLast, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { assert } from '../errors.ts';
@@ -90,7 +90,7 @@ function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appen
   const salts = newSalts(entries.length);
   const lines = entries.map((entry, i) => entryLine(entry, head.size + i, time, salts[i]!));
   const hashes = Buffer.alloc(lines.length * HASH_BYTES);
-  for (const [i, line] of lines.entries()) writeLeafHash(Buffer.from(line), hashes, i * HASH_BYTES);
+  for (const [i, line] of lines.entries()) writeLeafHashOfText(line, hashes, i * HASH_BYTES);
   const next = appendLeaves(head.size, head.frontier, hashes);
   const aclRevision = head.aclRevision + (revokes ? 1 : 0);
   // The lines go as text because a bytea parameter would be sent in hex, twice as long. One round trip for the three.

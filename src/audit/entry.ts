@@ -32,6 +32,8 @@ export type Origin = {
   /** The client's address as the listener saw it, or empty for the vault itself. */
   readonly source: string;
   readonly protocol: string;
+  /** Set once an entry of the request is durable. See recorded.ts. */
+  recorded?: boolean;
 };
 
 export type Details = Readonly<Record<string, string | number | boolean>>;

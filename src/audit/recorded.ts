@@ -8,15 +8,13 @@
 import type { Vault } from '../vault.ts';
 import type { Origin } from './entry.ts';
 
-const recorded = new WeakSet<object>();
-
 /** To be called once the entry is durable. */
 export function markRecorded(origin: Origin): void {
-  recorded.add(origin);
+  origin.recorded = true;
 }
 
 export function isRecorded(origin: Origin): boolean {
-  return recorded.has(origin);
+  return origin.recorded === true;
 }
 
 /** `code` is that of the answer, or `ok`. */

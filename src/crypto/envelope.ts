@@ -98,8 +98,7 @@ export class SealingKey {
   static {
     sealUnder = (key, context, plaintext) => {
       assert(!key.#wiped, 'a wiped key is not used');
-      const contextBytes = contextLength(context);
-      const aad = Buffer.alloc(NONCE_OFFSET + contextBytes);
+      const aad = associatedData(contextLength(context));
       aad[0] = FORMAT_VERSION;
       aad[1] = ALGORITHM_XCHACHA20_POLY1305;
       aad.writeUInt32BE(key.version, 2);
@@ -116,7 +115,7 @@ export class SealingKey {
 
     openUnder = (key, context, envelope) => {
       assert(!key.#wiped, 'a wiped key is not used');
-      const aad = Buffer.alloc(NONCE_OFFSET + contextLength(context));
+      const aad = associatedData(contextLength(context));
       writeContext(context, aad, NONCE_OFFSET);
       if (!hasKnownForm(envelope) || envelopeKeyVersion(envelope) !== key.version) throw doesNotOpen();
       if (!timingSafeEqual(envelope.subarray(COMMITMENT_OFFSET, NONCE_OFFSET), key.#commitment)) throw doesNotOpen();
@@ -127,6 +126,14 @@ export class SealingKey {
       return plaintext;
     };
   }
+}
+
+/** Scratch space for associated data: everything here is synchronous, so no two calls meet in it. None of it is secret. */
+const scratch = Buffer.alloc(1024);
+
+function associatedData(contextBytes: number): Buffer {
+  const length = NONCE_OFFSET + contextBytes;
+  return length <= scratch.length ? scratch.subarray(0, length) : Buffer.alloc(length);
 }
 
 /** Encrypts `plaintext` under a nonce never used before, bound to `context`. */

@@ -36,6 +36,15 @@ export function writeLeafHash(line: Uint8Array, target: Buffer, offset: number):
   target.write(leafDigest(line), offset, HASH_BYTES, 'latin1');
 }
 
+/** The same of a line given as text. */
+export function writeLeafHashOfText(line: string, target: Buffer, offset: number): void {
+  // UTF-8 is at most three times as long as the text.
+  const bytesMax = 1 + line.length * 3;
+  const input = bytesMax <= leafInput.length ? leafInput : Buffer.alloc(bytesMax);
+  const end = 1 + input.write(line, 1, 'utf8');
+  target.write(digest(input.subarray(0, end)), offset, HASH_BYTES, 'latin1');
+}
+
 export function nodeHash(left: Uint8Array, right: Uint8Array): Uint8Array {
   assert(left.length === HASH_BYTES && right.length === HASH_BYTES, 'a node has two hashes of 32 bytes');
   nodeInput.set(left, 1);

@@ -77,11 +77,12 @@ export function randomPassword(): string {
 }
 
 function checksum(body: string): string {
-  return hash('sha256', body, 'buffer').toString('base64url').slice(0, CHECKSUM_CHARACTERS);
+  return hash('sha256', body, 'base64url').slice(0, CHECKSUM_CHARACTERS);
 }
 
 function sha256(bytes: Uint8Array): Uint8Array {
-  return hash('sha256', bytes, 'buffer');
+  // One character a byte: Node makes a string faster than a small buffer.
+  return Buffer.from(hash('sha256', bytes, 'binary'), 'latin1');
 }
 
 function randomBytes(length: number): Buffer {

@@ -91,7 +91,7 @@ export const CHECKS: readonly ((incoming: IncomingMessage, config: Config, diale
 ];
 
 /** Node keeps the first of two headers and drops the other; a proxy in front may have looked at the other one. */
-const ONCE = new Set([
+const ONCE: readonly string[] = [
   'authorization',
   'content-encoding',
   'content-length',
@@ -106,17 +106,20 @@ const ONCE = new Set([
   'x-vault-namespace',
   'x-vault-token',
   'x-vault-wrap-ttl',
-]);
+];
+/** A bit for each, by its name in the spellings that clients send. */
+const ONCE_BIT: ReadonlyMap<string, number> = new Map(
+  ONCE.flatMap((name, i) => [name, name.replace(/\b[a-z]/g, (letter) => letter.toUpperCase())].map((s) => [s, 1 << i])),
+);
 
 function refuseAmbiguousHeaders({ rawHeaders }: IncomingMessage, { http }: Config): void {
   if (rawHeaders.length / 2 > http.headersMax) throw invalid(`the request has more than ${http.headersMax} headers`);
-  let seen: Set<string> | undefined;
+  let seen = 0;
   for (let at = 0; at < rawHeaders.length; at += 2) {
-    const name = rawHeaders[at]!.toLowerCase();
-    if (!ONCE.has(name)) continue;
-    seen ??= new Set();
-    if (seen.has(name)) throw invalid(`the header ${name} came twice; send it once`);
-    seen.add(name);
+    const name = rawHeaders[at]!;
+    const bit = ONCE_BIT.get(name) ?? ONCE_BIT.get(name.toLowerCase()) ?? 0;
+    if (seen & bit) throw invalid(`the header ${name.toLowerCase()} came twice; send it once`);
+    seen |= bit;
   }
 }
 

@@ -36,6 +36,5 @@ export function sendPlain(exchange: Exchange, { headers, body }: PlainAnswer): v
   const all = commonHeaders(exchange);
   all.push(...headers, 'Content-Length', String(body.length));
   outgoing.writeHead(200, all);
-  // As latin1, which is the bytes as they are, Node sends head and body in one write.
-  outgoing.end(body.toString('latin1'), 'latin1');
+  outgoing.end(body, 'latin1');
 }

@@ -31,7 +31,7 @@ import {
   unauthenticated,
 } from './access.ts';
 import { refuseBehind, refuseLate, type Waiting } from './deadline.ts';
-import { type OpenedVersion, openVersion, type VersionRow } from './opened.ts';
+import { type OpenedVersion, openVersion, openVersionAtOnce, unpackVersions, type VersionRow } from './opened.ts';
 import { permit } from './permit.ts';
 
 /** `version` 0 is the current one. */
@@ -42,8 +42,6 @@ type Member = Waiting & {
   readonly version: number;
   readonly resolve: (opened: OpenedVersion) => void;
 };
-
-type MemberRow = VersionRow & { readonly member: number };
 
 type Lane = {
   readonly queue: Member[];
@@ -322,13 +320,11 @@ async function draftAll(
   settled: Settled[],
 ): Promise<(Draft | undefined)[]> {
   const tokens = new Map(members.map(({ token }) => [nameOf(token), token]));
-  const [accessRows, versionRows] = await Promise.all([
+  const [accessRows, rowOfMember] = await Promise.all([
     readAccess(tx, [...tokens.values()]),
     readVersions(tx, members),
   ]);
   const rowOfToken = new Map(accessRows.map((row) => [nameOf(row), row]));
-  const rowOfMember: (MemberRow | undefined)[] = new Array(members.length).fill(undefined);
-  for (const row of versionRows) rowOfMember[row.member] = row;
   const accesses = new Map<AccessRow, Access>();
   const drafts: (Draft | undefined)[] = new Array(members.length).fill(undefined);
   for (const [i, member] of members.entries()) {
@@ -350,7 +346,8 @@ async function draftAll(
     accesses.set(row, access);
     // What is too large for many goes again alone; what is too large even then is damaged.
     if (rowOfMember[i]?.envelope !== null || members.length === 1)
-      drafts[i] = await draft(vault, tx, member, access, rowOfMember[i]);
+      drafts[i] =
+        draft(vault, member, access, rowOfMember[i]) ?? (await draftSlowly(vault, tx, member, access, rowOfMember[i]!));
   }
   return drafts;
 }
@@ -359,7 +356,8 @@ async function draftAll(
 const nameOf = ({ tenantId, tokenId }: { readonly tenantId: string; readonly tokenId: string }) =>
   `${tenantId}.${tokenId}`;
 
-async function draft(vault: Vault, tx: Tx, member: Member, access: Access, row: MemberRow | undefined): Promise<Draft> {
+/** What a member hears and what is recorded of it. Undefined when a key has to be read first. */
+function draft(vault: Vault, member: Member, access: Access, row: VersionRow | undefined): Draft | undefined {
   const resource = `secret:${member.path}`;
   const asks = [{ action: 'secret.read', resource }] as const;
   const refused = refusal(access, asks, member.call) ?? halted(vault, asks);
@@ -369,12 +367,30 @@ async function draft(vault: Vault, tx: Tx, member: Member, access: Access, row: 
     return { access, answer: refused, entry: reason ? { ...entry, details: { reason } } : entry };
   }
   try {
-    const opened = await openVersion(vault, tx, access.tenant, member.path, row);
-    return { access, answer: opened, entry: entryOf(member, access, resource, 'ok', undefined, opened.version) };
+    const opened = openVersionAtOnce(vault, access.tenant, member.path, row);
+    return opened && drafted(member, access, resource, opened);
   } catch (error) {
-    if (!(error instanceof VaultError)) throw error;
-    return { access, answer: error, entry: entryOf(member, access, resource, 'error', error.code) };
+    return failed(member, access, resource, error);
   }
+}
+
+/** The same for whoever may, with keys that are not in memory. */
+async function draftSlowly(vault: Vault, tx: Tx, member: Member, access: Access, row: VersionRow): Promise<Draft> {
+  const resource = `secret:${member.path}`;
+  try {
+    return drafted(member, access, resource, await openVersion(vault, tx, access.tenant, member.path, row));
+  } catch (error) {
+    return failed(member, access, resource, error);
+  }
+}
+
+function drafted(member: Member, access: Access, resource: string, opened: OpenedVersion): Draft {
+  return { access, answer: opened, entry: entryOf(member, access, resource, 'ok', undefined, opened.version) };
+}
+
+function failed(member: Member, access: Access, resource: string, error: unknown): Draft {
+  if (!(error instanceof VaultError)) throw error;
+  return { access, answer: error, entry: entryOf(member, access, resource, 'error', error.code) };
 }
 
 function entryOf(
@@ -422,15 +438,20 @@ function entriesUnder(head: Head, drafts: readonly (Draft | undefined)[]) {
   return { entries, answers };
 }
 
-/** What is asked for: a row for each member whose secret and version are there and readable. */
-function readVersions(tx: Tx, members: readonly Member[]): Promise<MemberRow[]> {
+/**
+ * What is asked for: a row for each member whose secret and version are there and readable. Tenant ids and paths hold no
+ * line feed, so that lists of them need no quoting.
+ */
+async function readVersions(tx: Tx, members: readonly Member[]): Promise<(VersionRow | undefined)[]> {
   const largest = members.length === 1 ? ENVELOPE_BYTES_MAX : SHARED_ENVELOPE_BYTES_MAX;
-  return tx<MemberRow[]>`
-    SELECT r.member::int - 1 AS member, s.secret_id AS "secretId", v.version, v.key_version AS "keyVersion",
-           v.kind, v.content_type AS "contentType", v.envelope, v.created_at AS "createdAt", v.expires_at AS "expiresAt",
-           m.key_version AS "metadataKeyVersion", m.envelope AS "metadataEnvelope"
-    FROM unnest(${members.map((m) => m.token.tenantId)}::text[], ${members.map((m) => m.path)}::text[],
-                ${members.map((m) => m.version)}::int[]) WITH ORDINALITY AS r (tenant_id, path, version, member),
+  const tenants = members.map((member) => member.token.tenantId).join('\n');
+  const paths = members.map((member) => member.path).join('\n');
+  const versions = members.map((member) => member.version).join('\n');
+  const [answer] = await tx<{ packed: Uint8Array | null }[]>`
+    SELECT string_agg(record_send(ROW(r.member::int, s.secret_id, v.version, v.key_version, v.kind, v.content_type, v.envelope,
+                                      v.created_at, v.expires_at, m.key_version, m.envelope)), '') AS packed
+    FROM unnest(string_to_array(${tenants}, E'\\n'), string_to_array(${paths}, E'\\n'), string_to_array(${versions}, E'\\n')::int[])
+         WITH ORDINALITY AS r (tenant_id, path, version, member),
     LATERAL (SELECT secret_id, current_version FROM secrets
              WHERE tenant_id = r.tenant_id AND path = r.path LIMIT 1) s,
     LATERAL (SELECT version, key_version, kind, content_type, created_at, expires_at,
@@ -440,4 +461,5 @@ function readVersions(tx: Tx, members: readonly Member[]): Promise<MemberRow[]> 
                AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > bulla.now()) LIMIT 1) v
     LEFT JOIN LATERAL (SELECT key_version, envelope FROM secret_metadata
                        WHERE tenant_id = r.tenant_id AND secret_id = s.secret_id LIMIT 1) m ON true`;
+  return unpackVersions(answer!.packed, members.length);
 }

@@ -120,7 +120,8 @@ export type PlainRoute = {
 export type PlainAnswer = {
   /** Names and values in turn. */
   readonly headers: readonly string[];
-  readonly body: Buffer;
+  /** One character a byte. */
+  readonly body: string;
 };
 
 export type Protocol = {

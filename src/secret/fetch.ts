@@ -6,7 +6,7 @@ import { LIMITS } from '../config.ts';
 import type { TenantId, Tx } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
-import { type OpenedVersion, openVersion, type VersionRow } from '../policy/opened.ts';
+import { type OpenedVersion, openVersion, unpackVersions, type VersionRow } from '../policy/opened.ts';
 import { type Act, type Permit, permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { SecretPath, SecretPrefix } from './path.ts';
@@ -67,8 +67,6 @@ function tooMany(count: number): VaultError {
   );
 }
 
-type FetchRow = VersionRow & { readonly path: string };
-
 async function openAll(
   vault: Vault,
   tx: Tx,
@@ -76,26 +74,34 @@ async function openAll(
   paths: readonly string[],
   all: boolean,
 ): Promise<OpenedVersion[]> {
-  await checkBytes(tx, tenant, paths);
-  const rows = await tx<FetchRow[]>`
-    SELECT s.path, s.secret_id AS "secretId", v.version,
-           v.key_version AS "keyVersion", v.kind, v.content_type AS "contentType", v.envelope,
-           v.created_at AS "createdAt", v.expires_at AS "expiresAt",
-           m.key_version AS "metadataKeyVersion", m.envelope AS "metadataEnvelope"
-    FROM secrets s JOIN secret_versions v
-         ON v.tenant_id = s.tenant_id AND v.secret_id = s.secret_id AND v.version = s.current_version
-    LEFT JOIN secret_metadata m ON m.tenant_id = s.tenant_id AND m.secret_id = s.secret_id
-    WHERE s.tenant_id = ${tenant} AND s.path = ANY (${[...paths]})
-      AND v.deleted_at IS NULL AND (v.expires_at IS NULL OR v.expires_at > bulla.now()) ORDER BY s.path`;
+  // One round trip; no ciphertext is read when there is too much of it.
+  const [answer] = await tx<{ bytes: number; packed: Uint8Array | null }[]>`
+    SELECT size.bytes, (
+      SELECT string_agg(record_send(ROW(r.place::int, s.secret_id, v.version, v.key_version, v.kind, v.content_type,
+                                        v.envelope, v.created_at, v.expires_at, m.key_version, m.envelope)), '')
+      FROM unnest(${[...paths]}::text[]) WITH ORDINALITY AS r (path, place)
+      JOIN secrets s ON s.tenant_id = ${tenant} AND s.path = r.path
+      JOIN secret_versions v
+           ON v.tenant_id = s.tenant_id AND v.secret_id = s.secret_id AND v.version = s.current_version
+      LEFT JOIN secret_metadata m ON m.tenant_id = s.tenant_id AND m.secret_id = s.secret_id
+      WHERE size.bytes <= ${LIMITS.fetchBytesMax}
+        AND v.deleted_at IS NULL AND (v.expires_at IS NULL OR v.expires_at > bulla.now())) AS packed
+    FROM (SELECT coalesce(sum(octet_length(v.envelope)), 0)::bigint AS bytes FROM secrets s JOIN secret_versions v
+               ON v.tenant_id = s.tenant_id AND v.secret_id = s.secret_id AND v.version = s.current_version
+          WHERE s.tenant_id = ${tenant} AND s.path = ANY (${[...paths]})) size`;
+  const { bytes, packed } = answer!;
+  if (bytes > LIMITS.fetchBytesMax) throw tooLarge(bytes);
+  const rows = unpackVersions(packed, paths.length);
   if (all) requireEvery(paths, rows);
   const opened: OpenedVersion[] = [];
-  for (const row of rows) opened.push(await openVersion(vault, tx, tenant, row.path, row));
+  for (const [i, row] of rows.entries()) {
+    if (row) opened.push(await openVersion(vault, tx, tenant, paths[i]!, row));
+  }
   return opened;
 }
 
-function requireEvery(paths: readonly string[], rows: readonly { path: string }[]): void {
-  const there = new Set(rows.map((row) => row.path));
-  const missing = paths.filter((path) => !there.has(path));
+function requireEvery(paths: readonly string[], rows: readonly (VersionRow | undefined)[]): void {
+  const missing = paths.filter((_, i) => rows[i] === undefined);
   if (missing.length > 0) {
     throw new VaultError(
       'not_found',
@@ -104,16 +110,9 @@ function requireEvery(paths: readonly string[], rows: readonly { path: string }[
   }
 }
 
-/** Before any ciphertext is read. */
-async function checkBytes(tx: Tx, tenant: TenantId, paths: readonly string[]): Promise<void> {
-  const [row] = await tx<{ bytes: number }[]>`
-    SELECT coalesce(sum(octet_length(v.envelope)), 0)::bigint AS bytes FROM secrets s JOIN secret_versions v
-         ON v.tenant_id = s.tenant_id AND v.secret_id = s.secret_id AND v.version = s.current_version
-    WHERE s.tenant_id = ${tenant} AND s.path = ANY (${[...paths]})`;
-  if (row!.bytes > LIMITS.fetchBytesMax) {
-    throw new VaultError(
-      'too_large',
-      `One fetch gives at most ${LIMITS.fetchBytesMax} bytes; this one asks for ${row!.bytes}: fetch in parts.`,
-    );
-  }
+function tooLarge(bytes: number): VaultError {
+  return new VaultError(
+    'too_large',
+    `One fetch gives at most ${LIMITS.fetchBytesMax} bytes; this one asks for ${bytes}: fetch in parts.`,
+  );
 }

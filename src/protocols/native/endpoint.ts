@@ -7,7 +7,7 @@
  */
 import { z } from '@hono/zod-openapi';
 import type { Context, Hono } from 'hono';
-import { parseBearer } from '../../auth/bearer.ts';
+import { parseBearerOf } from '../../auth/bearer.ts';
 import { type ErrorCode, VaultError } from '../../errors.ts';
 import type { Call } from '../../policy/access.ts';
 import type { Vault } from '../../vault.ts';
@@ -101,7 +101,8 @@ export function endpoint<const S extends Spec>(spec: S, run: (request: Request<S
 /** What the verb of a route is called with, and what log and metrics say of it. */
 export function callOf(exchange: Exchange, route: string, withoutToken?: true): Call {
   exchange.route = route;
-  const token = withoutToken ? undefined : parseBearer(exchange.incoming.headers.authorization);
+  const { incoming } = exchange;
+  const token = withoutToken ? undefined : parseBearerOf(incoming.socket, incoming.headers.authorization);
   exchange.tenant = token?.tenantId;
   const call: Call = { requestId: exchange.requestId, source: exchange.source, protocol: 'native', token };
   exchange.call = call;

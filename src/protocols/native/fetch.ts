@@ -8,7 +8,7 @@ import { fetchSecrets } from '../../secret/fetch.ts';
 import type { SecretPrefix } from '../../secret/path.ts';
 import { isFresh, notModified } from './condition.ts';
 import { endpoint } from './endpoint.ts';
-import { OPENED_EXAMPLE, openedParts, openedSchema } from './opened.ts';
+import { OPENED_EXAMPLE, openedSchema, openedText } from './opened.ts';
 import { secretPath, secretPrefix } from './schema.ts';
 
 const FORMATS = ['json', 'flat', 'env'] as const;
@@ -83,18 +83,8 @@ function render(
   return { contentType: 'text/plain; charset=utf-8', content: toDotenv(flat) };
 }
 
-const OPEN = Buffer.from('{"items":[');
-const COMMA = Buffer.from(',');
-const CLOSE = Buffer.from(']}');
-
 function itemsOf(opened: readonly OpenedVersion[]): Buffer<ArrayBuffer> {
-  const parts: Uint8Array[] = [OPEN];
-  for (const secret of opened) {
-    if (parts.length > 1) parts.push(COMMA);
-    parts.push(...openedParts(secret));
-  }
-  parts.push(CLOSE);
-  return Buffer.concat(parts);
+  return Buffer.from(`{"items":[${opened.map(openedText).join(',')}]}`, 'latin1');
 }
 
 /** Named below the longest prefix that it was asked for by; whole when it was asked for by its path. */

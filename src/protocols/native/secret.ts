@@ -10,7 +10,7 @@ import type { PlainRoute } from '../protocol.ts';
 import { expectedVersion, isFresh, notModified } from './condition.ts';
 import { BASE, callOf, endpoint, json, noContent, page } from './endpoint.ts';
 import { anyObject, newVersion, newVersionSchema, rawVersion } from './new-version.ts';
-import { OPENED_EXAMPLE, openedJson, openedSchema } from './opened.ts';
+import { OPENED_EXAMPLE, openedJson, openedSchema, openedText } from './opened.ts';
 import { listOf, pageFields, secretPath, secretPrefix, time, version, versionList } from './schema.ts';
 
 const written = z
@@ -94,7 +94,7 @@ export const plainRead: PlainRoute = {
   answer: async (vault, exchange, param) => {
     const call = callOf(exchange, READ_ROUTE);
     const opened = await readSecret(vault, call, parsePath(param), 0);
-    return { headers: ['Content-Type', 'application/json', 'ETag', `"${opened.version}"`], body: openedJson(opened) };
+    return { headers: ['Content-Type', 'application/json', 'ETag', `"${opened.version}"`], body: openedText(opened) };
   },
 };
 
