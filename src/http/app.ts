@@ -13,7 +13,7 @@ import { Hono } from 'hono';
 import { LIMITS } from '../config.ts';
 import { type ErrorCode, VaultError } from '../errors.ts';
 import { PROTOCOLS } from '../protocols/index.ts';
-import type { Dialect, Exchange, Host, HttpEnv } from '../protocols/protocol.ts';
+import type { Dialect, Exchange, Host, HttpEnv, PlainAnswer, PlainRoute } from '../protocols/protocol.ts';
 import { countUnheard, countUnread, recordUnheard } from '../protocols/record.ts';
 import type { Vault } from '../vault.ts';
 import { createBodyReader } from './body.ts';
@@ -104,21 +104,18 @@ export function createApp(vault: Vault, tls?: Tls): App {
       void sendProblem(vault, error, exchange);
       return;
     }
+    const cut = (error: unknown) => {
+      vault.log.error({ request: exchange.requestId, error: recordOf(error) }, 'an answer could not be sent');
+      outgoing.destroy();
+    };
     const plain = plainRouteOf(incoming);
     if (plain) {
-      const param = incoming.url!.slice(plain.prefix.length);
-      plain.answer(vault, exchange, param).then(
-        (answer) => sendPlain(exchange, answer),
-        (error) => sendProblem(vault, error, exchange),
-      );
+      answerPlain(vault, plain, exchange).catch(cut);
       return;
     }
     setCommonHeaders(exchange);
     exchanges.set(incoming, exchange);
-    route(incoming, outgoing).catch((error) => {
-      vault.log.error({ request: exchange.requestId, error: recordOf(error) }, 'an answer could not be sent');
-      outgoing.destroy();
-    });
+    route(incoming, outgoing).catch(cut);
   };
   return {
     ...{ router, handle, methodsOf, tls },
@@ -172,6 +169,17 @@ async function responseOf(vault: Vault, thrown: unknown, exchange: Exchange): Pr
 
 function toResponse({ status, headers, body }: Problem): Response {
   return new Response(body, { status, headers });
+}
+
+async function answerPlain(vault: Vault, route: PlainRoute, exchange: Exchange): Promise<void> {
+  let answer: PlainAnswer;
+  try {
+    answer = await route.answer(vault, exchange, exchange.incoming.url!.slice(route.prefix.length));
+  } catch (error) {
+    await sendProblem(vault, error, exchange);
+    return;
+  }
+  sendPlain(exchange, answer);
 }
 
 /** For requests that never reach the router. */

@@ -125,7 +125,7 @@ function refuseAmbiguousHeaders({ rawHeaders }: IncomingMessage, { http }: Confi
 
 const HOST = /^(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/;
 /** Those that need no second look. */
-const PLAIN_HOST = /^[a-z0-9][a-z0-9.-]*(?::[0-9]{1,4})?$/;
+const PLAIN_HOST = /^[a-z0-9][a-z0-9.-]*(?::(?:[0-9]{1,4}|[1-5][0-9]{4}))?$/;
 
 /** RFC 9112 §3.2: a missing, empty or malformed Host is 400. Nothing is decided by its value. */
 function refuseStrangeHosts({ headers: { host }, httpVersion }: IncomingMessage): void {

@@ -45,22 +45,27 @@ export function createMetrics(): Metrics {
     registers,
   });
   // Looking a child up by its labels costs more than counting, and there are few.
-  const counters = new Map<string, Counter.Internal>();
-  const histograms = new Map<string, Histogram.Internal<'method' | 'route'>>();
+  const seriesOf = new Map<string, Map<string, Series>>();
   return {
     registry,
     connections: { refused: (limit) => refused.inc({ limit }) },
     begin: () => running.inc(),
     end: (method, route, status, seconds) => {
       running.dec();
-      const series = `${method} ${route}`;
-      memo(counters, `${series} ${status}`, () => requests.labels(method, route, String(status))).inc();
-      memo(histograms, series, () => durations.labels(method, route)).observe(seconds);
+      const ofRoute = memo(seriesOf, route, () => new Map<string, Series>());
+      const series = memo(ofRoute, method, () => ({ duration: durations.labels(method, route), byStatus: new Map() }));
+      memo(series.byStatus, status, () => requests.labels(method, route, String(status))).inc();
+      series.duration.observe(seconds);
     },
   };
 }
 
-function memo<T>(cache: Map<string, T>, key: string, make: () => T): T {
+type Series = {
+  readonly duration: Histogram.Internal<'method' | 'route'>;
+  readonly byStatus: Map<number, Counter.Internal>;
+};
+
+function memo<K, T>(cache: Map<K, T>, key: K, make: () => T): T {
   const found = cache.get(key);
   if (found !== undefined) return found;
   const made = make();

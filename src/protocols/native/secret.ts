@@ -1,12 +1,13 @@
 /** Secrets: putting, reading, patching, deleting and listing them, and moving one. */
 import { z } from '@hono/zod-openapi';
 import { LIMITS } from '../../config.ts';
+import type { OpenedVersion } from '../../policy/opened.ts';
 import { readSecret } from '../../policy/read.ts';
 import { type Listed, listSecrets } from '../../secret/list.ts';
 import { moveSecret } from '../../secret/move.ts';
 import { parsePath } from '../../secret/path.ts';
 import { deleteVersions, patchSecret, putSecret, type Written } from '../../secret/secret.ts';
-import type { PlainRoute } from '../protocol.ts';
+import type { PlainAnswer, PlainRoute } from '../protocol.ts';
 import { expectedVersion, isFresh, notModified } from './condition.ts';
 import { BASE, callOf, endpoint, json, noContent, page } from './endpoint.ts';
 import { anyObject, newVersion, newVersionSchema, rawVersion } from './new-version.ts';
@@ -91,12 +92,13 @@ const READ_ROUTE = BASE + read.spec.path;
 /** The same for a client that asks for the current version and has none yet. */
 export const plainRead: PlainRoute = {
   prefix: `${BASE}/secrets/`,
-  answer: async (vault, exchange, param) => {
-    const call = callOf(exchange, READ_ROUTE);
-    const opened = await readSecret(vault, call, parsePath(param), 0);
-    return { headers: ['Content-Type', 'application/json', 'ETag', `"${opened.version}"`], body: openedText(opened) };
-  },
+  answer: (vault, exchange, param) =>
+    readSecret(vault, callOf(exchange, READ_ROUTE), parsePath(param), 0).then(asPlain),
 };
+
+function asPlain(opened: OpenedVersion): PlainAnswer {
+  return { headers: ['Content-Type', 'application/json', 'ETag', `"${opened.version}"`], body: openedText(opened) };
+}
 
 export const patch = endpoint(
   {
