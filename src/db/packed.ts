@@ -72,8 +72,11 @@ const EPOCH_MS = 946_684_800_000;
 export function timestamptz(from: Packed): Timestamp | null {
   if (field(from, OID_TIMESTAMPTZ) === -1) return null;
   from.at += 8;
-  const micros = from.bytes.readInt32BE(from.at - 8) * 2 ** 32 + from.bytes.readUInt32BE(from.at - 4);
-  const millis = Math.floor(micros / 1000);
-  const rest = micros - millis * 1000;
+  const high = from.bytes.readInt32BE(from.at - 8);
+  // 2^32 is 4,294,967 thousands and 296, so that nothing here comes near 2^53.
+  const low = high * 296 + from.bytes.readUInt32BE(from.at - 4);
+  const thousands = Math.floor(low / 1000);
+  const millis = high * 4_294_967 + thousands;
+  const rest = low - thousands * 1000;
   return `${new Date(EPOCH_MS + millis).toISOString().slice(0, -1)}${String(rest).padStart(3, '0')}Z`;
 }

@@ -18,20 +18,10 @@ import type { ParsedToken } from '../crypto/token.ts';
 import { statements, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
-import {
-  type Access,
-  type AccessRow,
-  type Call,
-  deadBecause,
-  halted,
-  proves,
-  readAccess,
-  refusal,
-  resolve,
-  unauthenticated,
-} from './access.ts';
+import { type Access, type AccessRow, type Call, proves, readAccess, resolve, unauthenticated } from './access.ts';
 import { refuseBehind, refuseLate, type Waiting } from './deadline.ts';
-import { type OpenedVersion, openVersion, openVersionAtOnce, unpackVersions, type VersionRow } from './opened.ts';
+import { type Draft, draft, draftSlowly } from './draft.ts';
+import { type OpenedVersion, openVersion, unpackVersions, type VersionRow } from './opened.ts';
 import { permit } from './permit.ts';
 
 /** `version` 0 is the current one. */
@@ -50,6 +40,8 @@ type Lane = {
   /** Rounds under way, and the members in them. */
   rounds: number;
   members: number;
+  /** Runs while few wait for the round under way. */
+  patience: NodeJS.Timeout | undefined;
   /** When the heads are free for the next round of ours. */
   turn: Promise<void>;
   /** Heads as our last commits left them. Only a guess: what is written under one is written only if it still holds. */
@@ -63,6 +55,8 @@ const lanes = new WeakMap<Vault, Lane>();
 
 /** Two rounds overlap: one reads and decrypts while the other commits. */
 const ROUNDS_AT_ONCE = 2;
+/** Longer than this nobody waits for a round under way that is larger. */
+const PATIENCE_MS = 10;
 /** Fewer than this go faster in one round: each has its own round trips and its own fsync. */
 const WORTH_SHARING = 128;
 /** Larger envelopes are read one by one, which bounds what a round holds in memory. */
@@ -89,13 +83,13 @@ export function readSecret(vault: Vault, call: Call, path: string, version: numb
     const waiting = { arrivedMs: vault.clock.monotonicMs(), begunMs: undefined };
     queue.push({ ...waiting, call, token, path, version, resolve, reject });
   });
-  if (lane.pumps < ROUNDS_AT_ONCE && isWorthARound(lane)) void pump(vault, lane);
+  if (lane.pumps < ROUNDS_AT_ONCE) beginOrWait(vault, lane);
   return answer;
 }
 
 function newLane(vault: Vault): Lane {
   const lane: Lane = {
-    ...{ queue: [], pumps: 0, rounds: 0, members: 0, turn: Promise.resolve(), heads: new Map() },
+    ...{ queue: [], pumps: 0, rounds: 0, members: 0, patience: undefined, turn: Promise.resolve(), heads: new Map() },
     ...{ apart: new Map(), apartTurns: [], apartPumps: 0 },
   };
   lanes.set(vault, lane);
@@ -104,11 +98,22 @@ function newLane(vault: Vault): Lane {
 
 const tooMany = () => new VaultError('busy', 'Too many reads are waiting; try again.', { retryAfterSeconds: 1 });
 
+function beginOrWait(vault: Vault, lane: Lane): void {
+  if (isWorthARound(vault, lane)) void pump(vault, lane);
+  // The round under way may hang.
+  else lane.patience ??= setTimeout(() => endPatience(vault, lane), PATIENCE_MS).unref();
+}
+
+function endPatience(vault: Vault, lane: Lane): void {
+  lane.patience = undefined;
+  if (lane.queue.length > 0 && lane.pumps < ROUNDS_AT_ONCE) beginOrWait(vault, lane);
+}
+
 async function pump(vault: Vault, lane: Lane): Promise<void> {
   lane.pumps += 1;
   // Let everything that has already arrived join.
   await new Promise(setImmediate);
-  while (lane.queue.length > 0 && isWorthARound(lane)) {
+  while (lane.queue.length > 0 && isWorthARound(vault, lane)) {
     const members = lane.queue.splice(0, shareOf(lane));
     lane.rounds += 1;
     lane.members += members.length;
@@ -123,8 +128,8 @@ async function pump(vault: Vault, lane: Lane): Promise<void> {
  * Whether what waits is to begin now. Beside a round under way, few wait for its end rather than pay for one of their own:
  * its statements and its fsync cost the same for one member as for a hundred.
  */
-function isWorthARound({ queue, rounds, members }: Lane): boolean {
-  return rounds === 0 || queue.length * 2 >= members;
+function isWorthARound({ clock }: Vault, { queue, rounds, members }: Lane): boolean {
+  return rounds === 0 || queue.length * 2 >= members || clock.monotonicMs() - queue[0]!.arrivedMs >= PATIENCE_MS;
 }
 
 /** What one round takes: all that waits, or half of it when nothing is under way and there is enough for two. */
@@ -233,7 +238,6 @@ const unproven = new WeakSet<object>();
 
 /** What each member hears; undefined where it must go again. Everything said here is durable. */
 type Settled = OpenedVersion | VaultError | typeof COUNTED | undefined;
-type Draft = { answer: OpenedVersion | VaultError; access: Access; entry: Entry };
 
 async function round(
   vault: Vault,
@@ -366,54 +370,6 @@ async function draftAll(
 /** A token id names a token in its tenant only: one that claims another tenant is another token. */
 const nameOf = ({ tenantId, tokenId }: { readonly tenantId: string; readonly tokenId: string }) =>
   `${tenantId}.${tokenId}`;
-
-/** What a member hears and what is recorded of it. Undefined when a key has to be read first. */
-function draft(vault: Vault, member: Member, access: Access, row: VersionRow | undefined): Draft | undefined {
-  const resource = `secret:${member.path}`;
-  const asks = [{ action: 'secret.read', resource }] as const;
-  const refused = refusal(access, asks, member.call) ?? halted(vault, asks);
-  if (refused) {
-    const reason = refused.code === 'unauthenticated' ? deadBecause(access, member.call) : undefined;
-    const entry = entryOf(member, access, resource, 'denied', refused.code);
-    return { access, answer: refused, entry: reason ? { ...entry, details: { reason } } : entry };
-  }
-  try {
-    const opened = openVersionAtOnce(vault, access.tenant, member.path, row);
-    return opened && drafted(member, access, resource, opened);
-  } catch (error) {
-    return failed(member, access, resource, error);
-  }
-}
-
-/** The same for whoever may, with keys that are not in memory. */
-async function draftSlowly(vault: Vault, tx: Tx, member: Member, access: Access, row: VersionRow): Promise<Draft> {
-  const resource = `secret:${member.path}`;
-  try {
-    return drafted(member, access, resource, await openVersion(vault, tx, access.tenant, member.path, row));
-  } catch (error) {
-    return failed(member, access, resource, error);
-  }
-}
-
-function drafted(member: Member, access: Access, resource: string, opened: OpenedVersion): Draft {
-  return { access, answer: opened, entry: entryOf(member, access, resource, 'ok', undefined, opened.version) };
-}
-
-function failed(member: Member, access: Access, resource: string, error: unknown): Draft {
-  if (!(error instanceof VaultError)) throw error;
-  return { access, answer: error, entry: entryOf(member, access, resource, 'error', error.code) };
-}
-
-function entryOf(
-  { call }: Member,
-  { actor }: Access,
-  resource: string,
-  outcome: Entry['outcome'],
-  code?: string,
-  version?: number,
-): Entry {
-  return { origin: call, actor, action: 'secret.read', resource, outcome, code, version };
-}
 
 /**
  * Appends what was drafted under the heads that could be locked and have not moved; the rest stays unsettled. Gives the
