@@ -51,7 +51,7 @@ describe('imports', () => {
     [/^src\/http\//, 7],
     [/^src\/protocols\//, 6],
     [/^src\/job\//, 5],
-    [/^src\/policy\/(access|permit|read|opened|refused)\.ts$/, 3],
+    [/^src\/policy\/(access|permit|draft|read|opened|refused)\.ts$/, 3],
     [/^src\/policy\/(store|who)\.ts$/, 4],
     [/^src\/policy\//, 0],
     [/^src\/tenant\/keyring\.ts$/, 2],

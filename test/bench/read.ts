@@ -1,8 +1,10 @@
-/** Rows 1 and 2 of the bench: audited reads against the ceiling, and an application's start-up. */
-import { get, load, post, type Stage, startCeiling } from './stage.ts';
-import { type Row, round } from './table.ts';
+/** Rows 1, 2 and 3 of the bench: audited reads against the ceiling and against unaudited ones, an application's start-up, and writes. */
+import { databaseAt, get, load, peakMiB, post, type Stage, startReference } from './stage.ts';
+import { figure, type Row, round } from './table.ts';
 
 const SECRETS = 200;
+const CONNECTIONS = [1, 16, 64, 256];
+const GOALS: Readonly<Record<number, string>> = { 64: '0.45, p99 10 ms', 256: '0.55' };
 
 export async function fill(stage: Stage): Promise<void> {
   for (let i = 0; i < SECRETS; i += 1) {
@@ -15,24 +17,44 @@ export async function fill(stage: Stage): Promise<void> {
   }
 }
 
+const readsAt = (port: number, token: string) =>
+  Array.from({ length: SECRETS }, (_, i) => get(port, `/secrets/prod/app/s${i}`, token));
+
+/** Until the compiler has seen enough, a server is several times slower than it will be. */
+export async function warmUp(port: number, requests: readonly string[], seconds: number): Promise<void> {
+  await load({ port, connections: 128, seconds, warmupSeconds: 0, requests });
+}
+
+/** Its tenant's id is in the token. */
+function startUnaudited({ admin, dataDir }: Stage, answer: string) {
+  const database = JSON.stringify(databaseAt(dataDir, 'bulla_owner'));
+  return startReference('./unaudited.js', [admin.split('_')[1]!, answer], { DATABASE: database });
+}
+
 /** Medians over interleaved rounds. */
 export async function benchReads(stage: Stage, rounds: number, seconds: number): Promise<Row[]> {
   const sample = JSON.stringify(await stage.ask('GET', '/secrets/prod/app/s1', undefined, stage.admin));
-  const ceiling = await startCeiling(sample);
+  const ceiling = await startReference('./ceiling.js', [sample]);
+  const unaudited = await startUnaudited(stage, sample);
   const rows: Row[] = [];
   try {
-    for (const connections of [1, 16, 64, 256]) {
-      const reads = Array.from({ length: SECRETS }, (_, i) => get(stage.port, `/secrets/prod/app/s${i}`, stage.admin));
-      const bare = reads.map((request) => request.replace(`:${stage.port}`, `:${ceiling.port}`));
-      rows.push(
-        await round(`audited read, ${connections} connections`, 'bare Hono route', rounds, {
-          ours: () => load({ port: stage.port, connections, seconds, warmupSeconds: 0.5, requests: reads }),
-          reference: () => load({ port: ceiling.port, connections, seconds, warmupSeconds: 0.5, requests: bare }),
-        }),
-      );
-    }
+    const at = (port: number, connections: number) => () =>
+      load({ port, connections, seconds, warmupSeconds: 0, requests: readsAt(port, stage.admin) });
+    for (const { port } of [ceiling, unaudited, stage]) await warmUp(port, readsAt(port, stage.admin), seconds * 1.5);
+    const { peakMiB: peak } = await peakMiB(stage.pid, async () => {
+      for (const connections of CONNECTIONS) {
+        const name = `audited read, ${connections} connections`;
+        const ours = { ours: at(stage.port, connections), used: stage.used };
+        const goal = GOALS[connections];
+        const row = await round(name, 'bare Hono route', rounds, { ...ours, reference: at(ceiling.port, connections) });
+        rows.push({ ...row, ...(goal === undefined ? {} : { goal }) });
+      }
+    });
+    const sides = { ours: at(stage.port, 64), reference: at(unaudited.port, 64) };
+    rows.push(await round('audited read, 64 connections', 'unaudited read of the row', rounds, sides));
+    rows.push(figure('memory, highest under reads', `${Math.round(peak)} MiB`, '250 MiB'));
   } finally {
-    ceiling.end();
+    await Promise.all([ceiling.end(), unaudited.end()]);
   }
   return rows;
 }
@@ -44,20 +66,19 @@ export async function benchFetch(stage: Stage, rounds: number, seconds: number):
     const paths = Array.from({ length: count }, (_, i) => `prod/app/s${i}`);
     const one = [post(stage.port, '/fetch', stage.admin, { paths })];
     const many = paths.map((path) => get(stage.port, `/secrets/${path}`, stage.admin));
-    rows.push(
-      await round(`start-up of ${count} secrets, one fetch`, `${count} single reads`, rounds, {
-        ours: () => load({ port: stage.port, connections: 1, seconds, warmupSeconds: 0.3, requests: one }),
-        reference: async () => {
-          const single = await load({ port: stage.port, connections: 1, seconds, warmupSeconds: 0.3, requests: many });
-          return {
-            ...single,
-            perSecond: single.perSecond / count,
-            p50Ms: single.p50Ms * count,
-            p99Ms: single.p99Ms * count,
-          };
-        },
-      }),
-    );
+    const row = await round(`start-up of ${count} secrets, one fetch`, `${count} single reads`, rounds, {
+      ours: () => load({ port: stage.port, connections: 1, seconds, warmupSeconds: 0.3, requests: one }),
+      reference: async () => {
+        const single = await load({ port: stage.port, connections: 1, seconds, warmupSeconds: 0.3, requests: many });
+        return {
+          ...single,
+          perSecond: single.perSecond / count,
+          p50Ms: single.p50Ms * count,
+          p99Ms: single.p99Ms * count,
+        };
+      },
+    });
+    rows.push({ ...row, goal: count === 100 ? '10, p50 8 ms' : '10' });
   }
   const paths = Array.from({ length: 100 }, (_, i) => `prod/app/s${i}`);
   const storm = await load({
@@ -71,15 +92,24 @@ export async function benchFetch(stage: Stage, rounds: number, seconds: number):
   return rows;
 }
 
-/** Durable writes of a new version, each with its audit entry. */
-export async function benchWrites(stage: Stage, seconds: number): Promise<Row[]> {
+/** Durable writes of a new version, each with its audit entry, against one durable INSERT each. */
+export async function benchWrites(stage: Stage, rounds: number, seconds: number): Promise<Row[]> {
+  const bare = await startUnaudited(stage, '{}');
   const rows: Row[] = [];
-  for (const connections of [1, 16, 64]) {
-    const requests = Array.from({ length: 64 }, (_, i) =>
-      post(stage.port, `/secrets/write/s${i}`, stage.admin, { data: { value: 'x'.repeat(100) } }, 'PUT'),
-    );
-    const ours = await load({ port: stage.port, connections, seconds, warmupSeconds: 0.3, requests });
-    rows.push({ name: `durable write, ${connections} connections`, reference: '–', ours });
+  try {
+    const at = (port: number, connections: number) => () =>
+      load({ port, connections, seconds, warmupSeconds: 0.3, requests: writesAt(port, stage.admin) });
+    for (const connections of [1, 16, 64]) {
+      const sides = { ours: at(stage.port, connections), reference: at(bare.port, connections), used: stage.used };
+      rows.push(await round(`durable write, ${connections} connections`, 'one bare INSERT each', rounds, sides));
+    }
+  } finally {
+    await bare.end();
   }
   return rows;
 }
+
+const writesAt = (port: number, token: string) =>
+  Array.from({ length: 64 }, (_, i) =>
+    post(port, `/secrets/write/s${i}`, token, { data: { value: 'x'.repeat(100) } }, 'PUT'),
+  );

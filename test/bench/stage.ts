@@ -1,9 +1,10 @@
-/** What every bench stands on: the real server, the ceiling beside it, and the load, each a process on a core of its own where there is one. */
+/** What every bench stands on: the real server, the references beside it, and the load, each a process on a core of its own where there is one. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import postgres from 'postgres';
 import type { Load, Plan } from './load.ts';
 
 const MAIN = fileURLToPath(new URL('../../../dist/main.js', import.meta.url));
@@ -11,11 +12,18 @@ const here = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 const LAST_CORE = String(availableParallelism() - 1);
 const ALL_CORES = `0-${LAST_CORE}`;
 const canPin = spawnSync('taskset', ['-c', '0', 'true']).status === 0 && availableParallelism() > 1;
+/** As `npm start` and `./bulla` start it. */
+const NODE_ARGS = ['--max-semi-space-size=32'];
 
-/** The load has the last core; the server, its PostgreSQL (which inherits its cores) and the ceiling have all of them. */
+/** The load has the last core; the server, its PostgreSQL (which inherits its cores) and the references have all of them. */
 function pinned(core: string, program: string, args: readonly string[], env: NodeJS.ProcessEnv): ChildProcess {
   const [command, all] = canPin ? ['taskset', ['-c', core, program, ...args]] : [program, [...args]];
   return spawn(command, all, { env, stdio: ['pipe', 'pipe', 'inherit'] });
+}
+
+/** A program beside the server, on the same cores. */
+export function startBeside(program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+  return pinned(ALL_CORES, program, args, { PATH: process.env.PATH, ...env });
 }
 
 function firstLine(child: ChildProcess, pattern: RegExp): Promise<string> {
@@ -30,6 +38,15 @@ function firstLine(child: ChildProcess, pattern: RegExp): Promise<string> {
   });
 }
 
+export async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill('SIGTERM');
+  await new Promise((done) => child.once('exit', done));
+}
+
+/** What was used so far: microseconds of processor time of the server and of PostgreSQL, and bytes of WAL. */
+export type Used = { readonly node: number; readonly database: number; readonly walBytes: number };
+
 export type Stage = {
   readonly port: number;
   readonly pid: number;
@@ -38,48 +55,129 @@ export type Stage = {
   readonly startMs: number;
   readonly admin: string;
   readonly ask: (method: string, path: string, body?: unknown, token?: string) => Promise<any>;
+  /** A connection of the owner of the database. */
+  readonly owner: postgres.Sql;
+  readonly used: () => Promise<Used>;
+  /** Ends the server and starts it again on the same data; gives the milliseconds from spawning to the first audited read. */
+  readonly restart: (path: string) => Promise<number>;
   readonly end: () => Promise<void>;
 };
 
-const PASSWORD = 'a password for the bench only';
+export const PASSWORD = 'a password for the bench only';
 
-/** `nodeArgs`: such as `--cpu-prof`. */
 export async function startStage(
   env: Record<string, string> = {},
-  nodeArgs: readonly string[] = ['--max-semi-space-size=32'],
+  nodeArgs: readonly string[] = NODE_ARGS,
 ): Promise<Stage> {
   const directory = mkdtempSync(join(tmpdir(), 'bulla-bench-'));
   chmodSync(directory, 0o711);
   const dataDir = join(directory, 'data');
   const started = performance.now();
-  const settings = {
-    PATH: process.env.PATH,
-    BULLA_DATA_DIR: dataDir,
-    BULLA_LISTEN: '127.0.0.1:0',
-    BULLA_LOG_LEVEL: 'warn',
-  };
-  const child = pinned(ALL_CORES, process.execPath, [...nodeArgs, MAIN, 'server'], {
-    ...settings,
-    ...env,
-  });
-  const address = await firstLine(child, /running at (http:\/\/\S+)/);
+  let server = await startServer(dataDir, env, nodeArgs);
   const startMs = performance.now() - started;
   const ask = (method: string, path: string, body?: unknown, token?: string) =>
-    request(address, method, path, body, token);
+    request(server.address, method, path, body, token);
   const { default: first } = JSON.parse(readFileSync(join(dataDir, 'first-credentials.json'), 'utf8'));
   const once = await ask('POST', '/auth/login', first);
   const change = { current_password: first.password, new_password: PASSWORD };
   await ask('POST', '/auth/password', change, once.token);
   const { token } = await ask('POST', '/auth/login', { ...first, password: PASSWORD });
+  let owner = connectOwner(dataDir);
   return {
-    ...{ port: Number(new URL(address).port), pid: child.pid!, dataDir, startMs, admin: token, ask },
+    ...{ dataDir, startMs, admin: token, ask },
+    get port() {
+      return Number(new URL(server.address).port);
+    },
+    get pid() {
+      return server.child.pid!;
+    },
+    get owner() {
+      return owner;
+    },
+    used: () => used(server.child.pid!, dataDir, owner),
+    restart: async (path) => {
+      await owner.end();
+      await ended(server.child);
+      const again = performance.now();
+      server = await startServer(dataDir, env, nodeArgs);
+      await ask('GET', path, undefined, token);
+      const ms = performance.now() - again;
+      owner = connectOwner(dataDir);
+      return ms;
+    },
     end: async () => {
-      child.kill('SIGTERM');
-      await new Promise((done) => child.once('exit', done));
+      await owner.end();
+      await ended(server.child);
       rmSync(directory, { recursive: true, force: true });
     },
   };
 }
+
+async function startServer(dataDir: string, env: Record<string, string>, nodeArgs: readonly string[]) {
+  const settings = { BULLA_DATA_DIR: dataDir, BULLA_LISTEN: '127.0.0.1:0', BULLA_LOG_LEVEL: 'warn' };
+  const child = startBeside(process.execPath, [...nodeArgs, MAIN, 'server'], { ...settings, ...env });
+  return { child, address: await firstLine(child, /running at (http:\/\/\S+)/) };
+}
+
+export function databaseAt(dataDir: string, role: 'bulla_owner' | 'bulla_app') {
+  const credentials = JSON.parse(readFileSync(join(dataDir, 'pg-credentials.json'), 'utf8'));
+  const at = { host: join(dataDir, 'socket'), port: 5432, database: 'bulla' };
+  return { ...at, username: role, password: credentials[role] as string };
+}
+
+function connectOwner(dataDir: string): postgres.Sql {
+  return postgres({ ...databaseAt(dataDir, 'bulla_owner'), max: 1, connection: { search_path: 'bulla' } });
+}
+
+// ---- what it costs ------------------------------------------------------------------------------------------------
+
+async function used(pid: number, dataDir: string, owner: postgres.Sql): Promise<Used> {
+  const postmaster = Number(readFileSync(join(dataDir, 'pg', 'postmaster.pid'), 'utf8').split('\n')[0]);
+  const [row] = await owner`SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::float8 AS wal`;
+  const backends = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && parentOf(name) === postmaster);
+  const database = [postmaster, ...backends].reduce<number>((sum, id) => sum + microsOf(id), 0);
+  return { node: microsOf(pid), database, walBytes: row!.wal as number };
+}
+
+function parentOf(pid: string): number {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+  } catch {
+    return 0;
+  }
+}
+
+/** Processor time of all threads, by the scheduler's own count of nanoseconds. */
+export function microsOf(pid: string | number): number {
+  try {
+    const threads = readdirSync(`/proc/${pid}/task`);
+    return threads.reduce(
+      (sum, thread) => sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]) / 1000,
+      0,
+    );
+  } catch {
+    return 0;
+  }
+}
+
+export const residentMiB = (pid: number) =>
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+
+/** The highest of a process's memory while something runs. */
+export async function peakMiB<T>(pid: number, run: () => Promise<T>): Promise<{ value: T; peakMiB: number }> {
+  let peak = residentMiB(pid);
+  const timer = setInterval(() => {
+    peak = Math.max(peak, residentMiB(pid));
+  }, 200);
+  try {
+    return { value: await run(), peakMiB: Math.max(peak, residentMiB(pid)) };
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+// ---- requests -----------------------------------------------------------------------------------------------------
 
 async function request(address: string, method: string, path: string, body?: unknown, token?: string): Promise<any> {
   const headers = { 'content-type': 'application/json', ...(token ? { authorization: `Bearer ${token}` } : {}) };
@@ -90,13 +188,17 @@ async function request(address: string, method: string, path: string, body?: unk
   return text === '' ? undefined : JSON.parse(text);
 }
 
-/** The bare server. `body` is what it answers. */
-export async function startCeiling(body: string): Promise<{ port: number; pid: number; end: () => void }> {
-  const child = pinned(ALL_CORES, process.execPath, ['--max-semi-space-size=32', here('./ceiling.js'), body], {
-    PATH: process.env.PATH,
-  });
+export type Reference = { readonly port: number; readonly pid: number; readonly end: () => Promise<void> };
+
+/** A server of this folder that prints its port. */
+export async function startReference(
+  file: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): Promise<Reference> {
+  const child = startBeside(process.execPath, [...NODE_ARGS, here(file), ...args], env);
   const port = Number(await firstLine(child, /^(\d+)\n/));
-  return { port, pid: child.pid!, end: () => child.kill('SIGTERM') };
+  return { port, pid: child.pid!, end: () => ended(child) };
 }
 
 export async function load(plan: Plan): Promise<Load> {
@@ -114,8 +216,9 @@ export function get(port: number, path: string, token: string): string {
   return `GET /api/v1${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nAuthorization: Bearer ${token}\r\n\r\n`;
 }
 
-export function post(port: number, path: string, token: string, body: unknown, method = 'POST'): string {
+export function post(port: number, path: string, token: string | undefined, body: unknown, method = 'POST'): string {
   const text = JSON.stringify(body);
   const length = Buffer.byteLength(text);
-  return `${method} /api/v1${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n${text}`;
+  const shown = token === undefined ? '' : `Authorization: Bearer ${token}\r\n`;
+  return `${method} /api/v1${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${shown}Content-Type: application/json\r\nContent-Length: ${length}\r\n\r\n${text}`;
 }
