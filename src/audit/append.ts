@@ -90,7 +90,7 @@ function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appen
   const salts = newSalts(entries.length);
   const lines = entries.map((entry, i) => entryLine(entry, head.size + i, time, salts[i]!));
   const hashes = Buffer.alloc(lines.length * HASH_BYTES);
-  for (const [i, line] of lines.entries()) writeLeafHashOfText(line, hashes, i * HASH_BYTES);
+  for (let i = 0; i < lines.length; i += 1) writeLeafHashOfText(lines[i]!, hashes, i * HASH_BYTES);
   const next = appendLeaves(head.size, head.frontier, hashes);
   const aclRevision = head.aclRevision + (revokes ? 1 : 0);
   // The lines go as text because a bytea parameter would be sent in hex, twice as long. One round trip for the three.

@@ -80,8 +80,8 @@ export function readSecret(vault: Vault, call: Call, path: string, version: numb
   }
   const { queue } = lane;
   const answer = new Promise<OpenedVersion>((resolve, reject) => {
-    const waiting = { arrivedMs: vault.clock.monotonicMs(), begunMs: undefined };
-    queue.push({ ...waiting, call, token, path, version, resolve, reject });
+    const arrivedMs = vault.clock.monotonicMs();
+    queue.push({ arrivedMs, begunMs: undefined, call, token, path, version, resolve, reject });
   });
   if (lane.pumps < ROUNDS_AT_ONCE) beginOrWait(vault, lane);
   return answer;

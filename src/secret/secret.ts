@@ -232,13 +232,12 @@ async function insertVersion(
   { kind, body, contentType, expect, ttlSeconds, expiresAt, metadata, versionsKept, tellMetadata }: NewVersion,
 ): Promise<Written> {
   const { tenant, userId } = granted;
-  const settings = await settingsAt(tx, tenant, path);
+  const [settings, key] = await Promise.all([settingsAt(tx, tenant, path), activeDataKey(vault, tx, tenant)]);
   if (expect === undefined && (secret.casRequired || settings.casRequired)) throw casRequired(path);
   expectVersion(path, secret.currentVersion, expect);
   const version = secret.currentVersion + 1;
   if (version > LIMITS.versionMax)
     throw new VaultError('conflict', `${path} has had as many versions as can be counted.`);
-  const key = await activeDataKey(vault, tx, tenant);
   const envelope = seal(key, { label: 'secret', tenant, secret: secret.secretId, version }, body);
   const kept = versionsKept ?? secret.versionsKept;
   const deleteAfter = shorter(secret.deleteAfterSeconds, settings.deleteAfterSeconds);
