@@ -6,8 +6,8 @@ import { figure, type Row } from './table.ts';
 
 const ROTATION = fileURLToPath(new URL('../../../test/bench/rotation.mjs', import.meta.url));
 
-export async function benchRotation(secrets: number, tenants: number): Promise<Row[]> {
-  const child = startBeside(process.execPath, [ROTATION, String(secrets), String(tenants)]);
+export async function benchRotation(secrets: number, tenants: number, beforeMs: number): Promise<Row[]> {
+  const child = startBeside(process.execPath, [ROTATION, String(secrets), String(tenants), String(beforeMs)]);
   let output = '';
   child.stdout!.on('data', (chunk) => {
     output += chunk;

@@ -1,7 +1,7 @@
 /**
  * How fast keys rotate: re-encryption of many secrets with readers beside it, and the root key of many tenants.
  *
- * Run as a program it prints one JSON line per measurement: `node test/bench/rotation.mjs [secrets] [tenants]`. Figures
+ * Run as a program it prints one JSON line per measurement: `node test/bench/rotation.mjs [secrets] [tenants] [ms of reads before]`. Figures
  * are of one run on one machine; the ratios between them travel better than the figures.
  */
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
@@ -216,7 +216,7 @@ export async function benchRootRotation({ tenants = 10_000 } = {}) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const [secrets = 100_000, tenants = 10_000] = process.argv.slice(2).map(Number);
-  console.log(JSON.stringify(await benchReencryption({ secrets })));
+  const [secrets = 100_000, tenants = 10_000, beforeMs = 5_000] = process.argv.slice(2).map(Number);
+  console.log(JSON.stringify(await benchReencryption({ secrets, beforeMs })));
   console.log(JSON.stringify(await benchRootRotation({ tenants })));
 }

@@ -46,7 +46,7 @@ try {
     fetch: () => benchFetch(stage, rounds, seconds),
     writes: () => benchWrites(stage, rounds, seconds),
     logins: () => benchLogins(stage, rounds, seconds),
-    rotation: () => benchRotation(quick ? 2_000 : 100_000, quick ? 100 : 10_000),
+    rotation: () => benchRotation(quick ? 2_000 : 100_000, quick ? 100 : 10_000, quick ? 1_500 : 5_000),
     ...(asked.peer === undefined ? {} : { peer: () => benchPeer(stage, asked.peer!, rounds, seconds) }),
     leases: () => benchLeases(stage, quick ? LEASES_QUICK : LEASES),
     // Last, because it makes the log a million entries longer.
