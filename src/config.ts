@@ -55,6 +55,7 @@ const settings = z.object({
   BULLA_HASH_QUEUE_MAX: count(64, 0, 10_000),
   BULLA_TOKEN_TTL: duration('1h'),
   BULLA_TOKEN_MAX_TTL: duration('24h'),
+  BULLA_CLIENT_SECRET_TTL: duration('90d'),
   BULLA_LOGIN_FAILURES_MAX: count(5, 1, 99),
   BULLA_LOGIN_LOCK: duration('15m'),
   BULLA_LOGIN_SOURCE_FAILURES_MAX: count(100, 10, 100_000),
@@ -116,6 +117,7 @@ export type Config = Readonly<{
   hashQueueMax: number;
   tokenTtlSeconds: number;
   tokenMaxTtlSeconds: number;
+  clientSecretTtlSeconds: number;
   loginFailuresMax: number;
   loginLockSeconds: number;
   /** Of one network within an hour, whoever it tried to be. */
@@ -178,6 +180,13 @@ export const LIMITS = {
   tokenUsesMax: 1_000_000,
   tokenCidrsMax: 50,
   tokenMetadataBytesMax: 2048,
+  clientSecretsPerServiceMax: 20,
+  jwtLengthMax: 16 * 1024,
+  issuerKeysBytesMax: 64 * 1024,
+  loginRulesMax: 50,
+  loginRuleClaimsMax: 10,
+  loginRulePatternsMax: 50,
+  clientSecretTtlSecondsMax: 366 * 24 * 3600,
   headersBytesMax: 16 * 1024,
   auditTextCharsMax: 256,
   auditDetailsMax: 16,
@@ -256,6 +265,7 @@ export function loadConfig(
     hashQueueMax: s.BULLA_HASH_QUEUE_MAX,
     tokenTtlSeconds: s.BULLA_TOKEN_TTL,
     tokenMaxTtlSeconds: s.BULLA_TOKEN_MAX_TTL,
+    clientSecretTtlSeconds: s.BULLA_CLIENT_SECRET_TTL,
     loginFailuresMax: s.BULLA_LOGIN_FAILURES_MAX,
     loginLockSeconds: s.BULLA_LOGIN_LOCK,
     loginSourceFailuresMax: s.BULLA_LOGIN_SOURCE_FAILURES_MAX,

@@ -436,8 +436,8 @@ describe('T-245, T-229 secrets on the command line', () => {
     const { stdout } = await here(['completion', 'bash']);
     const options = new Set(stdout.match(/--[a-z-]+/g));
     const names = [...options].filter((name) => /pass|token|secret|value|credential/.test(name));
-    // Flags, which take no value: `login --print-token`, `run --pass-token`, `user create --password`, `pepper … --end-passwords`.
-    expect(names.sort()).toEqual(['--end-passwords', '--pass-token', '--password', '--print-token']);
+    // Flags, which take no value: `login --print-token`, `run --pass-token`, `user create --password`, `service secret create --print-secret`, `pepper … --end-passwords`.
+    expect(names.sort()).toEqual(['--end-passwords', '--pass-token', '--password', '--print-secret', '--print-token']);
     const help = (await here(words('user create --help'))).stdout + (await here(words('run --help'))).stdout;
     expect(help).not.toMatch(/--(pass-token|password) </);
   });
@@ -771,7 +771,7 @@ describe('the process', () => {
       const script = `source ${file('bulla.bash')}; COMP_WORDS=(${typed.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${typed.length - 1}; _bulla; echo "\${COMPREPLY[@]}"`;
       return execFileSync('bash', ['-c', script], { encoding: 'utf8' }).trim();
     };
-    expect(complete('bulla se')).toBe('server secret seal');
+    expect(complete('bulla se')).toBe('server secret service seal');
     expect(complete('bulla secret ')).toBe('get put patch list history delete undelete destroy metadata move');
     expect(complete('bulla --json secret --address x u')).toBe('undelete');
     expect(complete('bulla secret put p --k')).toBe('--key --key-file');

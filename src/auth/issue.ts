@@ -55,6 +55,9 @@ export type NewToken = TokenLimits & {
         readonly policies?: readonly string[] | undefined;
         /** SHA-256 of the client certificate that it is bound to. */
         readonly certificate?: Uint8Array | undefined;
+        /** What it was given for: it ends with that, and no later than that does. */
+        readonly clientSecret?: { readonly id: string; readonly expiresAt: Timestamp } | undefined;
+        readonly loginRole?: string | undefined;
       }
   );
 
@@ -80,6 +83,8 @@ type Basis = {
   readonly cidrs: readonly string[] | null;
   readonly certificate: Uint8Array | null;
   readonly usesLeft: number | null;
+  readonly clientSecretId: string | null;
+  readonly loginRoleId: string | null;
   readonly expiresAt: Timestamp | null;
   readonly maxExpiresAt: Timestamp | null;
 };
@@ -104,13 +109,13 @@ export async function issueToken(vault: Vault, tx: Tx, tenant: TenantId, wanted:
     )
     INSERT INTO tokens (tenant_id, token_id, secret_hash, user_id, method, source, created_at, expires_at, max_expires_at,
                         kind, parent_id, depth, mfa, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
-                        certificate, name, metadata)
+                        certificate, client_secret_id, login_role_id, name, metadata)
     SELECT ${tenant}, ${tokenId}, ${secretHash}, ${basis.userId}, ${basis.method}, ${wanted.source}, now,
            least(now + make_interval(secs => ${ttl}), max_expires_at, ${basis.expiresAt}::timestamptz), max_expires_at,
            ${kind}, ${parent}, ${basis.depth}, ${basis.mfa}, ${[...basis.policies]}, ${listOrNull(bounds)},
            ${listOrNull(grants)}, ${wanted.uses ?? null}, ${listOrNull(narrowed(basis.cidrs, wanted.cidrs))},
-           ${periodSeconds}, ${wanted.renewable ?? true}, ${basis.certificate}, ${wanted.name ?? null},
-           ${wanted.metadata ? JSON.stringify(wanted.metadata) : null}
+           ${periodSeconds}, ${wanted.renewable ?? true}, ${basis.certificate}, ${basis.clientSecretId},
+           ${basis.loginRoleId}, ${wanted.name ?? null}, ${wanted.metadata ? JSON.stringify(wanted.metadata) : null}
     FROM ends RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt",
                         round(extract(epoch FROM expires_at - created_at))::int AS "ttlSeconds"`;
   return { token, accessor: tokenId, ...row! };
@@ -130,10 +135,10 @@ export async function reissueToken(
   const [row] = await tx<(Omit<IssuedToken, 'token' | 'accessor'> & { userId: string })[]>`
     INSERT INTO tokens (tenant_id, token_id, secret_hash, user_id, method, source, created_at, expires_at, max_expires_at,
                         kind, parent_id, depth, mfa, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
-                        certificate, name, metadata)
+                        certificate, client_secret_id, login_role_id, name, metadata)
     SELECT tenant_id, ${accessor}, ${secretHash}, user_id, method, source, bulla.now(), expires_at, max_expires_at,
            kind, parent_id, depth, true, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
-           certificate, name, metadata
+           certificate, client_secret_id, login_role_id, name, metadata
     FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId} AND expires_at > bulla.now()
     RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt", user_id AS "userId",
               round(extract(epoch FROM expires_at - created_at))::int AS "ttlSeconds"`;
@@ -146,9 +151,12 @@ export async function reissueToken(
 }
 
 function basisOf(login: Extract<NewToken, { userId: string }>): Basis {
-  const { userId, method, mfa = false, policies = [], certificate = null } = login;
-  const free = { bounds: [], grants: [], cidrs: null, usesLeft: null, expiresAt: null, maxExpiresAt: null };
-  return { ...free, userId, method, mfa, policies, certificate, depth: 0 };
+  const { userId, method, mfa = false, policies = [], certificate = null, clientSecret, loginRole = null } = login;
+  const end = clientSecret?.expiresAt ?? null;
+  return {
+    ...{ userId, method, mfa, policies, certificate, depth: 0, bounds: [], grants: [], cidrs: null, usesLeft: null },
+    ...{ clientSecretId: clientSecret?.id ?? null, loginRoleId: loginRole, expiresAt: end, maxExpiresAt: end },
+  };
 }
 
 async function basisUnder(tx: Tx, tenant: TenantId, parent: string, orphan = false): Promise<Basis> {
@@ -160,7 +168,15 @@ async function basisUnder(tx: Tx, tenant: TenantId, parent: string, orphan = fal
   if (basis.depth >= LIMITS.tokenDepthMax) {
     throw new VaultError('conflict', `At most ${LIMITS.tokenDepthMax} tokens hang under one another.`);
   }
-  if (orphan) return { ...basis, depth: 0, expiresAt: null, maxExpiresAt: null };
+  // An orphan outlives its parent, and never the client secret that both were given for.
+  if (orphan) {
+    return {
+      ...basis,
+      depth: 0,
+      expiresAt: null,
+      maxExpiresAt: basis.clientSecretId === null ? null : basis.maxExpiresAt,
+    };
+  }
   return { ...basis, depth: basis.depth + 1 };
 }
 
@@ -169,6 +185,7 @@ export async function lockToken(tx: Tx, tenant: TenantId, tokenId: string): Prom
   const [row] = await tx<Basis[]>`
     SELECT user_id AS "userId", method, mfa, depth, policies, coalesce(bounds, '{}') AS bounds,
            coalesce(grants, '{}') AS grants, cidrs, certificate, uses_left AS "usesLeft",
+           client_secret_id AS "clientSecretId", login_role_id AS "loginRoleId",
            expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt"
     FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId} AND expires_at > bulla.now() FOR SHARE`;
   return row;

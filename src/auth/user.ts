@@ -1,4 +1,7 @@
-/** Users of a tenant: people who log in with a password. Owns the table users. */
+/**
+ * Users of a tenant: people who log in with a password, and identities that somebody else proves. Owns the table users,
+ * in which services (service.ts) are too.
+ */
 
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
@@ -25,6 +28,7 @@ import { removeCounters, unlockAccount } from './throttle.ts';
 export type UserInfo = {
   readonly id: string;
   readonly username: string;
+  readonly kind: AccountKind;
   readonly policies: readonly string[];
   readonly disabled: boolean;
   readonly lockedUntil: Timestamp | null;
@@ -58,7 +62,7 @@ export type UserChange = {
 
 const ask = (action: Action, name: string) => ({ action, resource: `user:${parseName(name, 'username')}` }) as const;
 
-const COLUMNS = `user_id AS id, name AS username, policies, disabled,
+const COLUMNS = `user_id AS id, name AS username, kind, policies, disabled,
   (SELECT max(c.locked_until) FROM login_counters c WHERE c.tenant_id = users.tenant_id AND c.subject = users.user_id
      AND c.locked_until > bulla.now()) AS "lockedUntil",
   must_change_password AS "passwordChangeRequired", mfa_required AS "mfaRequired",
@@ -71,7 +75,7 @@ export async function listUsers(vault: Vault, call: Call, page: PageAsk): Promis
     value: await visiblePage(
       page,
       (after, rows) => tx<UserInfo[]>`
-        SELECT ${tx.unsafe(COLUMNS)} FROM users WHERE tenant_id = ${tenant} AND name > ${after} ORDER BY name LIMIT ${rows}`,
+        SELECT ${tx.unsafe(COLUMNS)} FROM users WHERE tenant_id = ${tenant} AND kind <> 'service' AND name > ${after} ORDER BY name LIMIT ${rows}`,
       (user) => user.username,
       (user) => allows({ action: 'user.list', resource: `user:${user.username}` }),
     ),
@@ -175,7 +179,7 @@ async function subjectNamed(tx: Tx, tenant: TenantId, name: string): Promise<Pas
   return row ? readPassword(tx, tenant, row.id) : futureSubject(tx, tenant, name);
 }
 
-async function setDisabled(tx: Tx, tenant: TenantId, userId: string, disabled: boolean): Promise<void> {
+export async function setDisabled(tx: Tx, tenant: TenantId, userId: string, disabled: boolean): Promise<void> {
   await tx`UPDATE users SET disabled = ${disabled} WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
   if (disabled) await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
 }
@@ -246,7 +250,7 @@ export async function insertUser(
               bulla.now()) RETURNING ${tx.unsafe(COLUMNS)}`;
     return row!;
   } catch (error) {
-    if (isUniqueViolation(error)) throw new VaultError('conflict', `There is a user ${name} already.`);
+    if (isUniqueViolation(error)) throw new VaultError('conflict', `There is a user or a service ${name} already.`);
     throw error;
   }
 }
@@ -301,7 +305,7 @@ export async function endPasswordsUnder(tx: Tx, version: number, active: number)
 
 async function userNamed(tx: Tx, tenant: TenantId, name: string): Promise<UserInfo> {
   const [row] = await tx<UserInfo[]>`
-    SELECT ${tx.unsafe(COLUMNS)} FROM users WHERE tenant_id = ${tenant} AND name = ${name}`;
+    SELECT ${tx.unsafe(COLUMNS)} FROM users WHERE tenant_id = ${tenant} AND name = ${name} AND kind <> 'service'`;
   if (!row) throw new VaultError('not_found', `There is no user ${name}.`);
   return row;
 }

@@ -5,7 +5,7 @@
  * second factor, or another password first, that is asked for too, or is the next line. The token is kept in a file of the user's own.
  */
 import type { Command } from 'commander';
-import type { Bulla, Login, LoginBody, Status } from '../client/index.ts';
+import type { Bulla, Login, LoginBody, ProvenLogin, Status } from '../client/index.ts';
 import { BullaError } from '../client/index.ts';
 import type { Cli } from './cli.ts';
 import { type Asker, createAsker, print } from './io.ts';
@@ -122,7 +122,7 @@ export async function loginWithCode(client: Bulla, credentials: LoginBody, asker
   }
 }
 
-export function keptOf({ token, tenant, username, expires_at }: Login) {
+export function keptOf({ token, tenant, username, expires_at }: Login | ProvenLogin) {
   return { token, tenant, username, expires_at };
 }
 

@@ -4,7 +4,16 @@
  */
 import { API, sendForJson } from './answer.ts';
 import type { CallOptions, Connection } from './connection.ts';
-import type { Elevated, Login, LoginBody, Renewal, Self } from './types.ts';
+import type {
+  Elevated,
+  Login,
+  LoginBody,
+  LoginJwtBody,
+  LoginServiceBody,
+  ProvenLogin,
+  Renewal,
+  Self,
+} from './types.ts';
 
 export type Auth = ReturnType<typeof createAuth>;
 
@@ -16,6 +25,34 @@ export function createAuth(connection: Connection) {
         path: `${API}/auth/login`,
         // A code is taken once.
         effect: request.totp === undefined ? 'none' : 'more',
+        anonymous: true,
+        json: request,
+        ...options,
+      });
+      connection.setToken(answer.token);
+      return answer;
+    },
+
+    /** A service with one of its client secrets. */
+    service: async (request: LoginServiceBody, options: CallOptions = {}): Promise<ProvenLogin> => {
+      const answer = await sendForJson<ProvenLogin>(connection, {
+        method: 'POST',
+        path: `${API}/auth/service`,
+        effect: 'none',
+        anonymous: true,
+        json: request,
+        ...options,
+      });
+      connection.setToken(answer.token);
+      return answer;
+    },
+
+    /** By a login role, with a token that somebody else has signed. */
+    jwt: async (request: LoginJwtBody, options: CallOptions = {}): Promise<ProvenLogin> => {
+      const answer = await sendForJson<ProvenLogin>(connection, {
+        method: 'POST',
+        path: `${API}/auth/jwt`,
+        effect: 'none',
         anonymous: true,
         json: request,
         ...options,

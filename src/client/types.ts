@@ -54,6 +54,19 @@ export type Problem = {
   request_id: string;
 };
 
+export type ProvenLogin = {
+  /** Shown this once. Send it as a Bearer token. */
+  token: string;
+  /** Names the token and opens nothing. */
+  accessor: string;
+  tenant: string;
+  username: string;
+  policies: string[];
+  expires_at: string;
+  /** No renewal passes it; null: it is periodic and has none. */
+  max_expires_at: string | null;
+};
+
 export type Self = {
   /** Names the token and opens nothing. */
   accessor: string;
@@ -91,6 +104,76 @@ export type Renewal = {
   expires_at: string;
   /** No renewal passes it; null: it is periodic and has none. */
   max_expires_at: string | null;
+};
+
+export type Service = {
+  id: string;
+  name: string;
+  /** What it logs in with beside a client secret. */
+  client_id: string;
+  description: string;
+  policies: string[];
+  disabled: boolean;
+  token_ttl_seconds: number | null;
+  token_period_seconds: number | null;
+  created_at: string;
+  last_login_at: string | null;
+};
+
+export type ClientSecret = {
+  id: string;
+  name: string;
+  cidrs: string[] | null;
+  created_at: string;
+  expires_at: string;
+  expired: boolean;
+  last_used_at: string | null;
+  last_used_from: string | null;
+};
+
+export type NewClientSecret = {
+  client_id: string;
+  /** Shown this once. */
+  client_secret: string;
+  id: string;
+  name: string;
+  cidrs: string[] | null;
+  created_at: string;
+  expires_at: string;
+  expired: boolean;
+  last_used_at: string | null;
+  last_used_from: string | null;
+};
+
+export type Issuer = {
+  name: string;
+  issuer: string;
+  /** Public keys (RFC 7517); without them they are found by discovery. */
+  jwks: {
+    keys: Record<string, unknown>[];
+  } | null;
+  ca: string | null;
+  algorithms: ('RS256' | 'RS384' | 'RS512' | 'PS256' | 'PS384' | 'PS512' | 'ES256' | 'ES384' | 'ES512' | 'EdDSA')[];
+  clock_skew_seconds: number;
+  revision: number;
+  created_at: string;
+  updated_at: string;
+};
+
+export type LoginRole = {
+  name: string;
+  issuer: string;
+  audiences: string[];
+  rules: {
+    /** All of these claims must fit one of their patterns: `*` is any run of characters but / and :, `**` any run. */
+    claims: Record<string, string[]>;
+    policies: string[];
+  }[];
+  token_ttl_seconds: number | null;
+  cidrs: string[] | null;
+  revision: number;
+  created_at: string;
+  updated_at: string;
 };
 
 export type NewToken = {
@@ -223,6 +306,8 @@ export type SessionsEnded = {
 export type User = {
   id: string;
   username: string;
+  /** external: proven by somebody else, without a password here. */
+  kind: 'person' | 'external';
   policies: string[];
   disabled: boolean;
   locked_until: string | null;
@@ -835,6 +920,26 @@ export type ServedCertificate = {
   pin: string;
 };
 
+export type OauthToken = {
+  access_token: string;
+  token_type: 'Bearer';
+  expires_in: number;
+  scope?: string;
+};
+
+export type OauthError = {
+  error: string;
+  error_description: string;
+};
+
+export type OauthGrant = {
+  grant_type: 'client_credentials';
+  client_id?: string;
+  client_secret?: string;
+  /** Names of policies, apart by blanks: the token is bound to them. */
+  scope?: string;
+};
+
 export type Health = {
   status: 'ok';
 };
@@ -847,6 +952,21 @@ export type LoginBody = {
   totp?: string;
 };
 
+export type LoginServiceBody = {
+  client_id: string;
+  client_secret: string;
+  /** Binds the token: one of these must allow an act too. */
+  policies?: string[];
+};
+
+export type LoginJwtBody = {
+  tenant: string;
+  role: string;
+  jwt: string;
+  /** Binds the token: one of these must allow an act too. */
+  policies?: string[];
+};
+
 export type RenewTokenBody = {
   ttl?: string | number;
 };
@@ -854,6 +974,64 @@ export type RenewTokenBody = {
 export type ChangePasswordBody = {
   current_password: string;
   new_password: string;
+};
+
+export type CreateServiceBody = {
+  name: string;
+  description?: string;
+  policies?: string[];
+  /** How long its tokens last; null: as configured. */
+  token_ttl?: string | number;
+  /** In place of token_ttl: its tokens are periodic, renewed for this long as long as their secret works. */
+  token_period?: string | number;
+};
+
+export type UpdateServiceBody = {
+  description?: string;
+  policies?: string[];
+  disabled?: boolean;
+  /** How long its tokens last; null: as configured. */
+  token_ttl?: string | number | null;
+  /** In place of token_ttl: its tokens are periodic, renewed for this long as long as their secret works. */
+  token_period?: string | number | null;
+};
+
+export type CreateClientSecretBody = {
+  name: string;
+  /** 90 days when absent, unless configured otherwise. */
+  ttl?: string | number;
+  /** Where it, and the tokens given for it, may be used from. */
+  cidrs?: string[];
+  replaces?: string;
+  overlap?: string | number;
+};
+
+export type PutIssuerBody = {
+  /** As the claim iss has it, byte for byte. */
+  issuer: string;
+  /** Public keys (RFC 7517); without them they are found by discovery. */
+  jwks?: {
+    keys: Record<string, unknown>[];
+  };
+  /** PEM, to trust for discovery. */
+  ca?: string;
+  /** RS256 alone when absent. */
+  algorithms?: ('RS256' | 'RS384' | 'RS512' | 'PS256' | 'PS384' | 'PS512' | 'ES256' | 'ES384' | 'ES512' | 'EdDSA')[];
+  /** 30s when absent, at most 5m. */
+  clock_skew?: string;
+};
+
+export type PutLoginRoleBody = {
+  issuer: string;
+  audiences: string[];
+  rules: {
+    /** All of these claims must fit one of their patterns: `*` is any run of characters but / and :, `**` any run. */
+    claims: Record<string, string[]>;
+    policies: string[];
+  }[];
+  token_ttl?: string | number;
+  /** Networks that it may be used from. */
+  cidrs?: string[];
 };
 
 export type CreateTokenBody = {

@@ -1,7 +1,8 @@
 /**
- * API tokens and ids.
+ * API tokens, client secrets and ids.
  *
- *     bulla_<tenant id>_<token id>.<secret><checksum>
+ *     bulla_<tenant id>_<token id>.<secret><checksum>            a token
+ *     bullacs_<tenant id>_<secret id>.<secret><checksum>         a client secret of a service, of the same form
  *
  *     tenant id   `system`, or 16 characters of base32 in lower case [a-z2-7]
  *     token id    16 characters of the same
@@ -22,8 +23,9 @@ const CHECKSUM_CHARACTERS = 6;
 const ALPHABET = 'abcdefghijklmnopqrstuvwxyz234567';
 
 /** The last of 43 characters carries four bits, so its two lowest are zero in the one canonical spelling. */
-const FORM = /^bulla_(system|[a-z2-7]{16})_([a-z2-7]{16})\.([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])[A-Za-z0-9_-]{6}$/;
-const LENGTH_MAX = 'bulla__.'.length + 2 * ID_CHARACTERS + 43 + CHECKSUM_CHARACTERS;
+const FORM =
+  /^(bulla|bullacs)_(system|[a-z2-7]{16})_([a-z2-7]{16})\.([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])[A-Za-z0-9_-]{6}$/;
+const LENGTH_MAX = 'bullacs__.'.length + 2 * ID_CHARACTERS + 43 + CHECKSUM_CHARACTERS;
 const TENANT_ID = /^(?:system|[a-z2-7]{16})$/;
 
 export type MintedToken = {
@@ -36,27 +38,62 @@ export type MintedToken = {
 export type ParsedToken = { readonly tenantId: string; readonly tokenId: string; readonly secretHash: Uint8Array };
 
 export function mintToken(tenantId: string): MintedToken {
-  assert(TENANT_ID.test(tenantId), 'a tenant id is `system` or 16 characters of base32');
-  const tokenId = randomId();
-  const secret = randomBytes(SECRET_BYTES);
-  const secretHash = sha256(secret);
-  const body = `bulla_${tenantId}_${tokenId}.${secret.toString('base64url')}`;
-  secret.fill(0);
-  return { token: body + checksum(body), tokenId, secretHash };
+  const { text, id, secretHash } = mint('bulla', tenantId);
+  return { token: text, tokenId: id, secretHash };
 }
 
 /** What to look up and what to compare with it, or undefined when the text is not a token; never throws. */
 export function parseToken(text: string): ParsedToken | undefined {
+  const parsed = parse('bulla', text);
+  return parsed && { tenantId: parsed.tenantId, tokenId: parsed.id, secretHash: parsed.secretHash };
+}
+
+export type MintedClientSecret = {
+  /** Shown to its owner once and never stored. */
+  readonly clientSecret: string;
+  readonly secretId: string;
+  readonly secretHash: Uint8Array;
+};
+
+export type ParsedClientSecret = {
+  readonly tenantId: string;
+  readonly secretId: string;
+  readonly secretHash: Uint8Array;
+};
+
+export function mintClientSecret(tenantId: string): MintedClientSecret {
+  const { text, id, secretHash } = mint('bullacs', tenantId);
+  return { clientSecret: text, secretId: id, secretHash };
+}
+
+export function parseClientSecret(text: string): ParsedClientSecret | undefined {
+  const parsed = parse('bullacs', text);
+  return parsed && { tenantId: parsed.tenantId, secretId: parsed.id, secretHash: parsed.secretHash };
+}
+
+type Prefix = 'bulla' | 'bullacs';
+
+function mint(prefix: Prefix, tenantId: string): { text: string; id: string; secretHash: Uint8Array } {
+  assert(TENANT_ID.test(tenantId), 'a tenant id is `system` or 16 characters of base32');
+  const id = randomId();
+  const secret = randomBytes(SECRET_BYTES);
+  const secretHash = sha256(secret);
+  const body = `${prefix}_${tenantId}_${id}.${secret.toString('base64url')}`;
+  secret.fill(0);
+  return { text: body + checksum(body), id, secretHash };
+}
+
+function parse(prefix: Prefix, text: string): { tenantId: string; id: string; secretHash: Uint8Array } | undefined {
   if (text.length > LENGTH_MAX) return undefined;
   const match = FORM.exec(text);
-  if (match === null) return undefined;
-  const [, tenantId, tokenId, secretText] = match;
+  if (match === null || match[1] !== prefix) return undefined;
+  const [, , tenantId, id, secretText] = match;
   const body = text.slice(0, -CHECKSUM_CHARACTERS);
   if (checksum(body) !== text.slice(-CHECKSUM_CHARACTERS)) return undefined;
   const secret = Buffer.from(secretText!, 'base64url');
   const secretHash = sha256(secret);
   secret.fill(0);
-  return { tenantId: tenantId!, tokenId: tokenId!, secretHash };
+  return { tenantId: tenantId!, id: id!, secretHash };
 }
 
 /** In constant time for hashes of one length. */

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createLog, readHead } from '../audit/append.ts';
+import { removeIssuers } from '../auth/issuer.ts';
 import { hashOneTimePassword, type NewPassword, oneTimePassword } from '../auth/password.ts';
 import { removeTokens } from '../auth/token.ts';
 import { insertUser, removeUsers } from '../auth/user.ts';
@@ -156,6 +157,7 @@ export async function removeTenant(work: Work): Promise<void> {
   while ((await transaction(vault.db, [id], (tx) => removeLeases(tx, id, REMOVED_AT_ONCE))) > 0);
   await transaction(vault.db, [id], async (tx) => {
     await removeNamedKeys(tx, id);
+    await removeIssuers(tx, id);
     await removeUsers(tx, id);
     await removePolicies(tx, id);
     await removeMounts(tx, id);

@@ -42,6 +42,25 @@ const TABLE = {
   'user.delete': { noun: 'user', about: 'Delete a user and end its tokens.' },
   'user.unlock': { noun: 'user', about: 'Clear the failed logins of a user.' },
   'user.totp-remove': { noun: 'user', about: 'Take the second factor of another user away and end its tokens.' },
+  // service:<name>
+  'service.list': { noun: 'service', about: 'List service accounts.' },
+  'service.read': { noun: 'service', about: 'Read a service account and the names of its client secrets.' },
+  'service.write': { noun: 'service', about: 'Create a service account, or change its policies or state.' },
+  'service.delete': { noun: 'service', about: 'Delete a service account and end its tokens.' },
+  'service.issue': { noun: 'service', about: 'Make a client secret of a service account.', reveals: true },
+  'service.revoke': { noun: 'service', about: 'End a client secret of a service account and its tokens.' },
+  // issuer:<name>, login-role:<name>
+  'issuer.list': { noun: 'issuer', about: 'List the issuers of signed tokens that logins are taken from.' },
+  'issuer.read': { noun: 'issuer', about: 'Read an issuer of signed tokens.' },
+  'issuer.write': {
+    noun: 'issuer',
+    about: 'Create or change an issuer: whoever it vouches for may then log in by a role.',
+  },
+  'issuer.delete': { noun: 'issuer', about: 'Delete an issuer, and the accounts that it vouches for.' },
+  'login-role.list': { noun: 'login-role', about: 'List login roles.' },
+  'login-role.read': { noun: 'login-role', about: 'Read a login role.' },
+  'login-role.write': { noun: 'login-role', about: 'Create or change what a proven identity may do.' },
+  'login-role.delete': { noun: 'login-role', about: 'Delete a login role and end its tokens.' },
   // policy:<name>
   'policy.list': { noun: 'policy', about: 'List policies.' },
   'policy.read': { noun: 'policy', about: 'Read a policy.' },

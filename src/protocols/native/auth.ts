@@ -1,8 +1,12 @@
 /** Logging in, and what the holder of a token does to their own login. */
 import { z } from '@hono/zod-openapi';
 import { login as logIn } from '../../auth/login.ts';
+import { jwt } from '../../auth/methods/jwt.ts';
+import { service } from '../../auth/methods/service.ts';
 import { changePassword } from '../../auth/password.ts';
+import { loginBy, type ProvenLogin } from '../../auth/proven-login.ts';
 import { logout as logOut, readSelf, renewToken } from '../../auth/token.ts';
+import { LIMITS } from '../../config.ts';
 import { endpoint, json, noContent } from './endpoint.ts';
 import { duration, name, password as passwordField, totp } from './schema.ts';
 import {
@@ -78,6 +82,73 @@ export const login = endpoint(
       mfa: done.mfa,
       mfa_required: done.mfaRequired,
     });
+  },
+);
+
+const proven = z.object({ token: tokenText, accessor, ...holder, ...ends }).openapi('ProvenLogin');
+const provenExample = { token: 'bulla_…', accessor: ACCESSOR, ...holderExample, ...endsExample };
+const shapeProven = (done: ProvenLogin) => ({
+  token: done.token,
+  accessor: done.accessor,
+  tenant: done.tenant,
+  username: done.username,
+  policies: done.policies,
+  ...endsOf(done),
+});
+const boundTo = z
+  .array(name)
+  .max(LIMITS.policiesPerUserMax)
+  .optional()
+  .openapi({ description: 'Binds the token: one of these must allow an act too.' });
+
+export const serviceLogin = endpoint(
+  {
+    method: 'post',
+    path: '/auth/service',
+    id: 'loginService',
+    tag: 'login',
+    summary: 'Log a service in with a client secret',
+    description: 'What is wrong with a login is told to nobody but the log. Stock clients take POST /oauth/token.',
+    withoutToken: true,
+    body: z.strictObject({
+      client_id: z.string().max(256),
+      client_secret: z.string().max(256).openapi({ format: 'password' }),
+      policies: boundTo,
+    }),
+    bodyExample: { client_id: 'qzj4mz3nb5cdep7k.p7q2xk4mz3nb5cde', client_secret: 'bullacs_…' },
+    answers: { 200: { about: 'A token for this service.', schema: proven, example: provenExample } },
+    errors: ['login_failed', 'tenant_suspended'],
+  },
+  async ({ vault, call, body }) => {
+    const credentials = { clientId: body.client_id, clientSecret: body.client_secret };
+    return json(200, shapeProven(await loginBy(vault, call, service, credentials, { policies: body.policies })));
+  },
+);
+
+export const jwtLogin = endpoint(
+  {
+    method: 'post',
+    path: '/auth/jwt',
+    id: 'loginJwt',
+    tag: 'login',
+    summary: 'Log in with a token that somebody else has signed',
+    description:
+      'By a login role: see PUT /login-roles/{name}. Its account is that of the issuer and the subject, made at the first ' +
+      'login. What is wrong with a login is told to nobody but the log.',
+    withoutToken: true,
+    body: z.strictObject({
+      tenant: z.string().max(256).openapi({ example: 'acme' }),
+      role: z.string().max(256).openapi({ example: 'deploy' }),
+      jwt: z.string().max(LIMITS.jwtLengthMax).openapi({ format: 'password' }),
+      policies: boundTo,
+    }),
+    bodyExample: { tenant: 'acme', role: 'deploy', jwt: 'eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl' },
+    answers: { 200: { about: 'A token for this identity.', schema: proven, example: provenExample } },
+    errors: ['login_failed', 'tenant_suspended'],
+  },
+  async ({ vault, call, body }) => {
+    const { policies, ...credentials } = body;
+    return json(200, shapeProven(await loginBy(vault, call, jwt, credentials, { policies })));
   },
 );
 

@@ -62,8 +62,10 @@ export type Request<S extends Spec = Spec> = {
   readonly host: Host;
   readonly exchange: Exchange;
   readonly call: Call;
-  /** What stands in the place of the route's one `{…}`; empty when it has none. */
+  /** What stands in the place of the route's first `{…}`; empty when it has none. */
   readonly param: string;
+  /** What stands in the place of each, by its name. */
+  readonly params: Readonly<Record<string, string>>;
   readonly query: Output<S['query']>;
   readonly body: Output<S['body']>;
   /** The body before its schema, for what is taken as text. */
@@ -90,8 +92,9 @@ export function endpoint<const S extends Spec>(spec: S, run: (request: Request<S
       const query = parseQuery(url!) as Output<S['query']>;
       const json = await readJson(spec, exchange, host);
       const body = (spec.body && json ? checked(spec.body, json.value) : undefined) as Output<S['body']>;
-      const param = paramName === undefined ? '' : c.req.param(paramName)!;
-      return run({ vault, host, exchange, call, param, query, body, json });
+      const params = c.req.param() as Record<string, string>;
+      const param = paramName === undefined ? '' : params[paramName]!;
+      return run({ vault, host, exchange, call, param, params, query, body, json });
     };
     router.on(spec.method, routerPath(route), handle);
   };

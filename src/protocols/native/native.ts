@@ -7,6 +7,7 @@ import * as auth from './auth.ts';
 import * as backend from './backend.ts';
 import type { Endpoint } from './endpoint.ts';
 import { fetch } from './fetch.ts';
+import * as issuer from './issuer.ts';
 import * as job from './job.ts';
 import * as key from './key.ts';
 import * as lease from './lease.ts';
@@ -18,6 +19,7 @@ import * as policy from './policy.ts';
 import * as seal from './seal.ts';
 import * as secondFactor from './second-factor.ts';
 import * as secret from './secret.ts';
+import * as service from './service.ts';
 import * as session from './session.ts';
 import { status } from './status.ts';
 import * as tenant from './tenant.ts';
@@ -30,7 +32,11 @@ import * as user from './user.ts';
 import * as version from './version.ts';
 
 export const ENDPOINTS: readonly Endpoint[] = [
-  ...[auth.login, auth.self, auth.renew, auth.logout, auth.password],
+  ...[auth.login, auth.serviceLogin, auth.jwtLogin, auth.self, auth.renew, auth.logout, auth.password],
+  ...[service.list, service.create, service.read, service.update, service.remove],
+  ...[service.listSecrets, service.createSecret, service.removeSecret],
+  ...[issuer.list, issuer.read, issuer.put, issuer.remove],
+  ...[issuer.listRoles, issuer.readRole, issuer.putRole, issuer.removeRole],
   ...[token.create, token.list, token.read, token.revoke],
   ...[secondFactor.read, secondFactor.enrol, secondFactor.confirm, secondFactor.remove, secondFactor.codes],
   ...[secondFactor.elevate, secondFactor.reset, session.list, session.end, session.endOthers],

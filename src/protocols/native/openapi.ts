@@ -175,6 +175,9 @@ const PARAMS: Readonly<Record<string, z.ZodType>> = {
     example: '0/x001/067',
   }),
   id: z.string().openapi({ param: { name: 'id', in: 'path' }, pattern: '^[a-z2-7]{16}$', example: 'p7q2xk4mz3nb5cde' }),
+  secret: z
+    .string()
+    .openapi({ param: { name: 'secret', in: 'path' }, pattern: '^[a-z0-9][a-z0-9._-]{0,62}$', example: '2026-q1' }),
   key: z.string().openapi({ param: { name: 'key', in: 'path' }, pattern: KEY_NAME_PATTERN, example: 'orders' }),
   version: version.openapi({ param: { name: 'version', in: 'path' } }),
   accessor: z
@@ -183,8 +186,8 @@ const PARAMS: Readonly<Record<string, z.ZodType>> = {
 };
 
 function paramsOf(path: string): z.ZodObject | undefined {
-  const name = /\{(\w+)\}/.exec(path)?.[1];
-  return name === undefined ? undefined : z.object({ [name]: PARAMS[name]! });
+  const names = Array.from(path.matchAll(/\{(\w+)\}/g), ([, name]) => name!);
+  return names.length === 0 ? undefined : z.object(Object.fromEntries(names.map((name) => [name, PARAMS[name]!])));
 }
 
 function headersOf({ conditions = [], idempotent }: Spec) {

@@ -18,6 +18,9 @@ const user = z
   .object({
     id: z.string(),
     username: name,
+    kind: z
+      .enum(['person', 'external'])
+      .openapi({ description: 'external: proven by somebody else, without a password here.' }),
     policies: z.array(name),
     disabled: z.boolean(),
     locked_until: time.nullable(),
@@ -35,6 +38,7 @@ const withOneTimePassword = user.extend({ one_time_password: oneTime.optional() 
 const EXAMPLE = {
   id: 'p7q2xk4mz3nb5cde',
   username: 'app',
+  kind: 'person',
   policies: ['reader'],
   disabled: false,
   locked_until: null,
@@ -49,6 +53,7 @@ const EXAMPLE_WITH_PASSWORD = { ...EXAMPLE, one_time_password: 'k3v2m-5qy7d-zr4a
 const shape = (found: UserInfo) => ({
   id: found.id,
   username: found.username,
+  kind: found.kind,
   policies: found.policies,
   disabled: found.disabled,
   locked_until: found.lockedUntil,

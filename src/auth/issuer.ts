@@ -1,0 +1,215 @@
+/**
+ * The issuers of signed tokens (JWT) that a tenant takes logins from. Owns jwt_issuers and external_identities.
+ *
+ * A change counts the revision up, forgets the keys that were fetched, and ends every token that was given for a token of
+ * this issuer. A new issuer under an old name is another one: its subjects are other accounts.
+ */
+import { createPublicKey, type JsonWebKey } from 'node:crypto';
+import { LIMITS } from '../config.ts';
+import { randomId } from '../crypto/token.ts';
+import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { parseName } from '../db/name.ts';
+import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
+import { VaultError } from '../errors.ts';
+import type { Call } from '../policy/access.ts';
+import type { Action } from '../policy/action.ts';
+import { permit } from '../policy/permit.ts';
+import type { Vault } from '../vault.ts';
+
+/** Signatures with public keys only: with a shared key, whoever may check could also sign. */
+export const JWT_ALGORITHMS = [
+  ...(['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'] as const),
+];
+
+export type JwtAlgorithm = (typeof JWT_ALGORITHMS)[number];
+
+export type IssuerInfo = {
+  readonly name: string;
+  /** As the claim `iss` has it, byte for byte. */
+  readonly issuer: string;
+  /** Null: found by discovery. */
+  readonly jwks: { readonly keys: readonly object[] } | null;
+  readonly ca: string | null;
+  readonly algorithms: readonly JwtAlgorithm[];
+  readonly clockSkewSeconds: number;
+  readonly revision: number;
+  readonly createdAt: Timestamp;
+  readonly updatedAt: Timestamp;
+};
+
+export type IssuerWish = {
+  readonly issuer: string;
+  readonly jwks?: { readonly keys: readonly object[] } | undefined;
+  readonly ca?: string | undefined;
+  readonly algorithms?: readonly JwtAlgorithm[] | undefined;
+  readonly clockSkewSeconds?: number | undefined;
+};
+
+const CLOCK_SKEW_SECONDS_DEFAULT = 30;
+const CLOCK_SKEW_SECONDS_MAX = 300;
+const ISSUER_LENGTH_MAX = 512;
+const RSA_BITS_MIN = 2048;
+
+const ask = (action: Action, name: string) => ({ action, resource: `issuer:${parseName(name, 'name')}` }) as const;
+
+const COLUMNS = `name, issuer, jwks, ca, algorithms, clock_skew_seconds AS "clockSkewSeconds", revision,
+  created_at AS "createdAt", updated_at AS "updatedAt"`;
+
+type IssuerRow = Omit<IssuerInfo, 'jwks'> & { readonly jwks: string | null };
+const infoOf = (row: IssuerRow): IssuerInfo => ({ ...row, jwks: row.jwks === null ? null : JSON.parse(row.jwks) });
+
+export async function listIssuers(vault: Vault, call: Call, page: PageAsk): Promise<Page<IssuerInfo>> {
+  const wanted = { action: 'issuer.list', resource: 'issuer:', anywhere: true } as const;
+  return permit(vault, call, wanted, async (tx, { tenant, allows }) => ({
+    value: await visiblePage(
+      page,
+      async (after, rows) => {
+        const found = await tx<IssuerRow[]>`
+          SELECT ${tx.unsafe(COLUMNS)} FROM jwt_issuers WHERE tenant_id = ${tenant} AND name > ${after}
+          ORDER BY name LIMIT ${rows}`;
+        return found.map(infoOf);
+      },
+      (issuer) => issuer.name,
+      (issuer) => allows({ action: 'issuer.list', resource: `issuer:${issuer.name}` }),
+    ),
+  }));
+}
+
+export async function readIssuer(vault: Vault, call: Call, name: string): Promise<IssuerInfo> {
+  return permit(vault, call, ask('issuer.read', name), async (tx, { tenant }) => ({
+    value: await issuerNamed(tx, tenant, name),
+  }));
+}
+
+/** Creates or replaces. Throws `invalid_request`, and `conflict` for an issuer that has another name already. */
+export async function putIssuer(
+  vault: Vault,
+  call: Call,
+  name: string,
+  wish: IssuerWish,
+): Promise<IssuerInfo & { readonly created: boolean }> {
+  const wanted = ask('issuer.write', name);
+  const { issuer, jwks, ca = null, algorithms = ['RS256'], clockSkewSeconds = CLOCK_SKEW_SECONDS_DEFAULT } = wish;
+  checkWish(wish);
+  const keys = jwks === undefined ? null : JSON.stringify(jwks);
+  return permit(vault, call, wanted, async (tx, { tenant }) => {
+    const [before] = await tx<{ id: string; issuer: string }[]>`
+      SELECT issuer_id AS id, issuer FROM jwt_issuers WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
+    if (before && before.issuer !== issuer) {
+      throw new VaultError('conflict', `The issuer ${name} is ${before.issuer}: another one needs another name.`);
+    }
+    const row = await stored(
+      tx,
+      name,
+      (sql) => sql<IssuerRow[]>`
+      INSERT INTO jwt_issuers (tenant_id, issuer_id, name, issuer, jwks, ca, algorithms, clock_skew_seconds, revision,
+                               created_at, updated_at)
+      VALUES (${tenant}, ${randomId()}, ${name}, ${issuer}, ${keys}, ${ca}, ${[...algorithms]}, ${clockSkewSeconds}, 1,
+              bulla.now(), bulla.now())
+      ON CONFLICT (tenant_id, name) DO UPDATE SET jwks = excluded.jwks, ca = excluded.ca, algorithms = excluded.algorithms,
+        clock_skew_seconds = excluded.clock_skew_seconds, revision = jwt_issuers.revision + 1, updated_at = excluded.updated_at
+      RETURNING ${sql.unsafe(COLUMNS)}`,
+    );
+    if (before) await endTokensOf(tx, tenant, before.id);
+    const details = { issuer, algorithms: algorithms.join(' '), keys: jwks ? jwks.keys.length : 'discovered' };
+    const value = { ...infoOf(row), created: before === undefined };
+    return { value, notes: [{ version: row.revision, details }], revokes: before !== undefined };
+  });
+}
+
+/** Refused while a login role needs it. The accounts that it vouched for, and their tokens, go with it. */
+export async function deleteIssuer(vault: Vault, call: Call, name: string): Promise<void> {
+  await permit(vault, call, ask('issuer.delete', name), async (tx, { tenant, userId }) => {
+    await issuerNamed(tx, tenant, name);
+    const [issuer] = await tx<{ id: string; roles: number }[]>`
+      SELECT issuer_id AS id, (SELECT count(*) FROM login_roles r WHERE r.tenant_id = i.tenant_id AND r.issuer_id = i.issuer_id) AS roles
+      FROM jwt_issuers i WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
+    if (issuer!.roles > 0) throw new VaultError('conflict', `Login roles need the issuer ${name}: delete them first.`);
+    const gone = await tx<{ userId: string }[]>`
+      DELETE FROM external_identities WHERE tenant_id = ${tenant} AND issuer_id = ${issuer!.id} RETURNING user_id AS "userId"`;
+    if (gone.some((one) => one.userId === userId)) {
+      throw new VaultError('conflict', 'You cannot delete the issuer that vouches for you.');
+    }
+    await tx`
+      DELETE FROM users WHERE tenant_id = ${tenant} AND user_id = ANY (${gone.map((one) => one.userId)})`;
+    await tx`DELETE FROM jwt_issuers WHERE tenant_id = ${tenant} AND issuer_id = ${issuer!.id}`;
+    return { value: undefined, notes: [{ details: { accounts_removed: gone.length } }], revokes: true };
+  });
+}
+
+/** Ends every token that a role of this issuer gave. */
+async function endTokensOf(tx: Tx, tenant: TenantId, issuerId: string): Promise<void> {
+  await tx`
+    DELETE FROM tokens WHERE tenant_id = ${tenant} AND login_role_id IN (
+      SELECT role_id FROM login_roles WHERE tenant_id = ${tenant} AND issuer_id = ${issuerId})`;
+}
+
+async function stored(tx: Tx, name: string, insert: (tx: Tx) => Promise<IssuerRow[]>): Promise<IssuerRow> {
+  try {
+    const [row] = await insert(tx);
+    return row!;
+  } catch (error) {
+    if (!isUniqueViolation(error)) throw error;
+    throw new VaultError('conflict', `Another name than ${name} stands for this issuer already.`);
+  }
+}
+
+async function issuerNamed(tx: Tx, tenant: TenantId, name: string): Promise<IssuerInfo> {
+  const [row] = await tx<IssuerRow[]>`
+    SELECT ${tx.unsafe(COLUMNS)} FROM jwt_issuers WHERE tenant_id = ${tenant} AND name = ${name}`;
+  if (!row) throw new VaultError('not_found', `There is no issuer ${name}.`);
+  return infoOf(row);
+}
+
+/** Removes the issuers, the roles and who they vouched for, of a tenant that is being deleted: before its users. */
+export async function removeIssuers(tx: Tx, tenant: TenantId): Promise<void> {
+  await tx`DELETE FROM external_identities WHERE tenant_id = ${tenant}`;
+  await tx`DELETE FROM login_roles WHERE tenant_id = ${tenant}`;
+  await tx`DELETE FROM jwt_issuers WHERE tenant_id = ${tenant}`;
+}
+
+// ---- what is taken ------------------------------------------------------------------------------------------------
+
+function refuse(message: string): never {
+  throw new VaultError('invalid_request', message);
+}
+
+function checkWish({ issuer, jwks, ca, algorithms = ['RS256'], clockSkewSeconds = 0 }: IssuerWish): void {
+  const url = issuer.length <= ISSUER_LENGTH_MAX && URL.canParse(issuer) ? new URL(issuer) : undefined;
+  if (!url || !/^https?:\/\/[\x21-\x7e]+$/.test(issuer) || url.search || url.hash || url.username || url.password) {
+    refuse('issuer: expected a URL as tokens have it in "iss", such as https://token.actions.githubusercontent.com.');
+  }
+  if (algorithms.length === 0 || !algorithms.every((name) => JWT_ALGORITHMS.includes(name))) {
+    refuse(`algorithms: expected some of ${JWT_ALGORITHMS.join(', ')}.`);
+  }
+  if (!Number.isInteger(clockSkewSeconds) || clockSkewSeconds < 0 || clockSkewSeconds > CLOCK_SKEW_SECONDS_MAX) {
+    refuse(`clock_skew: expected at most ${CLOCK_SKEW_SECONDS_MAX} seconds.`);
+  }
+  if (ca !== undefined && (ca.length > LIMITS.issuerKeysBytesMax || !ca.includes('-----BEGIN CERTIFICATE-----'))) {
+    refuse('ca: expected certificates as PEM.');
+  }
+  if (jwks !== undefined) checkKeys(jwks);
+}
+
+/** Public keys for signatures, and not one member of a private one. */
+function checkKeys(jwks: { readonly keys: readonly object[] }): void {
+  if (JSON.stringify(jwks).length > LIMITS.issuerKeysBytesMax) {
+    refuse(`jwks: expected at most ${LIMITS.issuerKeysBytesMax} bytes.`);
+  }
+  if (jwks.keys.length === 0) refuse('jwks: expected at least one key.');
+  for (const key of jwks.keys as readonly JsonWebKey[]) {
+    if (['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv'].some((member) => Object.hasOwn(key, member))) {
+      refuse(
+        'jwks: expected public keys only; this one has a private or shared part, which counts as known from now on.',
+      );
+    }
+    let bits: number | undefined;
+    try {
+      const { asymmetricKeyType: type, asymmetricKeyDetails } = createPublicKey({ key, format: 'jwk' });
+      bits = type === 'rsa' ? asymmetricKeyDetails?.modulusLength : Number.POSITIVE_INFINITY;
+    } catch {
+      refuse('jwks: expected keys of the types RSA, EC and OKP.');
+    }
+    if (bits === undefined || bits < RSA_BITS_MIN) refuse(`jwks: expected RSA keys of at least ${RSA_BITS_MIN} bits.`);
+  }
+}

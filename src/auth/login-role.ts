@@ -1,0 +1,165 @@
+/**
+ * Login roles: what an identity that an issuer vouches for may do here. Owns the table login_roles.
+ *
+ * A role names its audiences and rules from claims to policies (claim.ts); who fits no rule does not log in. A change or
+ * the end of a role ends every token that it gave, before the answer.
+ */
+import { LIMITS } from '../config.ts';
+import { randomId } from '../crypto/token.ts';
+import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import { parseName } from '../db/name.ts';
+import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
+import { VaultError } from '../errors.ts';
+import type { Call } from '../policy/access.ts';
+import type { Action } from '../policy/action.ts';
+import { permit } from '../policy/permit.ts';
+import type { Vault } from '../vault.ts';
+import type { ClaimRule } from './claim.ts';
+import { checkCidrs } from './token.ts';
+import { checkPolicies, requirePolicies } from './user.ts';
+
+export type LoginRoleInfo = {
+  readonly name: string;
+  readonly issuer: string;
+  readonly audiences: readonly string[];
+  readonly rules: readonly ClaimRule[];
+  readonly tokenTtlSeconds: number | null;
+  readonly cidrs: readonly string[] | null;
+  readonly revision: number;
+  readonly createdAt: Timestamp;
+  readonly updatedAt: Timestamp;
+};
+
+export type LoginRoleWish = {
+  /** The name of an issuer. */
+  readonly issuer: string;
+  readonly audiences: readonly string[];
+  readonly rules: readonly ClaimRule[];
+  readonly tokenTtlSeconds?: number | undefined;
+  readonly cidrs?: readonly string[] | undefined;
+};
+
+const ask = (action: Action, name: string) => ({ action, resource: `login-role:${parseName(name, 'name')}` }) as const;
+
+const COLUMNS = `r.name, i.name AS issuer, r.audiences, r.rules, r.token_ttl_seconds AS "tokenTtlSeconds", r.cidrs, r.revision,
+  r.created_at AS "createdAt", r.updated_at AS "updatedAt"`;
+
+type RoleRow = Omit<LoginRoleInfo, 'rules'> & { readonly rules: string };
+const infoOf = (row: RoleRow): LoginRoleInfo => ({ ...row, rules: JSON.parse(row.rules) as ClaimRule[] });
+
+export async function listLoginRoles(vault: Vault, call: Call, page: PageAsk): Promise<Page<LoginRoleInfo>> {
+  const wanted = { action: 'login-role.list', resource: 'login-role:', anywhere: true } as const;
+  return permit(vault, call, wanted, async (tx, { tenant, allows }) => ({
+    value: await visiblePage(
+      page,
+      async (after, rows) => {
+        const found = await tx<RoleRow[]>`
+          SELECT ${tx.unsafe(COLUMNS)} FROM login_roles r JOIN jwt_issuers i USING (tenant_id, issuer_id)
+          WHERE r.tenant_id = ${tenant} AND r.name > ${after} ORDER BY r.name LIMIT ${rows}`;
+        return found.map(infoOf);
+      },
+      (role) => role.name,
+      (role) => allows({ action: 'login-role.list', resource: `login-role:${role.name}` }),
+    ),
+  }));
+}
+
+export async function readLoginRole(vault: Vault, call: Call, name: string): Promise<LoginRoleInfo> {
+  return permit(vault, call, ask('login-role.read', name), async (tx, { tenant }) => ({
+    value: await roleNamed(tx, tenant, name),
+  }));
+}
+
+/** Creates or replaces. Throws `invalid_request` for an issuer or policy that does not exist, or rules that hold for all. */
+export async function putLoginRole(
+  vault: Vault,
+  call: Call,
+  name: string,
+  wish: LoginRoleWish,
+): Promise<LoginRoleInfo & { readonly created: boolean }> {
+  const wanted = ask('login-role.write', name);
+  const rules = checkedRules(wish.rules);
+  const policies = [...new Set(rules.flatMap((rule) => rule.policies))];
+  checkRest(vault, wish);
+  return permit(vault, call, wanted, async (tx, { tenant }) => {
+    await requirePolicies(tx, tenant, policies);
+    const [issuer] = await tx<{ id: string }[]>`
+      SELECT issuer_id AS id FROM jwt_issuers WHERE tenant_id = ${tenant} AND name = ${wish.issuer} FOR SHARE`;
+    if (!issuer) throw new VaultError('invalid_request', 'issuer: there is none of this name; make it first.');
+    const [before] = await tx<{ id: string }[]>`
+      SELECT role_id AS id FROM login_roles WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
+    await tx`
+      INSERT INTO login_roles (tenant_id, role_id, name, issuer_id, audiences, rules, token_ttl_seconds, cidrs, revision,
+                               created_at, updated_at)
+      VALUES (${tenant}, ${randomId()}, ${name}, ${issuer.id}, ${[...wish.audiences]}, ${JSON.stringify(rules)},
+              ${wish.tokenTtlSeconds ?? null}, ${wish.cidrs ? [...wish.cidrs] : null}, 1, bulla.now(), bulla.now())
+      ON CONFLICT (tenant_id, name) DO UPDATE SET issuer_id = excluded.issuer_id, audiences = excluded.audiences,
+        rules = excluded.rules, token_ttl_seconds = excluded.token_ttl_seconds, cidrs = excluded.cidrs,
+        revision = login_roles.revision + 1, updated_at = excluded.updated_at`;
+    if (before) await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND login_role_id = ${before.id}`;
+    const value = { ...(await roleNamed(tx, tenant, name)), created: before === undefined };
+    const details = { issuer: wish.issuer, policies: policies.join(' ') };
+    return { value, notes: [{ version: value.revision, details }], revokes: before !== undefined };
+  });
+}
+
+/** Its tokens end with it; the accounts that used it stay, and can use other roles. */
+export async function deleteLoginRole(vault: Vault, call: Call, name: string): Promise<void> {
+  await permit(vault, call, ask('login-role.delete', name), async (tx, { tenant }) => {
+    await roleNamed(tx, tenant, name);
+    await tx`DELETE FROM login_roles WHERE tenant_id = ${tenant} AND name = ${name}`;
+    return { value: undefined, revokes: true };
+  });
+}
+
+async function roleNamed(tx: Tx, tenant: TenantId, name: string): Promise<LoginRoleInfo> {
+  const [row] = await tx<RoleRow[]>`
+    SELECT ${tx.unsafe(COLUMNS)} FROM login_roles r JOIN jwt_issuers i USING (tenant_id, issuer_id)
+    WHERE r.tenant_id = ${tenant} AND r.name = ${name}`;
+  if (!row) throw new VaultError('not_found', `There is no login role ${name}.`);
+  return infoOf(row);
+}
+
+const CLAIM_NAME = /^[\x21-\x7e]{1,128}$/;
+const PATTERN_LENGTH_MAX = 256;
+
+function refuse(message: string): never {
+  throw new VaultError('invalid_request', message);
+}
+
+function checkedRules(rules: readonly ClaimRule[]): ClaimRule[] {
+  const { loginRulesMax, loginRuleClaimsMax, loginRulePatternsMax } = LIMITS;
+  if (rules.length < 1 || rules.length > loginRulesMax) refuse(`rules: expected from 1 to ${loginRulesMax}.`);
+  return rules.map(({ claims, policies }) => {
+    const names = Object.entries(claims);
+    if (names.length < 1 || names.length > loginRuleClaimsMax) {
+      refuse(
+        `rules: expected from 1 to ${loginRuleClaimsMax} claims: with none, everybody that the issuer knows fits.`,
+      );
+    }
+    for (const [name, patterns] of names) {
+      if (!CLAIM_NAME.test(name))
+        refuse('rules: expected claims such as "sub", or pointers such as "/kubernetes.io/namespace".');
+      if (patterns.length < 1 || patterns.length > loginRulePatternsMax)
+        refuse('rules: a claim without a pattern fits nobody.');
+      for (const pattern of patterns) {
+        if (/^\**$/.test(pattern) || pattern.length > PATTERN_LENGTH_MAX) {
+          refuse(`rules: expected patterns of 1 to ${PATTERN_LENGTH_MAX} characters that are not stars alone.`);
+        }
+      }
+    }
+    if (policies.length === 0) refuse('rules: expected at least one policy.');
+    return { claims, policies: checkPolicies(policies) };
+  });
+}
+
+function checkRest({ config }: Vault, { audiences, tokenTtlSeconds, cidrs }: LoginRoleWish): void {
+  if (audiences.length < 1 || audiences.length > 20 || !audiences.every((text) => /^[\x21-\x7e]{1,512}$/.test(text))) {
+    refuse('audiences: expected from 1 to 20 texts: what its tokens have to be made for.');
+  }
+  const most = config.tokenMaxTtlSeconds;
+  if (tokenTtlSeconds !== undefined && (tokenTtlSeconds < 1 || tokenTtlSeconds > most)) {
+    refuse(`token_ttl: expected from 1 second to ${most} seconds.`);
+  }
+  checkCidrs(cidrs);
+}

@@ -1,0 +1,63 @@
+/**
+ * The contract of a login method that is proven in one step: a client secret, a signed token, a certificate.
+ *
+ * A method says who somebody is and how, or why not; it neither decides what they may do, nor issues, nor records: that
+ * is proven-login.ts's, the same for all. What a method refuses is told to the log only.
+ */
+import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import type { Call } from '../policy/access.ts';
+import type { Vault } from '../vault.ts';
+
+/** The tenant that the credentials speak of, as they give it: not believed, and perhaps not there. */
+export type TenantRef = { readonly id: string } | { readonly name: string };
+
+/** What the token of a proven login is like, beside what its account says. */
+export type ProvenToken = {
+  readonly ttlSeconds?: number | undefined;
+  readonly maxTtlSeconds?: number | undefined;
+  readonly periodSeconds?: number | undefined;
+  readonly cidrs?: readonly string[] | undefined;
+  readonly policies?: readonly string[] | undefined;
+  readonly mfa?: boolean | undefined;
+  readonly certificate?: Uint8Array | undefined;
+  readonly loginRole?: string | undefined;
+  readonly clientSecret?: { readonly id: string; readonly expiresAt: Timestamp } | undefined;
+};
+
+/** One that is there, or a subject that an issuer vouches for: its account is made at its first login. */
+export type ProvenAccount =
+  | { readonly userId: string }
+  | { readonly issuerId: string; readonly issuerName: string; readonly subject: string };
+
+export type Proof =
+  | {
+      readonly account: ProvenAccount;
+      readonly token: ProvenToken;
+      /** Names of what was shown, for the log. */
+      readonly details: Readonly<Record<string, string>>;
+    }
+  | {
+      /** For the log: which of the things that the caller must not tell apart it was. */
+      readonly refused: string;
+      /** The account that was spoken of, where there is one. */
+      readonly of?: { readonly id: string; readonly name: string } | undefined;
+    };
+
+export type LoginMethod<Credentials, Prepared = undefined> = {
+  /** As in tokens and entries. */
+  readonly name: 'service' | 'jwt' | 'cert';
+  readonly tenantOf: (credentials: Credentials) => TenantRef;
+  /** Before the transaction, outside of any: what needs the network. `tenant` is undefined when there is none such. */
+  readonly prepare: (vault: Vault, tenant: TenantId | undefined, credentials: Credentials) => Promise<Prepared>;
+  /**
+   * In the transaction of the login. Locks what the proof depends on, so that what takes it away waits, or is seen here.
+   * Does the same statements whatever is wrong.
+   */
+  readonly prove: (
+    tx: Tx,
+    tenant: TenantId,
+    credentials: Credentials,
+    prepared: Prepared,
+    call: Omit<Call, 'token'>,
+  ) => Promise<Proof>;
+};
