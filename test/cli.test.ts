@@ -771,7 +771,7 @@ describe('the process', () => {
       const script = `source ${file('bulla.bash')}; COMP_WORDS=(${typed.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${typed.length - 1}; _bulla; echo "\${COMPREPLY[@]}"`;
       return execFileSync('bash', ['-c', script], { encoding: 'utf8' }).trim();
     };
-    expect(complete('bulla se')).toBe('server secret service seal');
+    expect(complete('bulla se')).toBe('server secret session service seal');
     expect(complete('bulla secret ')).toBe('get put patch list history delete undelete destroy metadata move');
     expect(complete('bulla --json secret --address x u')).toBe('undelete');
     expect(complete('bulla secret put p --k')).toBe('--key --key-file');
