@@ -32,9 +32,6 @@ const ENGINES: readonly { readonly path: string; readonly type: string; readonly
 ];
 
 const AUTH_METHODS: readonly { readonly path: string; readonly type: string; readonly description: string }[] = [
-  { path: 'approle', type: 'approle', description: 'service accounts' },
-  { path: 'cert', type: 'cert', description: 'client certificates' },
-  { path: 'jwt', type: 'jwt', description: 'tokens that another issuer has signed' },
   { path: 'token', type: 'token', description: 'token based credentials' },
   { path: 'userpass', type: 'userpass', description: 'users with a password' },
 ];

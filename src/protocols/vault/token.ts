@@ -172,7 +172,7 @@ const renewSelf = (request: VaultRequest) => renewBy(request, request.call, ownT
 
 /** Whoever holds a token may renew it: the token that is named is the actor. */
 async function renew(request: VaultRequest): Promise<Answer> {
-  const text = request.fields.string('token') ?? request.at.token ?? '';
+  const text = request.fields.string('token') ?? '';
   if (text === '' || text === ownText(request)) return renewSelf(request);
   const token = parseTokenText(text);
   if (!token || token.tenantId !== request.call.token?.tenantId) throw badRequest('token not found');
@@ -287,7 +287,6 @@ export const TOKEN_ROUTES: readonly Route[] = [
   { pattern: 'lookup-accessor', verbs: { POST: lookupAccessor } },
   { pattern: 'renew-self', verbs: { POST: renewSelf } },
   { pattern: 'renew', verbs: { POST: renew } },
-  { pattern: 'renew/{token}', verbs: { POST: renew } },
   { pattern: 'renew-accessor', verbs: { POST: renewAccessor } },
   { pattern: 'revoke-self', verbs: { POST: revokeSelf } },
   { pattern: 'revoke', verbs: { POST: revoke } },
