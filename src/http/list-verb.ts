@@ -14,6 +14,8 @@ import type { IncomingMessage, Server } from 'node:http';
 import type { Socket } from 'node:net';
 
 const LIST = 'LIST ';
+/** Nearly every request begins with another one, and is looked at no further. */
+const FIRST_BYTE = LIST.charCodeAt(0);
 const LOCK = Buffer.from('LOCK ');
 /** The verb and the target, as far as a chunk holds them. */
 const REQUEST_LINE = /^LIST (?:\/[!-~]*)?(?: |$)/;
@@ -62,6 +64,10 @@ function rewritten(socket: ParserSocket, state: State, chunk: Buffer): Buffer[] 
   if (!beginsRequest(socket, state)) return [chunk];
   const bytes = state.held ? Buffer.concat([state.held, chunk]) : chunk;
   state.held = undefined;
+  if (bytes[0] !== FIRST_BYTE) {
+    state.headersPending = true;
+    return [bytes];
+  }
   const start = bytes.toString('latin1', 0, Math.min(bytes.length, LOOKED_AT_BYTES_MAX));
   if (start.length < LIST.length && LIST.startsWith(start)) {
     state.held = bytes;
