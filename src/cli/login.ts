@@ -15,6 +15,8 @@ import { askCode } from './totp.ts';
 
 const DEFAULT_TENANT = 'default';
 
+type LoginOptions = { readonly printToken?: true; readonly certificateRole?: string };
+
 export function addLoginCommands(root: Command, cli: Cli): void {
   root
     .command('login')
@@ -31,8 +33,14 @@ it or a recovery code, and for an account that has to choose one the new passwor
   bulla login acme admin
   BULLA_TOKEN=$(bulla login acme app --print-token < password-file)`,
     )
-    .action((tenant: string | undefined, username: string | undefined, options: { printToken?: true }) =>
-      login(cli, tenant, username, options.printToken ?? false),
+    .option(
+      '--certificate-role <role>',
+      'log in with your client certificate (BULLA_CLIENT_CERT, BULLA_CLIENT_KEY) by this role',
+    )
+    .action((tenant: string | undefined, username: string | undefined, options: LoginOptions) =>
+      options.certificateRole === undefined
+        ? login(cli, tenant, username, options.printToken ?? false)
+        : loginByCertificate(cli, tenant, options.certificateRole, options.printToken ?? false),
     );
   root
     .command('logout')
@@ -58,26 +66,39 @@ async function login(
       tenant: tenant ?? config.tenant ?? DEFAULT_TENANT,
       username: username ?? (await asker.line('Username')),
     };
-    const answer = await loginWithChange(client, who, asker, (text) => io.stderr.write(text));
-    if (printToken) {
-      await print(io.stdout, cli.json() ? `${JSON.stringify(answer)}\n` : `${answer.token}\n`);
-      return;
-    }
-    keepToken(config.stateDir, cli.address(), keptOf(answer));
-    const { token: _, ...shown } = answer;
-    await printDone(
-      io,
-      cli.json(),
-      `Logged in to ${answer.tenant} as ${answer.username} until ${time(answer.expires_at)}.`,
-      shown,
-    );
-    if (answer.mfa_required)
-      io.stderr.write('A second factor is required of you, and nothing else can be done before: bulla totp enrol\n');
-    if (config.token !== undefined)
-      io.stderr.write('BULLA_TOKEN is set and comes first: unset it to use this login.\n');
+    await conclude(cli, await loginWithChange(client, who, asker, (text) => io.stderr.write(text)), printToken);
   } finally {
     asker.close();
   }
+}
+
+/** The client certificate says who it is. */
+async function loginByCertificate(
+  cli: Cli,
+  tenant: string | undefined,
+  role: string,
+  printToken: boolean,
+): Promise<void> {
+  const { config } = cli;
+  const request = { tenant: tenant ?? config.tenant ?? DEFAULT_TENANT, role };
+  await conclude(cli, await cli.client().auth.certificate(request), printToken);
+}
+
+async function conclude(cli: Cli, answer: Login | ProvenLogin, printToken: boolean): Promise<void> {
+  const { io, config } = cli;
+  if (printToken) {
+    await print(io.stdout, cli.json() ? `${JSON.stringify(answer)}\n` : `${answer.token}\n`);
+    return;
+  }
+  keepToken(config.stateDir, cli.address(), keptOf(answer));
+  const { token: _, ...shown } = answer;
+  await printDone(
+    io,
+    cli.json(),
+    `Logged in to ${answer.tenant} as ${answer.username} until ${time(answer.expires_at)}.`,
+    shown,
+  );
+  if (config.token !== undefined) io.stderr.write('BULLA_TOKEN is set and comes first: unset it to use this login.\n');
 }
 
 async function loginWithChange(

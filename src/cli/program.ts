@@ -11,6 +11,7 @@ import type { ClientConfig } from '../config.ts';
 import { VaultError } from '../errors.ts';
 import { addAuditCommands } from './audit.ts';
 import { addBackendCommands } from './backend.ts';
+import { addCertificateCommands } from './certificate.ts';
 import type { Cli } from './cli.ts';
 import { addCompletionCommand } from './completion.ts';
 import { describeError, EXIT, exitCodeOf } from './exit.ts';
@@ -94,6 +95,7 @@ export function addCommands(root: Command, cli: Cli, serve: Program['serve']): v
   addServiceCommands(root, cli);
   addIssuerCommands(root, cli);
   addTokenCommands(root, cli);
+  addCertificateCommands(root, cli);
   addPolicyCommands(root, cli);
   addSealCommands(root, cli);
   addAuditCommands(root, cli);

@@ -8,6 +8,7 @@ import type {
   Elevated,
   Login,
   LoginBody,
+  LoginCertificateBody,
   LoginJwtBody,
   LoginServiceBody,
   ProvenLogin,
@@ -52,6 +53,20 @@ export function createAuth(connection: Connection) {
       const answer = await sendForJson<ProvenLogin>(connection, {
         method: 'POST',
         path: `${API}/auth/jwt`,
+        effect: 'none',
+        anonymous: true,
+        json: request,
+        ...options,
+      });
+      connection.setToken(answer.token);
+      return answer;
+    },
+
+    /** With the client certificate that the connection shows: the option `certificate`. */
+    certificate: async (request: LoginCertificateBody, options: CallOptions = {}): Promise<ProvenLogin> => {
+      const answer = await sendForJson<ProvenLogin>(connection, {
+        method: 'POST',
+        path: `${API}/auth/cert`,
         effect: 'none',
         anonymous: true,
         json: request,

@@ -11,6 +11,7 @@
 import { API, sendForJson } from './answer.ts';
 import { type Audit, createAudit } from './audit.ts';
 import { type Auth, createAuth } from './auth.ts';
+import { type Authorities, type CertificateRoles, createAuthorities, createCertificateRoles } from './certificate.ts';
 import { type CallOptions, type Connection, createConnection } from './connection.ts';
 import { BullaError } from './error.ts';
 import { createIssuers, createLoginRoles, type Issuers, type LoginRoles } from './issuer.ts';
@@ -85,6 +86,8 @@ export class Bulla {
   readonly issuers: Issuers;
   readonly loginRoles: LoginRoles;
   readonly tokens: Tokens;
+  readonly authorities: Authorities;
+  readonly certificateRoles: CertificateRoles;
   readonly policies: Policies;
   readonly tenants: Tenants;
   readonly leases: Leases;
@@ -119,6 +122,8 @@ export class Bulla {
     this.issuers = createIssuers(connection);
     this.loginRoles = createLoginRoles(connection);
     this.tokens = createTokens(connection);
+    this.authorities = createAuthorities(connection);
+    this.certificateRoles = createCertificateRoles(connection);
     this.policies = createPolicies(connection);
     this.tenants = createTenants(connection);
     this.leases = createLeases(connection);

@@ -11,6 +11,7 @@ import type { Socket } from 'node:net';
 import type { Config } from '../config.ts';
 import { VaultError } from '../errors.ts';
 import type { Dialect, Exchange } from '../protocols/protocol.ts';
+import { clientCertificateOf } from './client-certificate.ts';
 import { HTTP_LIMITS } from './limit.ts';
 import { assertCanonicalTarget } from './target.ts';
 
@@ -39,11 +40,13 @@ export function beginExchange(
   const offered = incoming.headers['x-request-id'];
   const requestId = typeof offered === 'string' && REQUEST_ID.test(offered) ? offered : randomUUID();
   const source = canonicalAddress(incoming.socket.remoteAddress);
+  const clientCertificate = clientCertificateOf(incoming.socket);
   return {
     incoming,
     outgoing,
     requestId,
     source,
+    clientCertificate,
     route: 'none',
     tenant: undefined,
     code: undefined,

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createLog, readHead } from '../audit/append.ts';
+import { removeAuthorities } from '../auth/authority.ts';
 import { removeIssuers } from '../auth/issuer.ts';
 import { hashOneTimePassword, type NewPassword, oneTimePassword } from '../auth/password.ts';
 import { removeTokens } from '../auth/token.ts';
@@ -159,6 +160,7 @@ export async function removeTenant(work: Work): Promise<void> {
     await removeNamedKeys(tx, id);
     await removeIssuers(tx, id);
     await removeUsers(tx, id);
+    await removeAuthorities(tx, id);
     await removePolicies(tx, id);
     await removeMounts(tx, id);
     await removeJobs(tx, id);

@@ -61,6 +61,15 @@ const TABLE = {
   'login-role.read': { noun: 'login-role', about: 'Read a login role.' },
   'login-role.write': { noun: 'login-role', about: 'Create or change what a proven identity may do.' },
   'login-role.delete': { noun: 'login-role', about: 'Delete a login role and end its tokens.' },
+  // authority:<name>, cert-role:<name>
+  'authority.list': { noun: 'authority', about: 'List the authorities whose client certificates are believed.' },
+  'authority.read': { noun: 'authority', about: 'Read an authority and its revocation lists.' },
+  'authority.write': { noun: 'authority', about: 'Create or change an authority, or give its revocation list.' },
+  'authority.delete': { noun: 'authority', about: 'Delete an authority.' },
+  'cert-role.list': { noun: 'cert-role', about: 'List what client certificates give.' },
+  'cert-role.read': { noun: 'cert-role', about: 'Read a certificate role.' },
+  'cert-role.write': { noun: 'cert-role', about: 'Create or change a certificate role.' },
+  'cert-role.delete': { noun: 'cert-role', about: 'Delete a certificate role and end what it gave.' },
   // policy:<name>
   'policy.list': { noun: 'policy', about: 'List policies.' },
   'policy.read': { noun: 'policy', about: 'Read a policy.' },

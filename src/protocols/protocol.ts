@@ -20,6 +20,8 @@ export type Exchange = {
   readonly requestId: string;
   /** The peer's address as the socket has it; what a header claims is never believed. */
   readonly source: string;
+  /** Whose key the connection has proven; whom it stands for is a tenant's to say. */
+  readonly clientCertificate: ClientCertificate | undefined;
   /** The pattern of the route, such as `/api/v1/secrets/{path}`: never the path itself, which names a secret. */
   route: string;
   /** The tenant that the token names, believed or not; said in the log only where the token was believed. */
@@ -31,6 +33,13 @@ export type Exchange = {
   readonly dialect: Dialect | undefined;
   /** Of the body, held in memory until the answer has gone. */
   bodyBytes: number;
+};
+
+export type ClientCertificate = {
+  /** SHA-256 of it. */
+  readonly thumbprint: Uint8Array;
+  /** DER: the client's own first, then what it sent along. */
+  readonly chain: () => readonly Uint8Array[];
 };
 
 export type HttpEnv = { Bindings: Exchange };

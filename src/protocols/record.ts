@@ -22,7 +22,7 @@ const UNRECORDABLE: ReadonlySet<ErrorCode> = new Set([
 export async function recordUnheard(vault: Vault, exchange: Exchange, code: ErrorCode, method: string): Promise<void> {
   const { incoming, requestId, source, route, dialect } = exchange;
   const token = dialect ? dialect.tokenOf(incoming.headers) : parseBearer(incoming.headers.authorization);
-  exchange.call ??= { requestId, source, protocol: 'http', token };
+  exchange.call ??= { requestId, source, protocol: 'http', token, certificate: exchange.clientCertificate?.thumbprint };
   if (isRecorded(exchange.call) || UNRECORDABLE.has(code)) return;
   try {
     await recordRefused(vault, exchange.call, { method, route, code });

@@ -85,9 +85,9 @@ export const login = endpoint(
   },
 );
 
-const proven = z.object({ token: tokenText, accessor, ...holder, ...ends }).openapi('ProvenLogin');
-const provenExample = { token: 'bulla_…', accessor: ACCESSOR, ...holderExample, ...endsExample };
-const shapeProven = (done: ProvenLogin) => ({
+export const proven = z.object({ token: tokenText, accessor, ...holder, ...ends }).openapi('ProvenLogin');
+export const provenExample = { token: 'bulla_…', accessor: ACCESSOR, ...holderExample, ...endsExample };
+export const shapeProven = (done: ProvenLogin) => ({
   token: done.token,
   accessor: done.accessor,
   tenant: done.tenant,
@@ -95,7 +95,7 @@ const shapeProven = (done: ProvenLogin) => ({
   policies: done.policies,
   ...endsOf(done),
 });
-const boundTo = z
+export const boundTo = z
   .array(name)
   .max(LIMITS.policiesPerUserMax)
   .optional()

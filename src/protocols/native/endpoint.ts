@@ -107,7 +107,9 @@ export function callOf(exchange: Exchange, route: string, withoutToken?: true): 
   const { incoming } = exchange;
   const token = withoutToken ? undefined : parseBearerOf(incoming.socket, incoming.headers.authorization);
   exchange.tenant = token?.tenantId;
-  const call: Call = { requestId: exchange.requestId, source: exchange.source, protocol: 'native', token };
+  const { requestId, source, clientCertificate } = exchange;
+  const certificate = clientCertificate?.thumbprint;
+  const call: Call = { requestId, source, protocol: 'native', token, certificate };
   exchange.call = call;
   return call;
 }

@@ -5,6 +5,7 @@ import * as auditProof from './audit-proof.ts';
 import * as auditQuestion from './audit-question.ts';
 import * as auth from './auth.ts';
 import * as backend from './backend.ts';
+import * as certificate from './certificate.ts';
 import type { Endpoint } from './endpoint.ts';
 import { fetch } from './fetch.ts';
 import * as issuer from './issuer.ts';
@@ -40,6 +41,10 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[token.create, token.list, token.read, token.revoke],
   ...[secondFactor.read, secondFactor.enrol, secondFactor.confirm, secondFactor.remove, secondFactor.codes],
   ...[secondFactor.elevate, secondFactor.reset, session.list, session.end, session.endOthers],
+  certificate.certLogin,
+  ...[certificate.listTheAuthorities, certificate.readTheAuthority, certificate.putTheAuthority],
+  ...[certificate.deleteTheAuthority, certificate.putList],
+  ...[certificate.listRoles, certificate.readRole, certificate.putRole, certificate.deleteRole],
   ...[user.list, user.create, user.read, user.update, user.remove, user.unlock],
   ...[policy.list, policy.read, policy.put, policy.remove],
   ...[secret.put, secret.read, secret.patch, secret.remove, secret.list, secret.move, fetch],

@@ -72,11 +72,12 @@ async function placeOf(vault: Vault, call: Call, path: string): Promise<Place> {
 }
 
 async function serve(vault: Vault, host: Host, exchange: Exchange): Promise<Response> {
-  const { incoming, requestId, source } = exchange;
+  const { incoming, requestId, source, clientCertificate } = exchange;
+  const certificate = clientCertificate?.thumbprint;
   exchange.route = `${BASE}none`;
   const token = tokenOf(incoming.headers);
   exchange.tenant = token?.tenantId;
-  const call: Call = { requestId, source, protocol: 'vault', token };
+  const call: Call = { requestId, source, protocol: 'vault', token, certificate };
   exchange.call = call;
   const target = parseTarget(incoming.method!, incoming.url!);
   const place = await placeOf(vault, call, target.path);
