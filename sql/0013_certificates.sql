@@ -45,17 +45,18 @@ CREATE TABLE bulla.certificate_roles (
 );
 CREATE INDEX certificate_roles_authority ON bulla.certificate_roles (tenant_id, authority_id);
 
--- Who has come: identity is the hash of role, issuer, names and key. The account has kind external and no policies of its own.
+-- Who has come: identity is the hash of role, issuer, names and key. The account is of kind external.
 CREATE TABLE bulla.certificate_identities (
   tenant_id text NOT NULL,
   identity  bytea NOT NULL CHECK (octet_length(identity) = 32),
   role_id   text NOT NULL,
   user_id   text NOT NULL,
+  last_seen_at timestamptz NOT NULL,
   PRIMARY KEY (tenant_id, identity),
   FOREIGN KEY (tenant_id, role_id) REFERENCES bulla.certificate_roles (tenant_id, role_id),
   FOREIGN KEY (tenant_id, user_id) REFERENCES bulla.users ON DELETE CASCADE
 );
-CREATE INDEX certificate_identities_role ON bulla.certificate_identities (tenant_id, role_id);
+CREATE INDEX certificate_identities_role ON bulla.certificate_identities (tenant_id, role_id, last_seen_at);
 CREATE INDEX certificate_identities_user ON bulla.certificate_identities (tenant_id, user_id);
 
 -- With which certificates: a list that names one ends the tokens that are bound to it. path: for each certificate from the

@@ -9,7 +9,7 @@
 import { createHash } from 'node:crypto';
 import { type Certificate, certificateReader, findPath, type Path } from '../../crypto/certificate.ts';
 import { randomId } from '../../crypto/token.ts';
-import type { TenantId, Timestamp, Tx } from '../../db/database.ts';
+import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../../db/database.ts';
 import { VaultError } from '../../errors.ts';
 import { matchesName } from '../certificate-name.ts';
 import type { LoginMethod, Proof } from '../method.ts';
@@ -56,22 +56,21 @@ export const cert: LoginMethod<CertificateCredentials, Prepared> = {
     const { names, der } = leaf.subjectNames!;
     const matching = names.find((subject) => role.names.some((pattern) => matchesName(pattern, subject)));
     if (matching === undefined) return { refused: 'other_names' };
+    const leftSeconds = Math.floor((Math.min(...path.map(({ notAfterMs }) => notAfterMs)) - role.nowMs) / 1000);
+    if (leftSeconds < 1) return { refused: 'expired' };
     const identity = identityOf(role, path, der);
     const account = await accountOf(tx, tenant, role.roleId, identity);
     if (account.disabled) return { refused: 'disabled', of: { id: account.userId, name: account.name } };
     await remember(tx, tenant, account.userId, role.authorityId, path);
-    return proofOf(role, path, account.userId, matching);
+    return proofOf(role, path[0]!, account.userId, matching, leftSeconds);
   },
 };
 
-function proofOf(role: RoleRow, path: Path, userId: string, matching: string): Proof {
-  const leaf = path[0]!;
-  const leftSeconds = Math.floor((Math.min(...path.map(({ notAfterMs }) => notAfterMs)) - role.nowMs) / 1000);
-  if (leftSeconds < 1) return { refused: 'expired' };
+function proofOf(role: RoleRow, leaf: Certificate, userId: string, matching: string, leftSeconds: number): Proof {
   return {
     account: { userId },
     token: {
-      ttlSeconds: role.tokenTtlSeconds === null ? undefined : role.tokenTtlSeconds,
+      ttlSeconds: role.tokenTtlSeconds ?? undefined,
       // No token outlives what it was given for.
       maxTtlSeconds: leftSeconds,
       policies: role.policies,
@@ -140,21 +139,41 @@ function identityOf(role: RoleRow, path: Path, names: Uint8Array): Buffer {
 
 type Account = { readonly userId: string; readonly name: string; readonly disabled: boolean };
 
-/** Made at the first login. Nothing is merged by its name: the name is made from the identity. */
+/** Made at the first login. Nothing is merged by its name, which says nothing. */
 async function accountOf(tx: Tx, tenant: TenantId, roleId: string, identity: Buffer): Promise<Account> {
   const [known] = await tx<Account[]>`
     SELECT u.user_id AS "userId", u.name, u.disabled
     FROM certificate_identities i JOIN users u USING (tenant_id, user_id)
-    WHERE i.tenant_id = ${tenant} AND i.identity = ${identity} FOR SHARE OF u`;
-  if (known) return known;
-  const [userId, name] = [randomId(), `cert-${identity.toString('hex').slice(0, 24)}`];
+    WHERE i.tenant_id = ${tenant} AND i.identity = ${identity} FOR NO KEY UPDATE OF u`;
+  if (known) {
+    await tx`
+      UPDATE certificate_identities SET last_seen_at = bulla.now() WHERE tenant_id = ${tenant} AND identity = ${identity}`;
+    return known;
+  }
+  await removeForgotten(tx, tenant, roleId);
+  const userId = randomId();
+  const name = `cert-${userId}`;
   await tx`
     INSERT INTO users (tenant_id, user_id, name, kind, password_hash, policies, created_at)
     VALUES (${tenant}, ${userId}, ${name}, 'external', '!', '{}', bulla.now())`;
-  await tx`
-    INSERT INTO certificate_identities (tenant_id, identity, role_id, user_id)
-    VALUES (${tenant}, ${identity}, ${roleId}, ${userId})`;
+  const made = await tx`
+    INSERT INTO certificate_identities (tenant_id, identity, role_id, user_id, last_seen_at)
+    VALUES (${tenant}, ${identity}, ${roleId}, ${userId}, bulla.now()) ON CONFLICT DO NOTHING RETURNING identity`;
+  // The same certificate has logged in twice at once, for the first time.
+  if (made.length === 0) throw new RetryTransaction();
   return { userId, name, disabled: false };
+}
+
+const FORGOTTEN_AT_ONCE = 20;
+
+/** Each new key is a new account, so those that nobody has come back to go, unless somebody gave or forbade them something. */
+async function removeForgotten(tx: Tx, tenant: TenantId, roleId: string): Promise<void> {
+  await tx`
+    DELETE FROM users WHERE tenant_id = ${tenant} AND policies = '{}' AND NOT disabled AND user_id IN (
+      SELECT i.user_id FROM certificate_identities i
+      WHERE i.tenant_id = ${tenant} AND i.role_id = ${roleId} AND i.last_seen_at < bulla.now() - interval '90 days'
+        AND NOT EXISTS (SELECT FROM tokens k WHERE k.tenant_id = ${tenant} AND k.user_id = i.user_id AND k.expires_at > bulla.now())
+      ORDER BY i.last_seen_at LIMIT ${FORGOTTEN_AT_ONCE} FOR UPDATE OF i SKIP LOCKED)`;
 }
 
 async function remember(tx: Tx, tenant: TenantId, userId: string, authorityId: string, path: Path): Promise<void> {
