@@ -413,6 +413,8 @@ describe('from the library and the command line', () => {
     const stranger = new Bulla({ address, ca: serverAuthority.pem, token: login.token, retries: 0 });
     await expect(stranger.auth.self()).rejects.toMatchObject({ code: 'unauthenticated' });
     stranger.close();
+    const mixed = { cert: web.pem, key: authority.key };
+    expect(() => new Bulla({ address, certificate: mixed })).toThrow(/cannot be used: it and its key/);
     const home = join(t.dataDir, 'home');
     mkdirSync(home);
     const file = (name: string, text: string) => {

@@ -7,7 +7,12 @@
  * taken, so that the next key is known before it is served.
  */
 import { createHash, X509Certificate } from 'node:crypto';
-import { type ConnectionOptions, checkServerIdentity, type DetailedPeerCertificate } from 'node:tls';
+import {
+  type ConnectionOptions,
+  checkServerIdentity,
+  createSecureContext,
+  type DetailedPeerCertificate,
+} from 'node:tls';
 import { BullaError } from './error.ts';
 
 export type Trust = {
@@ -33,6 +38,7 @@ export function checkPins(pins: readonly string[] | undefined): readonly string[
 }
 
 export function tlsOptions({ ca, pins, certificate }: Trust): ConnectionOptions {
+  if (certificate) checkOwn(certificate);
   const check = (host: string, peer: DetailedPeerCertificate) =>
     checkServerIdentity(host, peer) ?? (pins && checkKey(host, peer, pins));
   return {
@@ -41,6 +47,17 @@ export function tlsOptions({ ca, pins, certificate }: Trust): ConnectionOptions 
     ...(certificate ?? {}),
     checkServerIdentity: check as NonNullable<ConnectionOptions['checkServerIdentity']>,
   };
+}
+
+function checkOwn(certificate: NonNullable<Trust['certificate']>): void {
+  try {
+    createSecureContext(certificate);
+  } catch {
+    throw new BullaError(
+      'invalid_request',
+      'The certificate of your own cannot be used: it and its key have to be PEM, the key without a passphrase, and of each other.',
+    );
+  }
 }
 
 function checkKey(host: string, peer: DetailedPeerCertificate, pins: readonly string[]): Error | undefined {
