@@ -98,6 +98,8 @@ async function conclude(cli: Cli, answer: Login | ProvenLogin, printToken: boole
     `Logged in to ${answer.tenant} as ${answer.username} until ${time(answer.expires_at)}.`,
     shown,
   );
+  if ('mfa_required' in answer && answer.mfa_required)
+    io.stderr.write('A second factor is required of you, and nothing else can be done before: bulla totp enrol\n');
   if (config.token !== undefined) io.stderr.write('BULLA_TOKEN is set and comes first: unset it to use this login.\n');
 }
 

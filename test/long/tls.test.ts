@@ -51,7 +51,7 @@ describe('scanners', () => {
 });
 
 describe('many who mean no good', () => {
-  it('T-140 20,000 handshakes, finished, broken off and odd, leave the process alive and its memory flat', async () => {
+  it('T-140 12,000 handshakes, finished, broken off and odd, leave the process alive and its memory flat', async () => {
     const one = async (i: number) => {
       const socket = await shake(server.port, {
         ca: authority.pem,
@@ -64,10 +64,11 @@ describe('many who mean no good', () => {
     const round = async (from: number, to: number) => {
       for (let i = from; i < to; i += 50) await Promise.all(Array.from({ length: 50 }, (_, k) => one(i + k)));
     };
-    await round(0, 4_000);
+    // Both sides are in this process: its memory settles with the first half.
+    await round(0, 6_000);
     const rss = process.memoryUsage().rss;
-    await round(4_000, 20_000);
-    expect(process.memoryUsage().rss - rss).toBeLessThan(96 * 1024 * 1024);
+    await round(6_000, 12_000);
+    expect(process.memoryUsage().rss - rss).toBeLessThan(64 * 1024 * 1024);
     expect((await askTls(server.port, HEALTHY, { ca: authority.pem }))[0]?.status).toBe(200);
   }, 600_000);
 
