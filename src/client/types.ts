@@ -303,6 +303,31 @@ export type SessionsEnded = {
   ended: number;
 };
 
+export type Authority = {
+  name: string;
+  certificates: string;
+  list_required: boolean;
+  stale_list: 'refuse' | 'accept';
+  lists: {
+    issuer_key: string;
+    this_update: string;
+    next_update: string;
+    revoked: number;
+  }[];
+  created_at: string;
+  updated_at: string;
+};
+
+export type CertificateRole = {
+  name: string;
+  authority: string;
+  names: string[];
+  policies: string[];
+  token_ttl_seconds: number | null;
+  created_at: string;
+  updated_at: string;
+};
+
 export type User = {
   id: string;
   username: string;
@@ -1072,6 +1097,35 @@ export type RenewRecoveryCodesBody = {
 export type ElevateBody = {
   /** Six digits of the second factor, or a recovery code. */
   totp: string;
+};
+
+export type LoginCertificateBody = {
+  tenant: string;
+  role: string;
+  /** Binds the token: one of these must allow an act too. */
+  policies?: string[];
+};
+
+export type PutAuthorityBody = {
+  /** PEM, from 1 to 32. */
+  certificates: string;
+  /** No login without a list of every issuer. */
+  list_required?: boolean;
+  /** What a list past its next update does to logins. */
+  stale_list?: 'refuse' | 'accept';
+};
+
+export type PutRevocationListBody = {
+  /** PEM, signed by one of its certificates. */
+  crl: string;
+};
+
+export type PutCertificateRoleBody = {
+  authority: string;
+  /** Patterns of subjectAltName, one of which has to fit: `dns:*.web.example.com`, `uri:spiffe://corp/ns/*`, `email:`, `ip:`. A * stands for one label or segment. */
+  names: string[];
+  policies: string[];
+  token_ttl?: string | number;
 };
 
 export type CreateUserBody = {
