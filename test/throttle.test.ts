@@ -3,6 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { login } from '../src/auth/login.ts';
 import { createUser, readUser, unlockUser } from '../src/auth/user.ts';
 import type { TenantId } from '../src/db/database.ts';
+import { createApp } from '../src/http/app.ts';
+import { listen } from '../src/http/listener.ts';
 import { closeVault, type Vault } from '../src/vault.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
 import { codeOf, tenantId } from './witness.ts';
@@ -175,4 +177,26 @@ describe('a network', () => {
     for (let i = 0; i < 4; i += 1) await attempt(`made-up-${i}`, wrong, '203.0.113.99');
     expect(await rows()).toBe(before - 16 + 1);
   });
+});
+
+it('T-107 forty logins at once: one hash runs, four wait, the rest is told when to come back, and others are served', async () => {
+  const node = await t.node({ env: { BULLA_HASH_CONCURRENCY: '1', BULLA_HASH_QUEUE_MAX: '4' } });
+  const listener = await listen(node, createApp(node), node.config);
+  const headers = { 'content-type': 'application/json' };
+  const body = JSON.stringify({ tenant: 'default', username: 'nobody-stormed', password: wrong });
+  const storm = Array.from({ length: 40 }, () =>
+    fetch(`${listener.address}/api/v1/auth/login`, { method: 'POST', headers, body }),
+  );
+  const self = await fetch(`${listener.address}/api/v1/auth/self`, { headers: { authorization: `Bearer ${t.admin}` } });
+  expect(self.status).toBe(200);
+  const answers = await Promise.all(storm);
+  const turned = answers.filter(({ status }) => status === 503);
+  expect(answers.every(({ status }) => status === 401 || status === 503)).toBe(true);
+  expect(turned.length).toBeGreaterThan(0);
+  expect(answers.length - turned.length).toBeGreaterThanOrEqual(5);
+  for (const answer of turned) {
+    expect(await answer.json()).toMatchObject({ code: 'busy' });
+    expect(Number(answer.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
+  }
+  await listener.close();
 });

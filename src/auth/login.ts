@@ -63,7 +63,11 @@ export async function login(vault: Vault, call: Call, credentials: Credentials):
   const id = await tenantOf(vault, meant.tenant);
   let mayRecord: boolean | undefined;
   for (let check = 1; ; check += 1) {
-    const user = id && (await transaction(vault.db, [id], (tx) => readUser(tx, id, meant.username)));
+    // Where there is no tenant, the same is asked of a name that is nobody's, and whatever is found is not meant.
+    const where = id ?? SYSTEM;
+    const name = id ? meant.username : unknownSubject(meant.username);
+    const found = await transaction(vault.db, [where], (tx) => readUser(tx, where, name));
+    const user = id && found;
     const { fits, fresh } = await checkPassword(vault, user, credentials.password);
     const outcome = await withoutToken(vault, call, [id ?? SYSTEM], async (tx): Promise<Conclusion> => {
       const { totp } = credentials;
@@ -94,7 +98,7 @@ async function concludeUnknown(
   await readUser(tx, where, subject, 'lock');
   const attempt: Attempt = { tenant: where, subject, kind: 'password', source: call.source };
   const counter = await readCounter(tx, attempt);
-  if (!counter.locked) await countFailure(vault, tx, attempt, counter);
+  await countFailure(vault, tx, attempt, counter);
   return {
     value: loginFailed(),
     records: [failure(where, undefined, id ? 'unknown_user' : 'unknown_tenant')],
@@ -155,7 +159,7 @@ async function conclude(vault: Vault, tx: Tx, call: Call, checked: Checked, chec
   const counter = await readCounter(tx, attempt);
   const reason = reasonAgainst(user, counter.locked, fits);
   if (reason) {
-    if (!counter.locked) await countFailure(vault, tx, attempt, counter);
+    await countFailure(vault, tx, attempt, counter);
     return { value: loginFailed(), records: [failure(id, user, reason)] };
   }
   if (user.tenantState !== 'active') {

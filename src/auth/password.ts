@@ -141,7 +141,7 @@ export async function settlePassword(
   const attempt = { tenant, subject: userId, kind: 'password', source: call.source } as const;
   const counter = await readCounter(tx, attempt);
   if (!fits || counter.locked) {
-    if (!counter.locked) await countFailure(vault, tx, attempt, counter);
+    await countFailure(vault, tx, attempt, counter);
     return new VaultError('login_failed', 'The current password is not right, or cannot be checked now.');
   }
   if (now.phc !== checked.phc) throw new VaultError('conflict', 'The password was changed meanwhile: log in again.');

@@ -68,26 +68,32 @@ export async function readCounter(tx: Tx, { tenant, subject, kind, source }: Att
   return row!;
 }
 
-/** One more failure, of the account and of the network. `counter` is what readCounter said in this transaction. */
-export async function countFailure(vault: Vault, tx: Tx, attempt: Attempt, { own }: Counter): Promise<void> {
+/**
+ * One more failure, of the account and of the network. `counter` is what readCounter said in this transaction. While it is
+ * locked the same is written and nothing changes, so that the time it takes does not tell.
+ */
+export async function countFailure(vault: Vault, tx: Tx, attempt: Attempt, counter: Counter): Promise<void> {
+  const { own, locked } = counter;
   const { tenant, subject, kind, source } = attempt;
   const { loginFailuresMax, loginSourceFailuresMax, loginLockSeconds } = vault.config;
   const network = networkOf(source);
   const forgetAccount = OWN_DAYS * 24 * 3600;
   await tx`
     INSERT INTO login_counters AS c (tenant_id, subject, kind, source, failures, locked_until, updated_at)
-    SELECT ${tenant}, row.subject, row.kind, row.source, 1,
-           CASE WHEN row.every = 1 THEN bulla.now() + make_interval(secs => ${loginLockSeconds}) END, bulla.now()
+    SELECT ${tenant}, row.subject, row.kind, row.source, ${locked ? 0 : 1}::int,
+           CASE WHEN row.every = 1 AND NOT ${locked} THEN bulla.now() + make_interval(secs => ${loginLockSeconds}) END, bulla.now()
     FROM (VALUES (${subject}, ${kind}, ${own ? network : ''}, ${loginFailuresMax}::int),
                  ('', 'source', ${network}, ${loginSourceFailuresMax}::int)) AS row (subject, kind, source, every)
     ON CONFLICT (tenant_id, subject, kind, source) DO UPDATE SET
       (failures, locked_until, updated_at) = (
         SELECT next.failures,
-               CASE WHEN next.failures >= ${FAILURES_MAX} AND c.kind <> 'source' THEN ${UNTIL_UNLOCKED}::timestamptz
+               CASE WHEN ${locked} THEN c.locked_until
+                    WHEN next.failures >= ${FAILURES_MAX} AND c.kind <> 'source' THEN ${UNTIL_UNLOCKED}::timestamptz
                     WHEN next.failures % next.every = 0 THEN bulla.now() + make_interval(secs => least(
                       ${loginLockSeconds} * power(2, least(next.failures / next.every - 1, 30)), ${LOCK_SECONDS_MAX}))
-               END, bulla.now()
-        FROM (SELECT CASE WHEN c.updated_at > bulla.now() - make_interval(secs => CASE WHEN c.kind = 'source'
+               END, CASE WHEN ${locked} THEN c.updated_at ELSE bulla.now() END
+        FROM (SELECT CASE WHEN ${locked} THEN c.failures
+                          WHEN c.updated_at > bulla.now() - make_interval(secs => CASE WHEN c.kind = 'source'
                                  THEN ${SOURCE_MEMORY_SECONDS}::int ELSE ${forgetAccount}::int END)
                             OR c.locked_until > bulla.now()
                           THEN c.failures + 1 ELSE 1 END AS failures,
