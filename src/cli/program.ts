@@ -15,12 +15,14 @@ import { addCertificateCommands } from './certificate.ts';
 import type { Cli } from './cli.ts';
 import { addCompletionCommand } from './completion.ts';
 import { describeError, EXIT, exitCodeOf } from './exit.ts';
+import { addImportVaultCommand } from './import-vault.ts';
 import { type Io, print, readFile } from './io.ts';
 import { addIssuerCommands } from './issuer.ts';
 import { addJobCommands } from './job.ts';
 import { addKeyCommands } from './key.ts';
 import { addLeaseCommands } from './lease.ts';
 import { addLoginCommands } from './login.ts';
+import { addMountCommands } from './mount.ts';
 import { addPepperCommands } from './pepper.ts';
 import { addPolicyCommands } from './policy.ts';
 import { addRunCommand } from './run.ts';
@@ -96,9 +98,11 @@ export function addCommands(root: Command, cli: Cli, serve: Program['serve']): v
   addIssuerCommands(root, cli);
   addTokenCommands(root, cli);
   addCertificateCommands(root, cli);
+  addMountCommands(root, cli);
   addPolicyCommands(root, cli);
   addSealCommands(root, cli);
   addAuditCommands(root, cli);
+  addImportVaultCommand(root, cli);
   addCompletionCommand(root, cli);
 }
 

@@ -81,9 +81,16 @@ function readable(text: string, token: string | undefined): string {
   return whole.slice(0, MESSAGE_LENGTH_MAX).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]+/gu, ' ');
 }
 
-/** The problem document of RFC 9457, or undefined when the answer has none. */
-function problemOf({ headers, body }: ErrorAnswer): Record<string, unknown> | undefined {
+/** Codes of what the routes under /v1 answer, which have none of their own. */
+const CODE_UNDER_V1: Readonly<Record<number, string>> = { 400: 'invalid_request', 403: 'forbidden', 404: 'not_found' };
+
+/** The problem document of RFC 9457, or undefined when the answer has none. `{"errors":[…]}` of /v1 reads as one. */
+function problemOf({ status, headers, body }: ErrorAnswer): Record<string, unknown> | undefined {
   const type = headers['content-type'];
+  if (type === 'application/json' && CODE_UNDER_V1[status] !== undefined) {
+    const [detail] = errorsIn(body);
+    return detail === undefined ? undefined : { code: CODE_UNDER_V1[status], detail };
+  }
   if (typeof type !== 'string' || !/^application\/problem\+json\b/i.test(type)) return undefined;
   try {
     const problem: unknown = JSON.parse(Buffer.from(body).toString('utf8'));
@@ -92,6 +99,15 @@ function problemOf({ headers, body }: ErrorAnswer): Record<string, unknown> | un
     // JSON.parse quotes the text in its own error, so that is not kept.
   }
   return undefined;
+}
+
+function errorsIn(body: Uint8Array): string[] {
+  try {
+    const { errors } = JSON.parse(Buffer.from(body).toString('utf8')) as { errors?: unknown };
+    return Array.isArray(errors) ? errors.filter((one) => typeof one === 'string') : [];
+  } catch {
+    return [];
+  }
 }
 
 /** Seconds, or an HTTP date (RFC 9110 §10.2.3). */

@@ -19,6 +19,7 @@ import { createJobs, type Jobs } from './job.ts';
 import { type KeepOptions, type KeptLease, keepLease, type OnCredential } from './kept-lease.ts';
 import { createKeys, createRootKeys, type Keys, type RootKeys } from './key.ts';
 import { type Backends, createBackends, createLeases, createRoles, type Leases, type Roles } from './lease.ts';
+import { createMounts, type Mounts } from './mount.ts';
 import { createPeppers, type Peppers } from './pepper.ts';
 import { createPolicies, type Policies } from './policy.ts';
 import { createSeal, type SealClient } from './seal.ts';
@@ -88,6 +89,7 @@ export class Bulla {
   readonly tokens: Tokens;
   readonly authorities: Authorities;
   readonly certificateRoles: CertificateRoles;
+  readonly mounts: Mounts;
   readonly policies: Policies;
   readonly tenants: Tenants;
   readonly leases: Leases;
@@ -124,6 +126,7 @@ export class Bulla {
     this.tokens = createTokens(connection);
     this.authorities = createAuthorities(connection);
     this.certificateRoles = createCertificateRoles(connection);
+    this.mounts = createMounts(connection);
     this.policies = createPolicies(connection);
     this.tenants = createTenants(connection);
     this.leases = createLeases(connection);

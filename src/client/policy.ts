@@ -1,6 +1,7 @@
 /** The policies of a tenant: named lists of rules. */
 import { API, jsonOf, listAll, part, sendForJson } from './answer.ts';
 import type { CallOptions, Connection } from './connection.ts';
+import { BullaError } from './error.ts';
 import type { Policy, PolicyInfo, PutPolicyBody } from './types.ts';
 
 export type Policies = ReturnType<typeof createPolicies>;
@@ -32,6 +33,24 @@ export function createPolicies(connection: Connection) {
         ...rest,
       });
       return jsonOf(answer);
+    },
+
+    /** The text that a policy was written as under /v1, in HCL or JSON; undefined when there is no such policy. */
+    text: async (name: string, options: CallOptions = {}): Promise<string | undefined> => {
+      try {
+        const path = `/v1/sys/policies/acl/${part(name)}`;
+        const answer = await connection.send({ method: 'GET', path, effect: 'none', ...options });
+        return jsonOf<{ data: { policy: string } }>(answer).data.policy;
+      } catch (error) {
+        if (error instanceof BullaError && error.status === 404) return undefined;
+        throw error;
+      }
+    },
+
+    /** Writes a policy as a text of HCL or JSON; refused where it could not be enforced as it is written. */
+    putText: async (name: string, policy: string, options: CallOptions = {}): Promise<void> => {
+      const path = `/v1/sys/policies/acl/${part(name)}`;
+      await connection.send({ method: 'PUT', path, effect: 'same', json: { policy }, ...options });
     },
 
     delete: async (name: string, options: CallOptions = {}): Promise<void> => {

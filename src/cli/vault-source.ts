@@ -1,0 +1,102 @@
+/**
+ * A running Vault or OpenBao as a source: its secrets with all versions, and its policies. It is only ever read.
+ *
+ * Answers are kept as texts where a secret's document is in them, so that it is copied to the letter. The token of the
+ * source is held here and leaves as a header to the one address that it was given for; redirects are not followed.
+ */
+import { VaultError } from '../errors.ts';
+import { sourceOf } from './json-source.ts';
+
+export type VaultSource = {
+  /** Every path under a mount, folders walked in order. */
+  readonly paths: (mount: string) => AsyncGenerator<string>;
+  readonly metadata: (mount: string, path: string) => Promise<SourceMetadata>;
+  /** The JSON text of a version's data; undefined when it cannot be read. */
+  readonly read: (mount: string, path: string, version: number) => Promise<string | undefined>;
+  readonly policies: () => Promise<string[]>;
+  readonly policy: (name: string) => Promise<string>;
+};
+
+export type SourceVersion = { readonly deletion_time: string; readonly destroyed: boolean };
+
+export type SourceMetadata = {
+  readonly current_version: number;
+  readonly max_versions: number;
+  readonly cas_required: boolean;
+  readonly delete_version_after: string;
+  readonly custom_metadata: Readonly<Record<string, string>> | null;
+  readonly versions: Readonly<Record<string, SourceVersion>>;
+};
+
+export type SourceOptions = {
+  readonly address: string;
+  readonly token: string;
+  readonly namespace?: string | undefined;
+};
+
+const TIMEOUT_MS = 30_000;
+const DEPTH_MAX = 16;
+
+export function vaultSource({ address, token, namespace }: SourceOptions): VaultSource {
+  const base = address.replace(/\/+$/, '');
+  const headers = {
+    'X-Vault-Token': token,
+    'X-Vault-Request': 'true',
+    ...(namespace ? { 'X-Vault-Namespace': namespace } : {}),
+  };
+
+  /** The body of an answer; undefined for what is not there. */
+  const get = async (path: string): Promise<string | undefined> => {
+    let answer: Response;
+    try {
+      answer = await fetch(`${base}/v1/${path}`, {
+        headers,
+        redirect: 'error',
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      });
+    } catch {
+      throw new VaultError(
+        'unavailable',
+        `${base} does not answer: see that it runs, and that its certificate is trusted.`,
+      );
+    }
+    const text = await answer.text();
+    if (answer.ok) return text;
+    if (answer.status === 404) return undefined;
+    throw new VaultError(
+      answer.status === 403 ? 'forbidden' : 'unavailable',
+      `${base} answered ${answer.status} to the reading of ${path.split('?')[0]}.`,
+    );
+  };
+  const parsed = async <T>(path: string): Promise<T | undefined> => {
+    const text = await get(path);
+    return text === undefined ? undefined : (JSON.parse(text) as { data: T }).data;
+  };
+  const keys = async (path: string) => (await parsed<{ keys: string[] }>(`${path}?list=true`))?.keys ?? [];
+
+  async function* walk(mount: string, under: string, depth: number): AsyncGenerator<string> {
+    if (depth > DEPTH_MAX) return;
+    for (const key of await keys(`${mount}/metadata/${encoded(under)}`)) {
+      if (key.endsWith('/')) yield* walk(mount, under + key, depth + 1);
+      else yield under + key;
+    }
+  }
+
+  return {
+    paths: (mount) => walk(mount, '', 0),
+    metadata: async (mount, path) => {
+      const found = await parsed<SourceMetadata>(`${mount}/metadata/${encoded(path)}`);
+      if (!found) throw new VaultError('not_found', `${path} is gone at the source.`);
+      return found;
+    },
+    read: async (mount, path, version) => {
+      const text = await get(`${mount}/data/${encoded(path)}?version=${version}`);
+      return text === undefined ? undefined : sourceOf(text, ['data', 'data']);
+    },
+    policies: async () => (await keys('sys/policies/acl')).filter((name) => name !== 'root' && name !== 'default'),
+    policy: async (name) =>
+      (await parsed<{ policy: string }>(`sys/policies/acl/${encodeURIComponent(name)}`))?.policy ?? '',
+  };
+}
+
+const encoded = (path: string) => path.split('/').map(encodeURIComponent).join('/').replaceAll('%40', '@');

@@ -1,0 +1,155 @@
+/** `bulla import vault`, from our own /v1 as the source: versions, metadata and policies, again and again, with differences named. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { runProgram } from '../src/cli/program.ts';
+import { loadClientConfig } from '../src/config.ts';
+import { createApp } from '../src/http/app.ts';
+import { type Listener, listen } from '../src/http/listener.ts';
+import { type Answer, type TestVault, testVault } from './harness.ts';
+
+let t: TestVault;
+let listener: Listener;
+let source: string;
+const directory = mkdtempSync(join(tmpdir(), 'bulla-import-'));
+const tokenFile = join(directory, 'token');
+
+beforeAll(async () => {
+  t = await testVault();
+  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  source = await t.tenant('source');
+  writeFileSync(tokenFile, `${source}\n`, { mode: 0o600 });
+});
+afterAll(async () => {
+  rmSync(directory, { recursive: true, force: true });
+  await listener.close();
+  await t.check();
+  await t.close();
+});
+
+const at =
+  (token: string) =>
+  (method: string, path: string, raw?: string): Promise<Answer> =>
+    t.request(method, `/v1/${path}`, { headers: { 'x-vault-token': token }, ...(raw === undefined ? {} : { raw }) });
+
+async function bulla(...args: string[]) {
+  const stdout = new PassThrough();
+  const stderr = new PassThrough();
+  const stdin = new PassThrough();
+  stdin.end('');
+  const shown = buffer(stdout);
+  const said = buffer(stderr);
+  const env = {
+    PATH: process.env.PATH!,
+    BULLA_ADDR: listener.address,
+    BULLA_TOKEN: t.admin,
+    XDG_STATE_HOME: directory,
+  };
+  const code = await runProgram(args, {
+    io: { stdin, stdout, stderr },
+    config: loadClientConfig(env),
+    serve: async () => 0,
+  });
+  stdout.end();
+  stderr.end();
+  return { code, stdout: (await shown).toString(), stderr: (await said).toString() };
+}
+
+const importing = (...more: string[]) =>
+  bulla('import', 'vault', '--addr', listener.address, '--token-file', tokenFile, ...more);
+
+it('copies versions under their numbers, to the letter, with metadata and policies; again, it changes nothing', async () => {
+  const there = at(source);
+  await there('PUT', 'secret/data/app/db', '{"data":{"n":12345678901234567890,"z":1.0,"a":"a word of the source"}}');
+  t.secrets.add('a word of the source');
+  await there('PUT', 'secret/data/app/db', '{"data":{"v":2}}');
+  await there('PUT', 'secret/data/app/db', '{"data":{"v":3}}');
+  await there('PUT', 'secret/data/app/db', '{"data":{"v":4}}');
+  await there('POST', 'secret/destroy/app/db', '{"versions":[2]}');
+  await there('POST', 'secret/delete/app/db', '{"versions":[3]}');
+  await there(
+    'POST',
+    'secret/metadata/app/db',
+    '{"custom_metadata":{"owner":"web"},"cas_required":true,"delete_version_after":"1h30m"}',
+  );
+  await there('PUT', 'secret/data/top', '{"data":{"x":"y"}}');
+  const policy = 'path "secret/data/app/*" {\n  capabilities = ["read"]\n}\n';
+  await there('PUT', 'sys/policies/acl/app-read', JSON.stringify({ policy }));
+
+  const dry = await importing('--dry-run');
+  expect([dry.code, dry.stdout]).toEqual([0, expect.stringContaining('Would be: copied')]);
+  const here = at(t.admin);
+  expect((await here('GET', 'secret/data/top')).status).toBe(404);
+
+  const first = await importing();
+  expect([first.code, first.stderr]).toEqual([0, '']);
+  expect(first.stdout).toContain(
+    'secret app/db: copied: version 3 is deleted at the source: its value was not copied\n',
+  );
+  const versions = (await here('GET', 'secret/metadata/app/db')).json.data;
+  expect(versions).toMatchObject({
+    ...{ current_version: 4, cas_required: true, delete_version_after: '1h30m0s', custom_metadata: { owner: 'web' } },
+    versions: { 1: { destroyed: false }, 2: { destroyed: true }, 3: { destroyed: true }, 4: { destroyed: false } },
+  });
+  expect((await here('GET', 'secret/data/app/db?version=1')).text).toContain(
+    '"data":{"n":12345678901234567890,"z":1.0,"a":"a word of the source"}',
+  );
+  expect((await here('GET', 'secret/data/app/db')).json.data.data).toEqual({ v: 4 });
+  expect((await here('GET', 'sys/policies/acl/app-read')).json.data.policy).toBe(policy);
+
+  const again = await importing('--json');
+  expect([again.code, JSON.parse(again.stdout).counts]).toEqual([
+    0,
+    expect.objectContaining({ copied: 0, continued: 0, differs: 0, failed: 0 }),
+  ]);
+  expect((await here('GET', 'secret/metadata/app/db')).json.data.current_version).toBe(4);
+});
+
+it('goes on where it ended, and names what differs without its value', async () => {
+  const [there, here] = [at(source), at(t.admin)];
+  await there('PUT', 'secret/data/grown', '{"data":{"v":1}}');
+  await importing('--no-policies');
+  await there('PUT', 'secret/data/grown', '{"data":{"v":2}}');
+  await there('PUT', 'secret/data/other', '{"data":{"v":"theirs"}}');
+  await here('PUT', 'secret/data/other', '{"data":{"v":"a value that is ours"}}');
+  t.secrets.add('a value that is ours');
+  await here(
+    'PUT',
+    'sys/policies/acl/app-read',
+    JSON.stringify({ policy: 'path "secret/data/z" { capabilities = ["read"] }' }),
+  );
+  const ended = await importing();
+  expect(ended.code).toBe(1);
+  expect(ended.stdout).toContain('secret other: differs: version 1 is there, with another value\n');
+  expect(ended.stdout).toContain('policy app-read: differs: a policy of this name is there\n');
+  expect(ended.stdout).not.toContain('a value that is ours');
+  expect(ended.stdout).toMatch(/continued 1, .*differs 2\.\n$/);
+  expect((await here('GET', 'secret/data/grown')).json.data).toMatchObject({
+    data: { v: 2 },
+    metadata: { version: 2 },
+  });
+  expect((await here('GET', 'secret/data/other')).json.data.data).toEqual({ v: 'a value that is ours' });
+});
+
+it('mounts are made, shown, set and removed by the command line', async () => {
+  expect((await bulla('mount', 'create', 'kv', '--description', 'of the build')).stdout).toBe('Mounted kv/ at kv/.\n');
+  expect((await bulla('mount', 'set', 'kv', '--versions-kept', '3', '--delete-after', '30d')).code).toBe(0);
+  expect((await bulla('mount', 'list')).stdout).toMatch(/kv\/ +kv +2 +3/);
+  expect((await bulla('mount', 'create', 'kv')).stderr).toContain('path is already in use at kv/');
+  await at(t.admin)('PUT', 'kv/data/x', '{"data":{}}');
+  expect((await bulla('mount', 'remove', 'kv')).stderr).toContain('There are secrets under kv/');
+  await at(t.admin)('DELETE', 'kv/metadata/x');
+  expect((await bulla('mount', 'remove', 'kv')).stdout).toBe('Removed the mount kv/.\n');
+});
+
+it('says what is wrong with the source, and never follows it elsewhere', async () => {
+  writeFileSync(tokenFile, 'hvs.never-issued\n');
+  const refused = await importing();
+  expect([refused.code, refused.stderr]).toEqual([4, expect.stringContaining('answered 403')]);
+  expect(refused.stderr).not.toContain('hvs.never-issued');
+  const away = await bulla('import', 'vault', '--addr', 'http://127.0.0.1:9', '--token-file', tokenFile);
+  expect([away.code, away.stderr]).toEqual([7, expect.stringContaining('does not answer')]);
+});
