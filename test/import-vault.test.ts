@@ -59,7 +59,7 @@ async function bulla(...args: string[]) {
 }
 
 const importing = (...more: string[]) =>
-  bulla('import', 'vault', '--addr', listener.address, '--token-file', tokenFile, ...more);
+  bulla('import', 'vault', '--addr', listener.address, '--auth-file', tokenFile, ...more);
 
 it('copies versions under their numbers, to the letter, with metadata and policies; again, it changes nothing', async () => {
   const there = at(source);
@@ -150,6 +150,6 @@ it('says what is wrong with the source, and never follows it elsewhere', async (
   const refused = await importing();
   expect([refused.code, refused.stderr]).toEqual([4, expect.stringContaining('answered 403')]);
   expect(refused.stderr).not.toContain('hvs.never-issued');
-  const away = await bulla('import', 'vault', '--addr', 'http://127.0.0.1:9', '--token-file', tokenFile);
+  const away = await bulla('import', 'vault', '--addr', 'http://127.0.0.1:9', '--auth-file', tokenFile);
   expect([away.code, away.stderr]).toEqual([7, expect.stringContaining('does not answer')]);
 });

@@ -21,7 +21,7 @@ import { type SourceMetadata, type VaultSource, vaultSource } from './vault-sour
 
 type Options = {
   readonly addr: string;
-  readonly tokenFile?: string;
+  readonly authFile?: string;
   readonly namespace?: string;
   readonly mount: string;
   readonly to: string;
@@ -47,7 +47,7 @@ export function addImportVaultCommand(root: Command, cli: Cli): void {
       'secrets with all versions, metadata and policies from a running Vault or OpenBao; run again, it goes on',
     )
     .requiredOption('--addr <url>', 'where it runs, such as https://vault.example:8200')
-    .option('--token-file <file>', 'a file with its token; asked for when absent')
+    .option('--auth-file <file>', 'a file with its token; asked for when absent')
     .option('--namespace <name>', 'of the source')
     .option('--mount <path>', 'the KV version 2 mount', 'secret')
     .option('--to <prefix>', 'put every secret under this path', '')
@@ -57,12 +57,12 @@ export function addImportVaultCommand(root: Command, cli: Cli): void {
 }
 
 async function importVault(cli: Cli, options: Options): Promise<void> {
-  const { tokenFile } = options;
-  const asker = tokenFile === undefined ? createAsker(cli.io) : undefined;
+  const { authFile } = options;
+  const asker = authFile === undefined ? createAsker(cli.io) : undefined;
   let token: string;
   try {
     token = (
-      tokenFile === undefined ? await asker!.secret('Token of the source: ') : asText(readFile(tokenFile))
+      authFile === undefined ? await asker!.secret('Token of the source: ') : asText(readFile(authFile))
     ).trim();
   } finally {
     asker?.close();
