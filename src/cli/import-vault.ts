@@ -61,9 +61,7 @@ async function importVault(cli: Cli, options: Options): Promise<void> {
   const asker = authFile === undefined ? createAsker(cli.io) : undefined;
   let token: string;
   try {
-    token = (
-      authFile === undefined ? await asker!.secret('Token of the source: ') : asText(readFile(authFile))
-    ).trim();
+    token = (authFile === undefined ? await asker!.secret('Token of the source: ') : asText(readFile(authFile))).trim();
   } finally {
     asker?.close();
   }
