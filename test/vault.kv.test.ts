@@ -313,6 +313,12 @@ describe('mounts', () => {
       400,
       [expect.stringMatching(/^plugin not found in the catalog/)],
     ]);
+    // Settings reach what lies under the prefix: a leave for one name is none for another's secrets.
+    const rule = { effect: 'allow', actions: ['mount.write'], resources: ['mount:mine'] };
+    const mounter = await t.user('mounter', [], [rule]);
+    const over = { type: 'kv', options: { version: '2', prefix: 'prod' } };
+    expect((await v1('POST', 'sys/mounts/mine', over, {}, mounter)).status).toBe(403);
+    expect((await v1('POST', 'sys/mounts/mine', { type: 'kv' }, {}, mounter)).status).toBe(204);
     expect((await v1('DELETE', 'sys/mounts/team/new')).status).toBe(400);
     expect((await v1('DELETE', 'sys/mounts/old')).status).toBe(204);
     expect((await v1('DELETE', 'sys/mounts/old')).status).toBe(204);

@@ -95,7 +95,9 @@ export async function createMount(vault: Vault, call: Call, asked: NewMount): Pr
   if (prefix.length > PREFIX_BYTES_MAX) {
     throw new VaultError('invalid_request', `prefix: expected at most ${PREFIX_BYTES_MAX} characters.`);
   }
-  return permit(vault, call, ask('mount.write', path), async (tx, { tenant }) => {
+  // Its settings reach the secrets under the prefix: whoever may have a mount there may say them.
+  const asks = [...new Set([path, prefix])].map((name) => ask('mount.write', name));
+  return permit(vault, call, asks, async (tx, { tenant }) => {
     const others = await mountsOf(tx, tenant);
     const taken = others.find((other) => isOver(other.path, path) || isOver(path, other.path));
     if (taken) throw new VaultError('conflict', `path is already in use at ${taken.path}/`);
