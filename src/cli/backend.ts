@@ -38,7 +38,7 @@ export function addBackendCommands(root: Command, cli: Cli): void {
     .command('put')
     .description('create or change a backend; its configuration is JSON, from standard input or a file')
     .argument('<name>')
-    .requiredOption('--kind <kind>', 'postgres, or another one of docs/leases.md')
+    .requiredOption('--kind <kind>', 'postgres, or another one of docs/backends.md')
     .option('-f, --file <file>', 'read the configuration from this file in place of standard input')
     .option('--default-ttl <duration>', 'of its leases, unless role or request say otherwise')
     .option('--max-ttl <duration>', 'of its leases, whatever is asked for')

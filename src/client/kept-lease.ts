@@ -62,6 +62,7 @@ export async function keepLease(
   let timer: NodeJS.Timeout | undefined;
   let failures = 0;
   let isTold = false;
+  let running: Promise<void> = Promise.resolve();
   const take = async (): Promise<Held> => {
     const lease = await leases.take(wanted);
     try {
@@ -122,7 +123,10 @@ export async function keepLease(
     const leftMs = Math.min(lifeMs(held.lease), tokenLeftMs);
     const dueMs = leftMs * RENEWED_AFTER * (1 - Math.random() / 20) - (performance.now() - held.heardMs);
     const retryMs = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(failures, 8));
-    timer = setTimeout(round, Math.min(WAIT_MS_MAX, failures > 0 ? retryMs : Math.max(RETRY_MS_MIN, dueMs)));
+    const waitMs = Math.min(WAIT_MS_MAX, failures > 0 ? retryMs : Math.max(RETRY_MS_MIN, dueMs));
+    timer = setTimeout(() => {
+      running = round();
+    }, waitMs);
     timer.unref();
   };
   try {
@@ -136,6 +140,8 @@ export async function keepLease(
     close: async () => {
       closed = true;
       clearTimeout(timer);
+      // One that is just being followed is followed first, so that no lease is left behind.
+      await running;
       await leases.revoke(held.lease.id);
     },
   };

@@ -145,7 +145,8 @@ export function checkedBy(schema: BackendMember['config'], value: unknown, field
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   const where = [field, ...issue.path.map(String)].join('.');
-  throw new VaultError('invalid_request', `${where}: ${issue.message}`, { details: { field: where } });
+  const expected = issue.message.replace(/^Invalid input: /, '').replace(/\.$/, '');
+  throw new VaultError('invalid_request', `${where}: ${expected}.`, { details: { field: where } });
 }
 
 export function checkTimes({

@@ -91,7 +91,7 @@ export const put = endpoint(
     tag: 'backends',
     summary: 'Create or change a backend',
     description:
-      'The configuration is tried on its real target first: wrong credentials and missing rights are told here. Secrets that it leaves out stay as they are. docs/leases.md has what each kind takes.',
+      'The configuration is tried on its real target first: wrong credentials and missing rights are told here. Secrets that it leaves out stay as they are. docs/backends.md has what each kind takes.',
     body: z.strictObject({
       kind: z.enum(BACKEND_KINDS),
       config: z.looseObject({}),
@@ -227,7 +227,7 @@ export const putOneRole = endpoint(
     id: 'putRole',
     tag: 'backends',
     summary: 'Create or change a role',
-    description: 'docs/leases.md has the settings that each kind of backend takes.',
+    description: 'docs/backends.md has the settings that each kind of backend takes.',
     body: z.strictObject({
       backend: name,
       settings: z.looseObject({}).default({}),
