@@ -562,7 +562,7 @@ describe('items of a call', () => {
     for (const items of [[], [...many, ...many]]) {
       await expect(encrypt(t.vault, call(), key, items)).rejects.toMatchObject({ code: 'invalid_request' });
     }
-    const rsa = Array.from({ length: 251 }, () => ({ input: utf8('x') }));
+    const rsa = Array.from({ length: 63 }, () => ({ input: utf8('x') }));
     await expect(sign(t.vault, call(), name('sign-rsa-2048'), SCHEME_DEFAULT, rsa)).rejects.toMatchObject({
       details: { reason: 'too_many_items' },
     });

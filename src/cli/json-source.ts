@@ -14,15 +14,20 @@ export function sourceOf(json: string, keys: readonly string[]): string | undefi
 }
 
 function memberOf(json: string, wanted: string): string | undefined {
+  return membersOf(json).get(wanted);
+}
+
+/** Every member of an object with the text of its value. Of equal keys the last counts. */
+export function membersOf(json: string): Map<string, string> {
+  const members = new Map<string, string>();
   let depth = 0;
   let key: string | undefined;
   let last = '';
   let start = -1;
-  let found: string | undefined;
   for (const match of json.matchAll(TOKEN)) {
     const [token] = match;
     const ends = depth === 1 && (token === ',' || token === '}');
-    if (ends && key === wanted && start >= 0) found = json.slice(start, match.index).trim();
+    if (ends && key !== undefined && start >= 0) members.set(key, json.slice(start, match.index).trim());
     if (ends) key = undefined;
     else if (depth === 1 && token === ':' && key === undefined) {
       key = JSON.parse(last) as string;
@@ -32,5 +37,10 @@ function memberOf(json: string, wanted: string): string | undefined {
     if (token === '}' || token === ']') depth -= 1;
     last = token;
   }
-  return found;
+  return members;
+}
+
+/** The text without the blanks between its tokens. */
+export function tokensOf(json: string): string {
+  return Array.from(json.matchAll(TOKEN), ([token]) => token).join('');
 }

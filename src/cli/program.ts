@@ -16,6 +16,7 @@ import type { Cli } from './cli.ts';
 import { addCompletionCommand } from './completion.ts';
 import { describeError, EXIT, exitCodeOf } from './exit.ts';
 import { addImportVaultCommand } from './import-vault.ts';
+import { addImportCommands } from './import.ts';
 import { type Io, print, readFile } from './io.ts';
 import { addIssuerCommands } from './issuer.ts';
 import { addJobCommands } from './job.ts';
@@ -84,6 +85,7 @@ export function addCommands(root: Command, cli: Cli, serve: Program['serve']): v
   addLoginCommands(root, cli);
   addSecretCommands(root, cli);
   addRunCommand(root, cli);
+  addImportCommands(root, cli);
   addTransitCommands(root, cli);
   addLeaseCommands(root, cli);
   addBackendCommands(root, cli);
