@@ -81,6 +81,9 @@ const settings = z.object({
   BULLA_LEASES_PER_ACTOR_MAX: count(1000, 1, 10_000_000),
   /** Networks beside the public ones in which webhooks and token issuers may be. */
   BULLA_OUTBOUND_NETWORKS: networks,
+  BULLA_TRUSTED_PROXIES: networks,
+  BULLA_SOURCE_REFUSALS_PER_MINUTE: count(300, 0, 1_000_000),
+  BULLA_SOURCE_REQUESTS_PER_SECOND: count(0, 0, 1_000_000),
   BULLA_METRICS_TOKEN: z.string().min(16).optional(),
   BULLA_LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
 });
@@ -152,6 +155,11 @@ export type Config = Readonly<{
   leasesMax: Readonly<{ tenant: number; role: number; actor: number }>;
   /** Networks beside the public ones that URLs which tenants configure may lead to. */
   outboundNetworks: readonly Cidr[];
+  /** Peers whose X-Forwarded-For is believed. */
+  trustedProxies: readonly Cidr[];
+  /** Of one source, in the memory of each node; 0: any number. */
+  sourceRefusalsPerMinute: number;
+  sourceRequestsPerSecond: number;
   metricsToken: string | undefined;
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'silent';
 }>;
@@ -175,6 +183,14 @@ export const LIMITS = {
   readBatchBytesMax: 8 * 1024 * 1024,
   readQueueMax: 10_000,
   policiesPerUserMax: 50,
+  groupsPerUserMax: 50,
+  membersAtOnceMax: 500,
+  approvalsOpenMax: 100,
+  /** Of a new tenant, until its operators say otherwise. */
+  quotaSecretsDefault: 100_000,
+  quotaUsersDefault: 10_000,
+  quotaMax: 2_000_000_000,
+  ratePerSecondMax: 1_000_000,
   /** Tokens below a login: each is made from the one above. */
   tokenDepthMax: 8,
   tokenUsesMax: 1_000_000,
@@ -293,6 +309,9 @@ export function loadConfig(
       actor: s.BULLA_LEASES_PER_ACTOR_MAX,
     },
     outboundNetworks: s.BULLA_OUTBOUND_NETWORKS,
+    trustedProxies: s.BULLA_TRUSTED_PROXIES,
+    sourceRefusalsPerMinute: s.BULLA_SOURCE_REFUSALS_PER_MINUTE,
+    sourceRequestsPerSecond: s.BULLA_SOURCE_REQUESTS_PER_SECOND,
     metricsToken: s.BULLA_METRICS_TOKEN,
     logLevel: s.BULLA_LOG_LEVEL,
   });

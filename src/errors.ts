@@ -15,6 +15,7 @@ export type ErrorCode =
   | 'unauthenticated' // no token, or one that is not (or no longer) valid
   | 'login_failed' // unknown user, wrong password, locked and disabled alike
   | 'forbidden' // no policy allows it, or one denies it
+  | 'approval_required' // a policy allows it once others have approved
   | 'tenant_suspended'
   | 'password_change_required'
   | 'totp_required' // the password is right, and a code of the second factor is needed too
@@ -27,6 +28,7 @@ export type ErrorCode =
   | 'unsupported_media_type'
   | 'idempotency_mismatch' // the key was used with another body
   | 'too_many_requests'
+  | 'quota_exceeded' // the tenant has as many as its operators let it have
   | 'integrity' // stored bytes do not open: moved, edited or damaged
   | 'internal'
   | 'busy' // a bounded queue is full

@@ -31,9 +31,9 @@ const get = async (path: string, token = auditor) => (await t.request('GET', `/a
 it('who could read a secret: by policy, with conditions told apart, and a deny wins', async () => {
   const { items } = await get('who-can?resource=secret:prod/db');
   expect(items).toEqual([
-    { username: 'admin', disabled: false, reach: 'anywhere', policies: ['admin'] },
-    { username: 'app', disabled: false, reach: 'anywhere', policies: ['app'] },
-    { username: 'office', disabled: false, reach: 'some_networks', policies: ['office'] },
+    { username: 'admin', disabled: false, when: 'always', approval: false, policies: ['admin'] },
+    { username: 'app', disabled: false, when: 'always', approval: false, policies: ['app'] },
+    { username: 'office', disabled: false, when: 'under_conditions', approval: false, policies: ['office'] },
   ]);
   const dev = await get('who-can?resource=secret:dev/db&limit=1');
   expect(dev.items.map((one: { username: string }) => one.username)).toEqual(['admin']);

@@ -636,6 +636,53 @@ describe('administration', () => {
     expect((await here(words('policy delete admin'))).code).toBe(6);
   });
 
+  test('groups, approvals, explanations, dry runs and quotas', async () => {
+    const operator = { token: vault.operator };
+    const put = (name: string, rules: object[], dry = '') =>
+      here(words(`policy put ${name}${dry}`), { input: JSON.stringify({ rules }) });
+    const rule = { effect: 'allow', actions: ['secret.read'], resources: ['secret:vaulted/**'] };
+    await here(words('secret put vaulted/root --text'), { input: 'the value behind two people' });
+    await put('custodians', []);
+    await put('vaulted', [{ ...rule, approval: { by: 'custodians', within: '1h' } }]);
+    const [asker, keeper] = [await vault.user('asker', []), await vault.user('keeper', ['custodians'])];
+    expect((await here(words('group create askers -p vaulted -m asker'))).stdout).toMatch(/members:\s+1/);
+    expect((await here(words('group members askers'))).stdout).toMatch(/^asker\s+person/m);
+    expect((await here(words('group list'))).stdout).toMatch(/^askers\s+vaulted\s+1/m);
+    expect((await here(words('user show asker'))).stdout).toMatch(/groups:\s+askers/);
+    const waits = await here(words('secret get vaulted/root'), { token: asker });
+    expect([waits.code, waits.stderr]).toEqual([4, expect.stringContaining('bulla approval request')]);
+    const asked = await here(words('approval request secret.read vaulted/root --json'), { token: asker });
+    const { id } = JSON.parse(asked.stdout) as { id: string };
+    expect((await here(words(`approval approve ${id}`), { token: asker })).code).toBe(4);
+    expect((await here(words('approval list --open'), { token: keeper })).stdout).toMatch(
+      /secret:vaulted\/root \(1\)\s+open/,
+    );
+    expect((await here(words(`approval approve ${id}`), { token: keeper })).stdout).toMatch(/state:\s+approved/);
+    expect((await here(words('secret get vaulted/root'), { token: asker })).stdout).toContain('behind two people');
+    expect((await here(words(`approval show ${id}`), { token: asker })).stdout).toMatch(/state:\s+used/);
+    expect((await here(words('secret get vaulted/root'), { token: asker })).code).toBe(4);
+    const second = JSON.parse(
+      (await here(words('approval request secret.read vaulted/root --json'), { token: asker })).stdout,
+    );
+    expect((await here(words(`approval cancel ${second.id}`), { token: asker })).code).toBe(0);
+    expect((await here(words('policy explain secret.read vaulted/root --user asker'))).stdout).toMatch(
+      /approvals:\s+1 of custodians/,
+    );
+    expect((await here(words('policy explain secret.write vaulted/root'), { token: asker })).stdout).toMatch(
+      /would allow it:\s+allow secret\.write on secret:vaulted\/root/,
+    );
+    expect((await put('vaulted', [rule], ' --dry-run')).stdout).toMatch(/^1 hold it[\s\S]*asker \+ allow secret\.read/);
+    expect((await here(words('policy history vaulted'))).stdout).toMatch(/^1\s+1\s+1\s+admin/m);
+    expect((await here(words('group remove askers asker'))).stdout).toMatch(/members:\s+0/);
+    expect((await here(words('group add askers asker keeper'))).stdout).toMatch(/members:\s+2/);
+    expect((await here(words('group update askers --no-policies'))).stdout).toMatch(/policies:\s+-/);
+    expect((await here(words('group delete askers'))).code).toBe(0);
+    const quota = 'tenant quota default --secrets 5000 --requests-per-second any --account-requests-per-second 100000';
+    expect((await here(words(quota), operator)).stdout).toMatch(/of 5000[\s\S]*requests:\s+any/);
+    expect((await here(words('tenant quota default'), operator)).code).toBe(2);
+    await here(words('tenant quota default --account-requests-per-second any'), operator);
+  });
+
   test('tenants and keys', async () => {
     const operator = { token: vault.operator };
     const made = await here(words('tenant create acme --admin boss --json'), operator);
@@ -749,7 +796,7 @@ describe('audit questions', () => {
     await admin.secrets.get('asked/db');
     const token = await vault.user('stranger', []);
     await here(words('secret get asked/db'), { token });
-    expect((await here(words('audit who-can asked/db'))).stdout).toMatch(/^admin\s+anywhere\s+admin/m);
+    expect((await here(words('audit who-can asked/db'))).stdout).toMatch(/^admin\s+always\s+admin/m);
     expect((await here(words('audit who-did asked/db'))).stdout).toMatch(/^stranger\s+0\s+1\s+0\s/m);
     const idle = JSON.parse((await here(words('audit unread --days 1 --json'))).stdout);
     const paths = idle.map(({ path }: { path: string }) => path);

@@ -51,8 +51,9 @@ describe('imports', () => {
     [/^src\/http\//, 7],
     [/^src\/protocols\//, 6],
     [/^src\/job\//, 5],
-    [/^src\/policy\/(access|permit|draft|read|opened|refused)\.ts$/, 3],
-    [/^src\/policy\/(store|who)\.ts$/, 4],
+    [/^src\/policy\/(access|permit|give|draft|read|opened|refused)\.ts$/, 3],
+    [/^src\/approval\/redeem\.ts$/, 2],
+    [/^src\/policy\/(store|group|explain|preview|who)\.ts$/, 4],
     [/^src\/policy\//, 0],
     [/^src\/tenant\/keyring\.ts$/, 2],
     [/^src\/audit\/(append|entry|halt|recorded)\.ts$/, 2],
@@ -131,7 +132,7 @@ describe('imports', () => {
   // Readiness, the age of keys and stuck leases are asked for by no protocol: health and metrics look at them directly.
   it('http knows the protocols; crypto, members of seal and the client know nobody above them', () => {
     const http =
-      /^src\/(http|protocols)\/|^src\/(vault|errors|config(-\w+)?|outbound|private-file)\.ts$|^src\/tenant\/(ready|age)\.ts$|^src\/lease\/summary\.ts$/;
+      /^src\/(http|protocols)\/|^src\/(vault|errors|config(-\w+)?|outbound|private-file)\.ts$|^src\/tenant\/(ready|age)\.ts$|^src\/policy\/cidr\.ts$|^src\/lease\/summary\.ts$/;
     const bad = OURS.filter(
       ({ from, to }) =>
         (from.startsWith('src/http/') && !http.test(to)) ||
@@ -178,6 +179,7 @@ describe('tables', () => {
     deployments: 'src/vault.ts',
     seals: 'src/seal/',
     tenants: 'src/tenant/',
+    tenant_usage: 'src/tenant/',
     root_keys: 'src/tenant/',
     root_key_material: 'src/tenant/',
     data_keys: 'src/tenant/',
@@ -200,6 +202,11 @@ describe('tables', () => {
     login_roles: 'src/auth/',
     external_identities: 'src/auth/',
     policies: 'src/policy/',
+    policy_changes: 'src/policy/',
+    groups: 'src/policy/',
+    group_members: 'src/policy/',
+    approvals: 'src/approval/',
+    approval_votes: 'src/approval/',
     policy_texts: 'src/policy/',
     secrets: 'src/secret/',
     secret_versions: 'src/secret/',
@@ -233,6 +240,16 @@ describe('tables', () => {
       why: 'who could do something: every user, by the policies of now',
     },
     {
+      file: /^src\/policy\/(permit|give|group|explain|preview)\.ts$/,
+      tables: /^users$/,
+      why: 'who holds a policy: accounts are named in groups, and compared before something is given to them',
+    },
+    {
+      file: /^src\/approval\//,
+      tables: /^(users|policies|groups|group_members|secrets)$/,
+      why: 'whether who approved may still approve, and which version is the current one',
+    },
+    {
       file: /^src\/audit\/question\.ts$/,
       tables: /^secrets$/,
       why: 'what nobody has read: the paths that are there, against the log',
@@ -249,8 +266,8 @@ describe('tables', () => {
     },
     {
       file: /^src\/auth\//,
-      tables: /^(tenants|policies)$/,
-      why: 'a login finds its tenant by name; a user may name only policies that exist',
+      tables: /^(tenants|policies|groups|group_members)$/,
+      why: 'a login finds its tenant by name; a user may name only policies that exist, and is shown with its groups',
     },
     {
       file: /^src\/lease\//,

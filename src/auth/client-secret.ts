@@ -10,6 +10,7 @@ import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
+import { checkTakeover } from '../policy/give.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { askOf, serviceNamed } from './service.ts';
@@ -71,8 +72,11 @@ export async function createClientSecret(
   const ask = askOf('service.issue', service);
   const name = parseName(wish.name, 'name');
   const { ttlSeconds, cidrs, replaces, overlapSeconds = OVERLAP_SECONDS_DEFAULT } = checked(vault, wish);
-  return permit(vault, call, ask, async (tx, { tenant }) => {
+  return permit(vault, call, ask, async (tx, granted) => {
+    const { tenant } = granted;
     const { id: userId, clientId } = await serviceNamed(tx, tenant, service);
+    // Whoever has the secret is the service.
+    await checkTakeover(tx, granted, userId);
     await requireRoom(tx, tenant, userId);
     const details = { name, ...(cidrs ? { cidrs: cidrs.join(' ') } : {}), ...(replaces ? { replaces } : {}) };
     if (replaces !== undefined) await endAfter(tx, tenant, userId, replaces, overlapSeconds);

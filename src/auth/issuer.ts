@@ -13,6 +13,7 @@ import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
+import { checkGiven } from '../policy/give.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 
@@ -92,12 +93,15 @@ export async function putIssuer(
   const { issuer, jwks, ca = null, algorithms = ['RS256'], clockSkewSeconds = CLOCK_SKEW_SECONDS_DEFAULT } = wish;
   checkWish(wish);
   const keys = jwks === undefined ? null : JSON.stringify(jwks);
-  return permit(vault, call, wanted, async (tx, { tenant }) => {
+  return permit(vault, call, wanted, async (tx, granted) => {
+    const { tenant } = granted;
     const [before] = await tx<{ id: string; issuer: string }[]>`
       SELECT issuer_id AS id, issuer FROM jwt_issuers WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
     if (before && before.issuer !== issuer) {
       throw new VaultError('conflict', `The issuer ${name} is ${before.issuer}: another one needs another name.`);
     }
+    // Whoever says which keys are the issuer's can be whomever its roles let in.
+    if (before) await checkGiven(tx, granted, { before: [], after: await policiesBehind(tx, tenant, before.id) });
     const row = await stored(
       tx,
       name,
@@ -115,6 +119,14 @@ export async function putIssuer(
     const value = { ...infoOf(row), created: before === undefined };
     return { value, notes: [{ version: row.revision, details }], revokes: before !== undefined };
   });
+}
+
+/** Every policy that a role of the issuer gives. */
+async function policiesBehind(tx: Tx, tenant: TenantId, issuer: string): Promise<string[]> {
+  const rows = await tx<{ rules: string }[]>`
+    SELECT rules FROM login_roles WHERE tenant_id = ${tenant} AND issuer_id = ${issuer}`;
+  const rules = rows.flatMap((row) => JSON.parse(row.rules) as { readonly policies: readonly string[] }[]);
+  return [...new Set(rules.flatMap(({ policies }) => policies))];
 }
 
 /** Refused while a login role needs it. The accounts that it vouched for, and their tokens, go with it. */

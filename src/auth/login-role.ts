@@ -12,6 +12,7 @@ import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
+import { checkGiven } from '../policy/give.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { ClaimRule } from './claim.ts';
@@ -81,8 +82,11 @@ export async function putLoginRole(
   const rules = checkedRules(wish.rules);
   const policies = [...new Set(rules.flatMap((rule) => rule.policies))];
   checkRest(vault, wish);
-  return permit(vault, call, wanted, async (tx, { tenant }) => {
+  return permit(vault, call, wanted, async (tx, granted) => {
+    const { tenant } = granted;
     await requirePolicies(tx, tenant, policies);
+    // All of them, whatever the role gave before: other claims are other people.
+    await checkGiven(tx, granted, { before: [], after: policies });
     const [issuer] = await tx<{ id: string }[]>`
       SELECT issuer_id AS id FROM jwt_issuers WHERE tenant_id = ${tenant} AND name = ${wish.issuer} FOR SHARE`;
     if (!issuer) throw new VaultError('invalid_request', 'issuer: there is none of this name; make it first.');

@@ -8,6 +8,7 @@ import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
+import { checkGiven, checkTakeover } from '../policy/give.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { checkPolicies, insertUser, requirePolicies, setDisabled } from './user.ts';
@@ -78,8 +79,10 @@ export async function createService(vault: Vault, call: Call, service: NewServic
   const policies = checkPolicies(service.policies ?? []);
   const { tokenTtlSeconds = null, tokenPeriodSeconds = null, description = '' } = service;
   checkLifetimes(vault, tokenTtlSeconds, tokenPeriodSeconds);
-  return permit(vault, call, wanted, async (tx, { tenant }) => {
+  return permit(vault, call, wanted, async (tx, granted) => {
+    const { tenant } = granted;
     await requirePolicies(tx, tenant, policies);
+    await checkGiven(tx, granted, { before: [], after: policies });
     const { id } = await insertUser(tx, tenant, { name: parseName(service.name, 'name'), policies, kind: 'service' });
     await tx`
       INSERT INTO services (tenant_id, user_id, description, token_ttl_seconds, token_period_seconds)
@@ -98,19 +101,22 @@ export async function updateService(
 ): Promise<ServiceInfo> {
   const wanted = askOf('service.write', name);
   const policies = change.policies && checkPolicies(change.policies);
-  return permit(vault, call, wanted, async (tx, { tenant }) => {
+  return permit(vault, call, wanted, async (tx, granted) => {
+    const { tenant } = granted;
     const before = await serviceNamed(tx, tenant, name);
     const ttl = change.tokenTtlSeconds === undefined ? before.tokenTtlSeconds : change.tokenTtlSeconds;
     const period = change.tokenPeriodSeconds === undefined ? before.tokenPeriodSeconds : change.tokenPeriodSeconds;
     checkLifetimes(vault, ttl, period);
     if (policies) {
       await requirePolicies(tx, tenant, policies);
+      await checkGiven(tx, granted, { before: before.policies, after: policies });
       await tx`UPDATE users SET policies = ${[...policies]} WHERE tenant_id = ${tenant} AND user_id = ${before.id}`;
     }
     await tx`
       UPDATE services SET description = ${change.description ?? before.description}, token_ttl_seconds = ${ttl},
              token_period_seconds = ${period}
       WHERE tenant_id = ${tenant} AND user_id = ${before.id}`;
+    if (before.disabled && change.disabled === false) await checkTakeover(tx, granted, before.id);
     if (change.disabled !== undefined) await setDisabled(tx, tenant, before.id, change.disabled);
     const details = {
       ...(policies ? { policies: policies.join(' ') } : {}),

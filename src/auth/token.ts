@@ -51,7 +51,10 @@ export async function readSelf(vault: Vault, call: Call): Promise<Self> {
   return permit(vault, call, selfAsk('auth.self'), async (tx, { tokenId, tenant }) => {
     const token = await tokenOf(tx, tenant, tokenId);
     const [row] = await tx<{ tenant: string; policies: string[]; passwordChangeRequired: boolean }[]>`
-      SELECT t.name AS tenant, u.policies || k.policies AS policies, u.must_change_password AS "passwordChangeRequired"
+      SELECT t.name AS tenant, ARRAY(
+               SELECT unnest(u.policies || k.policies) UNION
+               SELECT unnest(g.policies) FROM group_members m JOIN groups g USING (tenant_id, group_id)
+               WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id ORDER BY 1) AS policies, u.must_change_password AS "passwordChangeRequired"
       FROM tokens k JOIN users u USING (tenant_id, user_id) JOIN tenants t USING (tenant_id)
       WHERE k.tenant_id = ${tenant} AND k.token_id = ${tokenId}`;
     return { value: { ...token, ...row! } };

@@ -11,6 +11,7 @@ import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { AccountKind, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
+import { checkGiven, checkTakeover } from '../policy/give.ts';
 import { permit, precheck } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import {
@@ -30,6 +31,8 @@ export type UserInfo = {
   readonly username: string;
   readonly kind: AccountKind;
   readonly policies: readonly string[];
+  /** Whose policies it has beside its own. */
+  readonly groups: readonly string[];
   readonly disabled: boolean;
   readonly lockedUntil: Timestamp | null;
   readonly passwordChangeRequired: boolean;
@@ -63,6 +66,8 @@ export type UserChange = {
 const ask = (action: Action, name: string) => ({ action, resource: `user:${parseName(name, 'username')}` }) as const;
 
 const COLUMNS = `user_id AS id, name AS username, kind, policies, disabled,
+  ARRAY(SELECT g.name FROM group_members m JOIN groups g USING (tenant_id, group_id)
+        WHERE m.tenant_id = users.tenant_id AND m.user_id = users.user_id ORDER BY g.name) AS groups,
   (SELECT max(c.locked_until) FROM login_counters c WHERE c.tenant_id = users.tenant_id AND c.subject = users.user_id
      AND c.locked_until > bulla.now()) AS "lockedUntil",
   must_change_password AS "passwordChangeRequired", mfa_required AS "mfaRequired",
@@ -96,8 +101,10 @@ export async function createUser(vault: Vault, call: Call, user: NewUser): Promi
   const once = user.password === undefined ? oneTimePassword() : undefined;
   const subject = await transaction(vault.db, [where], (tx) => futureSubject(tx, where, user.username));
   const password = await newPassword(vault, user.password, once, subject);
-  const created = await permit(vault, call, wanted, async (tx, { tenant }) => {
+  const created = await permit(vault, call, wanted, async (tx, granted) => {
+    const { tenant } = granted;
     await requirePolicies(tx, tenant, policies);
+    await checkGiven(tx, granted, { before: [], after: policies });
     const value = await insertUser(tx, tenant, {
       name: parseName(user.username, 'username'),
       password,
@@ -133,14 +140,18 @@ export async function updateUser(
           once,
           await transaction(vault.db, [where], (tx) => subjectNamed(tx, where, name)),
         );
-  const updated = await permit(vault, call, wanted, async (tx, { tenant, userId }) => {
+  const updated = await permit(vault, call, wanted, async (tx, granted) => {
+    const { tenant, userId } = granted;
     const user = await userNamed(tx, tenant, name);
     // A stolen token would otherwise be worth as much as the password.
     if (password && user.id === userId) {
       throw new VaultError('conflict', 'Your own password is changed with the old one: POST /auth/password.');
     }
+    // With a password that one knows, or back to life, an account gives all that it may do.
+    if (password || (user.disabled && change.disabled === false)) await checkTakeover(tx, granted, user.id);
     if (policies) {
       await requirePolicies(tx, tenant, policies);
+      await checkGiven(tx, granted, { before: user.policies, after: policies });
       await tx`UPDATE users SET policies = ${[...policies]} WHERE tenant_id = ${tenant} AND user_id = ${user.id}`;
     }
     if (change.disabled !== undefined) await setDisabled(tx, tenant, user.id, change.disabled);

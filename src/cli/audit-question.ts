@@ -18,7 +18,7 @@ export function addQuestionCommands(audit: Command, cli: Cli): void {
     .action((path: string, options: { action?: string }) =>
       printList(cli.io, cli.json(), ask().whoCan(resourceOf(path), options), [
         ['user', ({ username }) => username],
-        ['from', ({ reach }) => (reach === 'anywhere' ? 'anywhere' : 'some networks')],
+        ['when', ({ when, approval }) => `${when.replace('_', ' ')}${approval ? ', approved by others' : ''}`],
         ['by policy', ({ policies }) => policies],
         ['disabled', ({ disabled }) => disabled],
       ]),

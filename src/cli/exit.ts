@@ -39,6 +39,7 @@ const CODES: Readonly<Record<string, number>> = {
   totp_required: EXIT.unauthenticated,
   mfa_required: EXIT.forbidden,
   forbidden: EXIT.forbidden,
+  approval_required: EXIT.forbidden,
   tenant_suspended: EXIT.forbidden,
   not_found: EXIT.notFound,
   conflict: EXIT.conflict,
@@ -46,6 +47,7 @@ const CODES: Readonly<Record<string, number>> = {
   idempotency_mismatch: EXIT.conflict,
   too_many_requests: EXIT.unavailable,
   backend_failed: EXIT.unavailable,
+  quota_exceeded: EXIT.conflict,
   busy: EXIT.unavailable,
   unavailable: EXIT.unavailable,
   sealed: EXIT.unavailable,
@@ -71,6 +73,7 @@ const HINTS: Readonly<Record<string, string>> = {
   unauthenticated: 'Log in with: bulla login',
   password_change_required: 'Log in and choose a password with: bulla login',
   mfa_required: 'Enrol one with: bulla totp enrol, or show yours with: bulla session elevate',
+  approval_required: 'Ask with: bulla approval request',
   sealed: 'An operator has to unseal the vault first.',
 };
 

@@ -1,6 +1,8 @@
 /** `bulla tenant …`, for operators. */
 import type { Command } from 'commander';
 import type { Tenant } from '../client/index.ts';
+import { VaultError } from '../errors.ts';
+import { wholeNumber } from './argument.ts';
 import type { Cli } from './cli.ts';
 import { confirm } from './confirm.ts';
 import { printDone, printFields, printList, time } from './print.ts';
@@ -47,6 +49,7 @@ export function addTenantCommands(root: Command, cli: Cli): void {
     .description('let a suspended tenant go on')
     .argument('<name>')
     .action(async (name: string) => printTenant(cli, await cli.client().tenants.resume(name)));
+  addQuotaCommand(tenant, cli);
   tenant
     .command('require-totp')
     .description('let nobody in a tenant do anything without a second factor')
@@ -78,6 +81,43 @@ export function addTenantCommands(root: Command, cli: Cli): void {
     });
 }
 
+/** Commander takes null for an option without a value. */
+type Rate = number | 'any';
+type QuotaOptions = {
+  readonly secrets?: number;
+  readonly users?: number;
+  readonly requestsPerSecond?: Rate;
+  readonly accountRequestsPerSecond?: Rate;
+};
+
+function addQuotaCommand(tenant: Command, cli: Cli): void {
+  tenant
+    .command('quota')
+    .description('set how much a tenant may have, and how fast it may ask; what is not given stays')
+    .argument('<name>')
+    .option('--secrets <number>', 'how many', wholeNumber)
+    .option('--users <number>', 'accounts of every kind', wholeNumber)
+    .option('--requests-per-second <number>', 'of the whole tenant, on each node; "any" for no limit', numberOrAny)
+    .option('--account-requests-per-second <number>', 'of each account; "any" for no limit', numberOrAny)
+    .action(async (name: string, options: QuotaOptions) => {
+      const { secrets, users, requestsPerSecond, accountRequestsPerSecond } = options;
+      const quotas = {
+        ...(secrets === undefined ? {} : { secrets }),
+        ...(users === undefined ? {} : { users }),
+        ...(requestsPerSecond === undefined ? {} : { requests_per_second: limitOf(requestsPerSecond) }),
+        ...(accountRequestsPerSecond === undefined
+          ? {}
+          : { account_requests_per_second: limitOf(accountRequestsPerSecond) }),
+      };
+      if (Object.keys(quotas).length === 0) throw new VaultError('invalid_request', 'Say what to set; see --help.');
+      await printTenant(cli, await cli.client().tenants.setQuotas(name, quotas));
+    });
+}
+
+const numberOrAny = (text: string): Rate => (text === 'any' ? text : wholeNumber(text));
+const limitOf = (given: Rate) => (given === 'any' ? null : given);
+const rate = (perSecond: number | null) => (perSecond === null ? 'any' : `${perSecond} a second`);
+
 function printTenant(cli: Cli, tenant: Tenant): Promise<void> {
   return printFields(cli.io, cli.json(), tenant, [
     ['name', ({ name }) => name],
@@ -85,5 +125,9 @@ function printTenant(cli: Cli, tenant: Tenant): Promise<void> {
     ['state', ({ state }) => state],
     ['second factor required', ({ mfa_required }) => mfa_required],
     ['created', ({ created_at }) => time(created_at)],
+    ['secrets', ({ usage, quotas }) => `${usage.secrets} of ${quotas.secrets}`],
+    ['accounts', ({ usage, quotas }) => `${usage.users} of ${quotas.users}`],
+    ['requests', ({ quotas }) => rate(quotas.requests_per_second)],
+    ['requests of an account', ({ quotas }) => rate(quotas.account_requests_per_second)],
   ]);
 }

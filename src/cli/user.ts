@@ -198,6 +198,7 @@ function printUser(cli: Cli, user: UserWithPassword & { readonly generated_passw
     ['username', ({ username }) => username],
     ['id', ({ id }) => id],
     ['policies', ({ policies }) => policies],
+    ['groups', ({ groups }) => groups],
     ['state', stateOf],
     ['second factor', factorOf],
     ['created', ({ created_at }) => time(created_at)],

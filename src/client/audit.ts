@@ -1,8 +1,11 @@
 /** The audit log as a stream, and the tree that proves it. Memory does not grow with the log. */
+
 import { API, listAll, sendForJson } from './answer.ts';
 import type { Call, CallOptions, Connection } from './connection.ts';
+import type { Able } from './types.ts';
 
 /** Which entries; none given is the whole log. Times are RFC 3339, `resource` is a glob. */
+
 export type AuditFilter = {
   readonly from?: string;
   readonly to?: string;
@@ -27,8 +30,6 @@ export type EntriesOptions = {
   /** With proof: the size of an older checkpoint to connect to. */
   readonly extending?: number;
 };
-
-export type Able = { username: string; disabled: boolean; reach: 'anywhere' | 'some_networks'; policies: string[] };
 
 export type Did = {
   actor: string;

@@ -9,11 +9,13 @@
  * in an inspection, in JSON or in an error.
  */
 import { API, sendForJson } from './answer.ts';
+import { type Approvals, createApprovals } from './approval.ts';
 import { type Audit, createAudit } from './audit.ts';
 import { type Auth, createAuth } from './auth.ts';
 import { type Authorities, type CertificateRoles, createAuthorities, createCertificateRoles } from './certificate.ts';
 import { type CallOptions, type Connection, createConnection } from './connection.ts';
 import { BullaError } from './error.ts';
+import { createGroups, type Groups } from './group.ts';
 import { createIssuers, createLoginRoles, type Issuers, type LoginRoles } from './issuer.ts';
 import { createJobs, type Jobs } from './job.ts';
 import { type KeepOptions, type KeptLease, keepLease, type OnCredential } from './kept-lease.ts';
@@ -90,6 +92,8 @@ export class Bulla {
   readonly authorities: Authorities;
   readonly certificateRoles: CertificateRoles;
   readonly mounts: Mounts;
+  readonly approvals: Approvals;
+  readonly groups: Groups;
   readonly policies: Policies;
   readonly tenants: Tenants;
   readonly leases: Leases;
@@ -127,6 +131,8 @@ export class Bulla {
     this.authorities = createAuthorities(connection);
     this.certificateRoles = createCertificateRoles(connection);
     this.mounts = createMounts(connection);
+    this.approvals = createApprovals(connection);
+    this.groups = createGroups(connection);
     this.policies = createPolicies(connection);
     this.tenants = createTenants(connection);
     this.leases = createLeases(connection);

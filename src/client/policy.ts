@@ -2,7 +2,15 @@
 import { API, jsonOf, listAll, part, sendForJson } from './answer.ts';
 import type { CallOptions, Connection } from './connection.ts';
 import { BullaError } from './error.ts';
-import type { Policy, PolicyInfo, PutPolicyBody } from './types.ts';
+import type {
+  ExplainPolicyBody,
+  Explanation,
+  Policy,
+  PolicyChange,
+  PolicyInfo,
+  PolicyPreview,
+  PutPolicyBody,
+} from './types.ts';
 
 export type Policies = ReturnType<typeof createPolicies>;
 
@@ -13,6 +21,10 @@ export function createPolicies(connection: Connection) {
 
     get: (name: string, options: CallOptions = {}): Promise<Policy> =>
       sendForJson(connection, { method: 'GET', path: `${API}/policies/${part(name)}`, effect: 'none', ...options }),
+
+    /** What the name has meant, the latest first, and who changed it. */
+    changes: (name: string, options: CallOptions = {}): AsyncGenerator<PolicyChange, void, undefined> =>
+      listAll(connection, `${API}/policies/${part(name)}/versions`, {}, options),
 
     /**
      * Replaces the rules, or makes the policy. A document given as JSON text goes as it is, so that the server sees what
@@ -52,6 +64,26 @@ export function createPolicies(connection: Connection) {
       const path = `/v1/sys/policies/acl/${part(name)}`;
       await connection.send({ method: 'PUT', path, effect: 'same', json: { policy }, ...options });
     },
+
+    /** Who would gain and lose what, if the document replaced the policy. Nothing is changed. */
+    dryRun: (name: string, document: PutPolicyBody | string, options: CallOptions = {}): Promise<PolicyPreview> =>
+      sendForJson(connection, {
+        method: 'POST',
+        path: `${API}/policies/${part(name)}/dry_run`,
+        effect: 'none',
+        json: document,
+        ...options,
+      }),
+
+    /** May one do this to that, and which rule says so; about oneself when no username is given. */
+    explain: (question: ExplainPolicyBody, options: CallOptions = {}): Promise<Explanation> =>
+      sendForJson(connection, {
+        method: 'POST',
+        path: `${API}/policies/explain`,
+        effect: 'none',
+        json: question,
+        ...options,
+      }),
 
     delete: async (name: string, options: CallOptions = {}): Promise<void> => {
       await connection.send({ method: 'DELETE', path: `${API}/policies/${part(name)}`, effect: 'same', ...options });

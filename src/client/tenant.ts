@@ -39,6 +39,10 @@ export function createTenants(connection: Connection) {
       await connection.send({ method: 'POST', path, effect: 'same', json: unlock, ...options });
     },
 
+    /** How much it may have, and how fast it may ask; what is not said stays. */
+    setQuotas: (name: string, quotas: UpdateTenantBody['quotas'], options: CallOptions = {}): Promise<Tenant> =>
+      patch(name, { quotas }, options),
+
     /**
      * Its leases are revoked first, then its data keys are destroyed, then everything that it has. `force` gives up leases
      * whose targets never answer: their credentials may go on working.

@@ -15,6 +15,7 @@ import postgres from 'postgres';
 import { VaultError } from '../errors.ts';
 import { killpoint } from './killpoint.ts';
 import { parseLink } from './link.ts';
+import { QUOTA_USED_UP, quotaExceeded } from './quota.ts';
 import { SESSION, TYPES } from './session.ts';
 
 declare const tenantIdBrand: unique symbol;
@@ -426,10 +427,10 @@ const OUTAGE = /^(08|53|57|58|55P03|XX)/;
 function translate(error: unknown): unknown {
   const state = sqlState(error);
   if (state === undefined) {
-    const code = (error as { code?: unknown } | undefined)?.code;
-    const lost = typeof code === 'string' && /^(E[A-Z]+|CONNECT\w+|CONNECTION_\w+)$/.test(code);
+    const lost = /^(E[A-Z]+|CONNECT\w+|CONNECTION_\w+)$/.test(String((error as { code?: unknown } | undefined)?.code));
     return lost ? unavailable('the database cannot be reached', error) : error;
   }
+  if (state === QUOTA_USED_UP) return quotaExceeded(error);
   if (OUTAGE.test(state)) return unavailable(`the database answered ${state}`, error);
   return sanitise(error);
 }
@@ -442,8 +443,7 @@ function sanitise(error: unknown): Error {
     return error instanceof Error ? error : new Error('unknown error');
   }
   const clean = new Error(`database error ${String(source?.code)}`);
-  const kept = ['code', 'constraint_name', 'table_name', 'routine', 'severity'] as const;
-  for (const field of kept) {
+  for (const field of ['code', 'constraint_name', 'table_name', 'routine', 'severity'] as const) {
     if (typeof source?.[field] === 'string') Object.assign(clean, { [field]: source[field] });
   }
   return clean;

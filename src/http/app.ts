@@ -34,6 +34,7 @@ import { registerLeaseMetrics } from './lease-metrics.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { openapiDocument } from './openapi.ts';
 import { createPlainRouter, sendPlain } from './plain.ts';
+import { createSourceLimits } from './rate.ts';
 import { refuseWhileSealed } from './sealed.ts';
 import { stream } from './stream.ts';
 import type { Tls } from './tls.ts';
@@ -60,6 +61,7 @@ export function createApp(vault: Vault, tls?: Tls): App {
   registerKeyMetrics(metrics.registry, vault);
   registerLeaseMetrics(metrics.registry, vault);
   if (tls) registerTlsMetrics(metrics.registry, tls);
+  const sources = createSourceLimits(vault.config, () => vault.clock.monotonicMs());
   const { readBody, release } = createBodyReader(vault.config.http.bodiesBytesMax);
   const host: Host = { statusOf, readBody, stream, tls: () => tls?.status() };
   mountHealth(router, vault, metrics.registry, openapiDocument);
@@ -85,7 +87,7 @@ export function createApp(vault: Vault, tls?: Tls): App {
   );
 
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => {
-    const exchange = beginExchange(incoming, outgoing, dialectOf(incoming.url));
+    const exchange = beginExchange(incoming, outgoing, vault.config.trustedProxies, dialectOf(incoming.url));
     const startedMs = vault.clock.monotonicMs();
     metrics.begin();
     outgoing.on('close', () => {
@@ -93,11 +95,13 @@ export function createApp(vault: Vault, tls?: Tls): App {
       const ms = vault.clock.monotonicMs() - startedMs;
       const method = knownMethod(incoming.method);
       metrics.end(method, exchange.route, outgoing.statusCode, ms / 1000);
-      countUnheard(vault, exchange);
+      const unheard = countUnheard(vault, exchange);
+      sources.count(exchange.source, isStranger(outgoing.statusCode, unheard, exchange.code));
       logRequest(vault, exchange, method, ms);
     });
     try {
       if (refusal) throw refusal;
+      sources.check(exchange.source);
       for (const check of CHECKS) check(incoming, vault.config, exchange.dialect);
       refuseWhileSealed(vault, incoming, exchange.dialect);
     } catch (error) {
@@ -123,6 +127,11 @@ export function createApp(vault: Vault, tls?: Tls): App {
     countUnread: (source, code) => countUnread(vault, source, code),
     connections: metrics.connections,
   };
+}
+
+/** Refused, with no token of ours behind it; a guess at a password counts though it is in the log. */
+function isStranger(status: number, unheard: boolean, code: ErrorCode | undefined): boolean {
+  return status >= 400 && status < 500 && status !== 429 && (unheard || code === 'login_failed');
 }
 
 const METHODS = ['GET', 'PUT', 'POST', 'PATCH', 'DELETE'] as const;

@@ -8,8 +8,8 @@ import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { App } from './app.ts';
-import { canonicalAddress } from './exchange.ts';
 import type { ConnectionLimits } from './limit.ts';
+import { canonicalAddress } from './source.ts';
 import type { Tls } from './tls.ts';
 
 /** Keeps `sockets` to those that requests can come over. What it gives back ends those whose handshake still runs. */

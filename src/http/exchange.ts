@@ -3,16 +3,18 @@
  *
  * The checks look at the request as it came over the wire (`incoming.url`, `rawHeaders`), because everything behind them
  * works on a parsed URL, and parsing repairs. They run before any body is read and before any token is looked at. A
- * header that could be read in two ways is refused; headers by which a proxy speaks for a client are not read at all.
+ * header that could be read in two ways is refused; headers by which a proxy speaks for a client are source.ts's to read.
  */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Config } from '../config.ts';
 import { VaultError } from '../errors.ts';
+import type { Cidr } from '../policy/cidr.ts';
 import type { Dialect, Exchange } from '../protocols/protocol.ts';
 import { clientCertificateOf } from './client-certificate.ts';
 import { HTTP_LIMITS } from './limit.ts';
+import { sourceOf } from './source.ts';
 import { assertCanonicalTarget } from './target.ts';
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
@@ -35,11 +37,12 @@ export function isEncrypted(socket: Socket): boolean {
 export function beginExchange(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
+  proxies: readonly Cidr[],
   dialect?: Dialect | undefined,
 ): Exchange {
   const offered = incoming.headers['x-request-id'];
   const requestId = typeof offered === 'string' && REQUEST_ID.test(offered) ? offered : randomUUID();
-  const source = canonicalAddress(incoming.socket.remoteAddress);
+  const source = sourceOf(incoming, proxies);
   const clientCertificate = clientCertificateOf(incoming.socket);
   return {
     incoming,
@@ -71,19 +74,6 @@ export function commonHeaders({ incoming, requestId }: Exchange): string[] {
 }
 
 const FLAT_SECURITY_HEADERS = SECURITY_HEADERS.flat();
-
-/** The socket's address, with IPv4 in IPv6 as IPv4 and without a scope: one client, one spelling. */
-export function canonicalAddress(address: string | undefined): string {
-  if (address === undefined) return '';
-  if (address.startsWith('::ffff:') && address.includes('.')) return address.slice('::ffff:'.length);
-  const scope = address.indexOf('%');
-  return scope === -1 ? address : address.slice(0, scope);
-}
-
-/** `address` is canonical. */
-export function isLoopback(address: string): boolean {
-  return address === '::1' || address.startsWith('127.');
-}
 
 /** In this order, before routing. Each throws a VaultError or lets the request pass. */
 export const CHECKS: readonly ((incoming: IncomingMessage, config: Config, dialect?: Dialect) => void)[] = [

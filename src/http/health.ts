@@ -15,7 +15,7 @@ import type { Exchange, HttpEnv } from '../protocols/protocol.ts';
 import { assertReady } from '../tenant/ready.ts';
 import type { Vault } from '../vault.ts';
 import { statusOf } from './error.ts';
-import { isLoopback } from './exchange.ts';
+import { isLoopback } from './source.ts';
 
 export function mountHealth(router: Hono<HttpEnv>, vault: Vault, registry: Registry, document: () => object): void {
   const ready = throttled(vault, () => assertReady(vault));

@@ -16,10 +16,10 @@ import type { Vault } from '../vault.ts';
 import type { App } from './app.ts';
 import { admit } from './connection.ts';
 import { methodNotAllowed, recordOf } from './error.ts';
-import { canonicalAddress, isLoopback } from './exchange.ts';
 import { type ConnectionLimits, connectionLimits } from './limit.ts';
 import { acceptListVerb } from './list-verb.ts';
 import { answerRaw, onParserError } from './parser.ts';
+import { canonicalAddress, isLoopback } from './source.ts';
 
 export type Listener = {
   /** `http://127.0.0.1:8200` or `https://…`, with the port that was taken. */

@@ -10,7 +10,8 @@ import type { Socket } from 'node:net';
 import { VaultError } from '../errors.ts';
 import type { App } from './app.ts';
 import { methodNotAllowed, noSuchRoute, problemOf } from './error.ts';
-import { canonicalAddress, HSTS, isEncrypted, SECURITY_HEADERS } from './exchange.ts';
+import { HSTS, isEncrypted, SECURITY_HEADERS } from './exchange.ts';
+import { canonicalAddress } from './source.ts';
 import { assertCanonicalTarget } from './target.ts';
 
 type ParserError = Error & { readonly code?: string; readonly rawPacket?: Uint8Array; readonly bytesParsed?: number };

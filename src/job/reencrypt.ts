@@ -46,15 +46,20 @@ export type KeyRotation = { readonly key: DataKeyInfo; readonly job: JobInfo | u
 
 /** Makes a new data key version and, when asked, queues the job that moves everything stored to it. */
 export async function rotateKey(vault: Vault, call: Call, { reencrypt }: { reencrypt: boolean }): Promise<KeyRotation> {
-  const rotation = await permit(vault, call, { action: 'key.rotate', resource: 'key:data' }, async (tx, granted) => {
-    const { tenant, userId } = granted;
-    const key = await rotateDataKey(vault, tx, tenant);
-    const { version, fingerprint } = key;
-    const wanted = { tenant, kind: 'reencrypt', subject: String(version), startedBy: userId } as const;
-    const job = reencrypt ? await insertJob(tx, wanted) : undefined;
-    const details = { fingerprint, ...(job ? { job: job.id } : {}) };
-    return { value: { key, job }, notes: [{ version, details }] };
-  });
+  const rotation = await permit(
+    vault,
+    call,
+    { action: 'key.rotate', resource: 'key:data', subject: '' },
+    async (tx, granted) => {
+      const { tenant, userId } = granted;
+      const key = await rotateDataKey(vault, tx, tenant);
+      const { version, fingerprint } = key;
+      const wanted = { tenant, kind: 'reencrypt', subject: String(version), startedBy: userId } as const;
+      const job = reencrypt ? await insertJob(tx, wanted) : undefined;
+      const details = { fingerprint, ...(job ? { job: job.id } : {}) };
+      return { value: { key, job }, notes: [{ version, details }] };
+    },
+  );
   killpoint('data-key.committed');
   wake(vault);
   return rotation;

@@ -3,6 +3,7 @@
  * cannot harm. This file says only the order; each owner does its own part.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { removeApprovals } from '../approval/approval.ts';
 import { createLog, readHead } from '../audit/append.ts';
 import { removeAuthorities } from '../auth/authority.ts';
 import { removeIssuers } from '../auth/issuer.ts';
@@ -18,13 +19,22 @@ import { type Name, parseName } from '../db/name.ts';
 import { VaultError } from '../errors.ts';
 import { condemnTenant, dropLeases, hasLeasesOutside, removeLeases } from '../lease/removal.ts';
 import type { Call } from '../policy/access.ts';
+import { removeGroups } from '../policy/group.ts';
 import { type Act, permit, precheck } from '../policy/permit.ts';
 import { insertBuiltInPolicies, removePolicies } from '../policy/store.ts';
 import { removeMounts } from '../secret/mount.ts';
 import { countSecrets, removeSecrets } from '../secret/secret.ts';
 import { activeRootKey, forgetDataKeys } from '../tenant/keyring.ts';
 import { destroyDataKeys, insertDataKey, removeDataKeyMaterial } from '../tenant/rotation.ts';
-import { findTenant, insertTenant, markDeleted, markDeleting, type TenantInfo, tenantNamed } from '../tenant/tenant.ts';
+import {
+  findTenant,
+  insertTenant,
+  markDeleted,
+  markDeleting,
+  removeUsage,
+  type TenantInfo,
+  tenantNamed,
+} from '../tenant/tenant.ts';
 import { forgetNamedKeys, removeNamedKeys } from '../transit/key.ts';
 import type { Vault } from '../vault.ts';
 import { insertJob, openJob, removeJobs } from './job.ts';
@@ -157,8 +167,11 @@ export async function removeTenant(work: Work): Promise<void> {
   }
   while ((await transaction(vault.db, [id], (tx) => removeLeases(tx, id, REMOVED_AT_ONCE))) > 0);
   await transaction(vault.db, [id], async (tx) => {
+    await removeUsage(tx, id);
     await removeNamedKeys(tx, id);
     await removeIssuers(tx, id);
+    await removeApprovals(tx, id);
+    await removeGroups(tx, id);
     await removeUsers(tx, id);
     await removeAuthorities(tx, id);
     await removePolicies(tx, id);

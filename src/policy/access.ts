@@ -12,9 +12,12 @@ import { SYSTEM, type TenantId, type Timestamp, type Tx } from '../db/database.t
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import { ACTIONS, type Action, type AuthAction } from './action.ts';
+import type { Requirement } from './approval-rule.ts';
 import { contains, parseAddress, parseCidr } from './cidr.ts';
 import { decide } from './decide.ts';
+import { instanceFor } from './instance.ts';
 import { type CompiledPolicy, compilePolicy } from './policy.ts';
+import type { TemplateValues } from './template.ts';
 
 /** A request as a verb sees it: where it came from, and the token that came with it, not yet believed. */
 export type Call = Origin & {
@@ -29,13 +32,28 @@ export type AccountKind = 'person' | 'service' | 'external';
 export type TokenKind = 'login' | 'child' | 'lease' | 'wrapping';
 
 /** What conditions are decided on beside the account: where the request came from, and what its token is. */
-export type Asker = { readonly source: string; readonly mfa: boolean; readonly tokenKind: TokenKind };
+export type Asker = {
+  readonly source: string;
+  readonly mfa: boolean;
+  readonly tokenKind: TokenKind;
+  /** By the database's clock, in the statement that read the policies. */
+  readonly now: Timestamp;
+};
 
 /**
  * What a caller wants. `resource` is `noun:name`, canonical. `anywhere`: the resource only names the question in the
  * log, and any rule that allows the action somewhere admits it; the act then filters by `Permit.allows`.
  */
-export type Ask = { readonly action: Action | AuthAction; readonly resource: string; readonly anywhere?: true };
+export type Ask = {
+  readonly action: Action | AuthAction;
+  readonly resource: string;
+  readonly anywhere?: true;
+  /**
+   * What of the resource the act is about, as an approval names it: a version, `current`, `1,2`, `all`, or nothing more
+   * (''). An act that does not say it cannot be approved.
+   */
+  readonly subject?: string;
+};
 
 /** What the joined read says of a token that was issued. */
 export type AccessRow = {
@@ -64,10 +82,13 @@ export type AccessRow = {
   /** Of people; who else proves a machine or an identity says itself how. */
   readonly mfaRequired: boolean;
   readonly tenantState: string;
+  /** Requests a second that the operators allow; null: any number. */
+  readonly tenantRate: number | null;
+  readonly accountRate: number | null;
   readonly aclRevision: number;
   /** An operator has sealed the vault, and this node has not looked since. */
   readonly sealed: boolean;
-  /** `policy_id.revision` of each policy that the user holds. */
+  /** `policy_id.revision` of each policy that the account holds, by itself, by its login or by a group. */
   readonly policyIds: readonly string[];
   /** `name/policy_id.revision` of each policy that a bound names. */
   readonly boundIds: readonly string[] | null;
@@ -98,9 +119,12 @@ export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<Acce
            u.user_id AS "userId", u.name AS "userName", u.kind AS "userKind", u.disabled,
            u.must_change_password AS "mustChange",
            u.kind = 'person' AND (u.mfa_required OR t.mfa_required) AS "mfaRequired",
-           t.state AS "tenantState", h.acl_revision AS "aclRevision", (SELECT bulla.is_sealed()) AS sealed,
+           t.state AS "tenantState", t.requests_per_second AS "tenantRate", t.account_requests_per_second AS "accountRate", h.acl_revision AS "aclRevision", (SELECT bulla.is_sealed()) AS sealed,
            ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
-                 WHERE p.tenant_id = r.tenant_id AND p.name = ANY (u.policies || k.policies) ORDER BY p.name) AS "policyIds",
+                 WHERE p.tenant_id = r.tenant_id AND p.name = ANY (u.policies || k.policies || ARRAY(
+                   SELECT unnest(g.policies) FROM group_members m,
+                   LATERAL (SELECT policies FROM groups WHERE tenant_id = m.tenant_id AND group_id = m.group_id LIMIT 1) g
+                   WHERE m.tenant_id = r.tenant_id AND m.user_id = u.user_id)) ORDER BY p.name) AS "policyIds",
            CASE WHEN k.bounds IS NOT NULL THEN
              ARRAY(SELECT p.name || '/' || p.policy_id || '.' || p.revision FROM policies p
                    WHERE p.tenant_id = r.tenant_id AND p.name = ANY (string_to_array(array_to_string(k.bounds, ' '), ' ')))
@@ -112,7 +136,7 @@ export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<Acce
              WHERE tenant_id = r.tenant_id AND token_id = r.token_id LIMIT 1) k,
     LATERAL (SELECT user_id, name, kind, disabled, must_change_password, mfa_required, policies FROM users
              WHERE tenant_id = r.tenant_id AND user_id = k.user_id LIMIT 1) u,
-    LATERAL (SELECT state, mfa_required FROM tenants WHERE tenant_id = r.tenant_id LIMIT 1) t,
+    LATERAL (SELECT state, mfa_required, requests_per_second, account_requests_per_second FROM tenants WHERE tenant_id = r.tenant_id LIMIT 1) t,
     LATERAL (SELECT acl_revision FROM audit_heads WHERE tenant_id = r.tenant_id LIMIT 1) h`;
 }
 
@@ -130,15 +154,16 @@ export async function resolve(
   source: string,
 ): Promise<Access> {
   const tenant = token.tenantId as TenantId;
-  const { userId, userName, method, kind, mfa } = row;
+  const { userId, userName, userKind, method, kind, mfa, now } = row;
+  const values = { 'user.name': userName, 'user.id': userId, 'user.kind': userKind };
   return {
     tenant,
-    actor: { kind: ACTOR_KIND[row.userKind], id: userId, name: userName, method, accessor: token.tokenId },
+    actor: { kind: ACTOR_KIND[userKind], id: userId, name: userName, method, accessor: token.tokenId },
     tokenId: token.tokenId,
     userId,
-    asker: { source, mfa, tokenKind: kind },
-    policies: await policiesOf(vault, tx, tenant, row.policyIds),
-    limits: row.bounds || row.grants ? await limitsOf(vault, tx, tenant, row) : NO_LIMITS,
+    asker: { source, mfa, tokenKind: kind, now },
+    policies: await policiesOf(vault, tx, tenant, row.policyIds, values),
+    limits: row.bounds || row.grants ? await limitsOf(vault, tx, tenant, row, values) : NO_LIMITS,
     aclRevision: row.aclRevision,
     row,
   };
@@ -148,16 +173,23 @@ const ACTOR_KIND = { person: 'user', service: 'service', external: 'external' } 
 const NO_LIMITS: Access['limits'] = [];
 
 /** A bound that names a policy which is gone allows nothing: what that policy denied must not come back. */
-async function limitsOf(vault: Vault, tx: Tx, tenant: TenantId, row: AccessRow): Promise<Access['limits']> {
+async function limitsOf(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  row: AccessRow,
+  values: TemplateValues,
+): Promise<Access['limits']> {
   const idOf = new Map((row.boundIds ?? []).map((named) => named.split('/') as [string, string]));
   const limits: CompiledPolicy[][] = [];
   for (const bound of row.bounds ?? []) {
     const ids = bound === '' ? [] : bound.split(' ').map((name) => idOf.get(name));
     const known = ids.filter((id) => id !== undefined);
-    limits.push(known.length === ids.length ? await policiesOf(vault, tx, tenant, known) : [DENY_ALL]);
+    limits.push(known.length === ids.length ? await policiesOf(vault, tx, tenant, known, values) : [DENY_ALL]);
   }
   for (const [i, document] of (row.grants ?? []).entries()) {
-    limits.push([grantOf(vault, `${cacheKey(tenant, row.tokenId)} ${i}`, document, row.usesLeft === null)]);
+    const grant = grantOf(vault, `${cacheKey(tenant, row.tokenId)} ${i}`, document, row.usesLeft === null);
+    limits.push([instanceFor(grant, values) ?? DENY_ALL]);
   }
   return limits;
 }
@@ -202,6 +234,7 @@ export function refusal(access: Access, asks: readonly Ask[], call: Call): Vault
   if (row.tenantState === 'suspended') {
     return new VaultError('tenant_suspended', 'This tenant is suspended: ask the operators of the vault to resume it.');
   }
+  let waiting: VaultError | undefined;
   for (const ask of asks) {
     const { action, resource } = ask;
     if (row.mustChange && !OPEN_TO_ONE_TIME_PASSWORDS.has(action)) {
@@ -219,12 +252,15 @@ export function refusal(access: Access, asks: readonly Ask[], call: Call): Vault
         'A second factor is required of you: enrol one with POST /auth/totp, or show yours with POST /auth/elevate.',
       );
     }
-    if (!allows(access, ask)) {
+    const requirements = requirementsOf(access, ask);
+    if (requirements === 'refused') {
       return new VaultError(
         'forbidden',
         `No policy allows ${action} on ${resource}, or one denies it: ask an administrator of the tenant.`,
+        { details: { action, resource } },
       );
     }
+    if (requirements.length > 0) waiting ??= approvalRequired(ask, requirements);
     if (access.tenant === SYSTEM && isDecided(action) && NOT_IN_SYSTEM.has(ACTIONS[action].noun)) {
       return new VaultError(
         'not_found',
@@ -232,7 +268,17 @@ export function refusal(access: Access, asks: readonly Ask[], call: Call): Vault
       );
     }
   }
-  return undefined;
+  return waiting;
+}
+
+/** What others must do first; the caller may do it then. */
+export function approvalRequired({ action, resource }: Ask, requirements: readonly Requirement[]): VaultError {
+  const by = requirements.map(({ by, count }) => `${count} of ${by}`).join(' and ');
+  return new VaultError(
+    'approval_required',
+    `${action} on ${resource} waits for others to approve it (${by}): ask them with POST /approvals.`,
+    { details: { action, resource, approvers: requirements.map((one) => one.by) } },
+  );
 }
 
 /** Why nobody may have a secret now: this node has found that the log is not what was signed. */
@@ -244,6 +290,11 @@ export function halted(vault: Vault, asks: readonly Ask[]): VaultError | undefin
 /** Operators manage tenants; what tenants hold, they do not hold themselves either. */
 const NOT_IN_SYSTEM: ReadonlySet<string> = new Set(['secret', 'mount', 'lease', 'backend', 'role', 'transit']);
 
+/** Whether the operators' tenant has nothing that the action could be asked about. */
+export function isForeignToSystem(action: Action): boolean {
+  return NOT_IN_SYSTEM.has(ACTIONS[action].noun);
+}
+
 /** What somebody with a one-time password may do before changing it. */
 const OPEN_TO_ONE_TIME_PASSWORDS: ReadonlySet<string> = new Set(['auth.self', 'auth.password', 'auth.logout']);
 
@@ -253,15 +304,38 @@ const OPEN_WITHOUT_SECOND_FACTOR: ReadonlySet<string> = new Set([
   ...['auth.totp-read', 'auth.totp-enrol', 'auth.totp-confirm', 'auth.elevate'],
 ]);
 
-/** The account's policies must allow it, and so must the bound and the grant of its token and of every token above. */
-export function allows(access: Access, { action, resource, anywhere }: Ask): boolean {
-  if (!isDecided(action)) return true;
-  if (ACTIONS[action].system && access.tenant !== SYSTEM) return false;
-  const allowedBy = (policies: readonly CompiledPolicy[]) =>
-    anywhere
-      ? policies.some((policy) => (policy.byAction.get(action)?.allow.length ?? 0) > 0)
-      : decide(policies, { action, resource, source: access.asker.source }).allowed;
-  return allowedBy(access.policies) && access.limits.every(allowedBy);
+/** Whether it is allowed as it is, without anybody's approval. */
+export function allows(access: Access, ask: Ask): boolean {
+  const requirements = requirementsOf(access, ask);
+  return requirements !== 'refused' && requirements.length === 0;
+}
+
+const NOTHING: readonly Requirement[] = [];
+
+/**
+ * The approvals that it takes; none when it is allowed as it is. The account's policies must allow it, and so must the
+ * bound and the grant of its token and of every token above.
+ */
+export function requirementsOf(
+  access: Access,
+  { action, resource, anywhere }: Ask,
+): readonly Requirement[] | 'refused' {
+  if (!isDecided(action)) return NOTHING;
+  if (ACTIONS[action].system && access.tenant !== SYSTEM) return 'refused';
+  const { source, now, mfa, tokenKind } = access.asker;
+  const ask = { action, resource, source, now, mfa, tokenKind };
+  let needed = NOTHING;
+  for (const policies of [access.policies, ...access.limits]) {
+    if (anywhere) {
+      if (!policies.some((policy) => (policy.byAction.get(action)?.allow.length ?? 0) > 0)) return 'refused';
+      continue;
+    }
+    const decision = decide(policies, ask);
+    if (decision.allowed) continue;
+    if (decision.reason !== 'approval') return 'refused';
+    needed = [...needed, ...decision.requirements];
+  }
+  return needed;
 }
 
 const isDecided = (action: Action | AuthAction): action is Action => Object.hasOwn(ACTIONS, action);
@@ -301,16 +375,39 @@ export function cachedPolicies(vault: Vault, tenant: TenantId, ids: readonly str
 /**
  * The compiled policies, read where they are not in memory. A policy that changed after its id was read is missing
  * here; the acl_revision has then moved too, and the act is decided again before anything is recorded. A document that
- * does not compile denies everything: a missing deny must never widen what is allowed.
+ * does not compile, or whose template does not fit the account, denies everything: a missing deny must never widen what
+ * is allowed.
  */
 export async function policiesOf(
   vault: Vault,
   tx: Tx,
   tenant: TenantId,
   ids: readonly string[],
+  values: TemplateValues,
 ): Promise<CompiledPolicy[]> {
-  const cached = cachedPolicies(vault, tenant, ids);
-  if (cached) return cached;
+  const policies = cachedPolicies(vault, tenant, ids) ?? (await readPolicies(vault, tx, tenant, ids));
+  if (!policies.some(({ templated }) => templated)) return policies;
+  const instances = policies.map((policy) => instanceOf(policy, values));
+  return instances.every((instance) => instance !== undefined) ? instances : [DENY_ALL];
+}
+
+const INSTANCES_MAX = 1000;
+const instances = new WeakMap<CompiledPolicy, Map<string, CompiledPolicy | undefined>>();
+
+/** Kept for as long as the policy itself: an account's id never changes its name. */
+function instanceOf(policy: CompiledPolicy, values: TemplateValues): CompiledPolicy | undefined {
+  if (!policy.templated) return policy;
+  const known = instances.get(policy) ?? new Map<string, CompiledPolicy | undefined>();
+  instances.set(policy, known);
+  const id = values['user.id'];
+  if (known.has(id)) return known.get(id);
+  if (known.size >= INSTANCES_MAX) known.clear();
+  const instance = instanceFor(policy, values);
+  known.set(id, instance);
+  return instance;
+}
+
+async function readPolicies(vault: Vault, tx: Tx, tenant: TenantId, ids: readonly string[]): Promise<CompiledPolicy[]> {
   const rows = await tx<{ id: string; document: string }[]>`
     SELECT policy_id || '.' || revision AS id, document FROM policies
     WHERE tenant_id = ${tenant} AND policy_id || '.' || revision = ANY (${ids as string[]}) ORDER BY name`;

@@ -16,16 +16,18 @@ export type ActionFacts = {
   readonly system?: true;
   /** Hands out a stored or issued secret, so key-admin and auditor never hold it. */
   readonly reveals?: true;
+  /** A rule may let it wait for an approval: what it does is bound to the one thing that was approved. */
+  readonly approvable?: true;
 };
 
 const TABLE = {
   // secret:<path>
-  'secret.read': { noun: 'secret', about: 'Read the value of a secret.', reveals: true },
+  'secret.read': { noun: 'secret', about: 'Read the value of a secret.', reveals: true, approvable: true },
   'secret.list': { noun: 'secret', about: 'See the names of secrets in a listing.' },
   'secret.write': { noun: 'secret', about: 'Write a new version of a secret, or move one here.' },
   'secret.delete': { noun: 'secret', about: 'Delete versions of a secret so that they can be undeleted.' },
   'secret.undelete': { noun: 'secret', about: 'Bring deleted versions of a secret back.' },
-  'secret.destroy': { noun: 'secret', about: 'Destroy the ciphertext of versions for good.' },
+  'secret.destroy': { noun: 'secret', about: 'Destroy the ciphertext of versions for good.', approvable: true },
   'secret.history': { noun: 'secret', about: 'List the versions of a secret without their values.' },
   'secret.metadata-read': { noun: 'secret', about: 'Read the metadata and settings of a secret.' },
   'secret.metadata-write': { noun: 'secret', about: 'Change the metadata and settings of a secret.' },
@@ -70,11 +72,19 @@ const TABLE = {
   'cert-role.read': { noun: 'cert-role', about: 'Read a certificate role.' },
   'cert-role.write': { noun: 'cert-role', about: 'Create or change a certificate role.' },
   'cert-role.delete': { noun: 'cert-role', about: 'Delete a certificate role and end what it gave.' },
+  // group:<name>
+  'group.list': { noun: 'group', about: 'List groups.' },
+  'group.read': { noun: 'group', about: 'Read a group and who is in it.' },
+  'group.write': { noun: 'group', about: 'Create a group, or change its policies or members.' },
+  'group.delete': { noun: 'group', about: 'Delete a group.' },
   // policy:<name>
   'policy.list': { noun: 'policy', about: 'List policies.' },
   'policy.read': { noun: 'policy', about: 'Read a policy.' },
   'policy.write': { noun: 'policy', about: 'Create or change a policy.' },
   'policy.delete': { noun: 'policy', about: 'Delete a policy.' },
+  'policy.explain': { noun: 'user', about: 'Ask what somebody else may do, and by which rule.' },
+  // approval:<id>
+  'approval.list': { noun: 'approval', about: 'See what others have asked approval for.' },
   // token:<accessor>
   'token.create': { noun: 'token', about: 'Create a token that is no stronger than its maker.' },
   'token.list': { noun: 'token', about: 'List the tokens of the tenant, never to use them.' },
@@ -87,8 +97,8 @@ const TABLE = {
   'token.revoke': { noun: 'token', about: 'End a token, by its accessor.' },
   // key:data
   'key.list': { noun: 'key', about: 'List the versions of the data key, never their bytes.' },
-  'key.rotate': { noun: 'key', about: 'Make a new data key version and re-encrypt under it.' },
-  'key.destroy': { noun: 'key', about: 'Destroy a data key version that nothing depends on.' },
+  'key.rotate': { noun: 'key', about: 'Make a new data key version and re-encrypt under it.', approvable: true },
+  'key.destroy': { noun: 'key', about: 'Destroy a data key version that nothing depends on.', approvable: true },
   // audit:log
   'audit.read': { noun: 'audit', about: 'Read, export and prove the audit log.' },
   'audit.read-deleted': { noun: 'audit', about: 'Read the log of a tenant that was deleted.', system: true },
@@ -146,7 +156,12 @@ const TABLE = {
   'tenant.delete': { noun: 'tenant', about: 'Delete a tenant, its data keys first.', system: true },
   // key:root
   'root-key.list': { noun: 'key', about: 'List the versions of the root key, never their bytes.', system: true },
-  'root-key.rotate': { noun: 'key', about: 'Make a new root key and wrap every key under it.', system: true },
+  'root-key.rotate': {
+    noun: 'key',
+    about: 'Make a new root key and wrap every key under it.',
+    system: true,
+    approvable: true,
+  },
   // key:log
   'pepper.list': { noun: 'key', about: 'List the versions of the pepper, and who depends on each.', system: true },
   'pepper.rotate': { noun: 'key', about: 'Make a new pepper for all passwords.', system: true },
@@ -189,7 +204,20 @@ export const AUTH_ACTIONS = [
   'auth.session-end',
 ] as const;
 
-export type AuthAction = (typeof AUTH_ACTIONS)[number];
+/**
+ * What the rule that asks for an approval decides itself: who is under it may ask, who holds its policy may answer. And
+ * what everybody may ask about themselves. Names in audit entries only.
+ */
+export const OWN_ACTIONS = [
+  'approval.request',
+  'approval.read',
+  'approval.approve',
+  'approval.deny',
+  'approval.cancel',
+  'policy.explain-self',
+] as const;
+
+export type AuthAction = (typeof AUTH_ACTIONS)[number] | (typeof OWN_ACTIONS)[number];
 
 export const ACTION_NAMES = Object.keys(ACTIONS) as readonly Action[];
 

@@ -2,12 +2,19 @@
  * The policies that every tenant has from the start, as documents like any other.
  *
  * They are the same in the `system` tenant: there `admin` covers the system-only actions too, because it covers
- * everything. `key-admin` and `auditor` hold no action that reveals a secret. Their names cannot be changed or deleted;
- * the policy store sees to that.
+ * everything. Whoever holds `key-admin` or `auditor` reads no secret, whatever else they hold or write: both deny it, and
+ * a deny wins everywhere. None of them can be changed or deleted; the policy store sees to that.
  */
+import { ACTION_NAMES, ACTIONS } from './action.ts';
 import type { PolicyDocument } from './policy.ts';
 
 export type BuiltInPolicy = { readonly about: string; readonly document: PolicyDocument };
+
+const REVEALS_NOTHING: PolicyDocument['rules'][number] = {
+  effect: 'deny',
+  actions: ACTION_NAMES.filter((name) => ACTIONS[name].reveals),
+  resources: ['**'],
+};
 
 export const BUILT_IN_POLICIES = {
   admin: {
@@ -24,6 +31,7 @@ export const BUILT_IN_POLICIES = {
           actions: ['transit.list', 'transit.read', 'transit.configure', 'transit.rotate', 'transit.trim'],
           resources: ['transit:**'],
         },
+        REVEALS_NOTHING,
       ],
     },
   },
@@ -34,18 +42,12 @@ export const BUILT_IN_POLICIES = {
         {
           effect: 'allow',
           actions: [
-            'audit.read',
-            'audit.read-deleted',
-            'audit.sign',
-            'policy.list',
-            'policy.read',
-            'user.list',
-            'user.read',
-            'token.list',
-            'token.read',
+            ...['audit.read', 'audit.read-deleted', 'audit.sign', 'policy.list', 'policy.read', 'policy.explain'],
+            ...['user.list', 'user.read', 'group.list', 'group.read', 'token.list', 'token.read', 'approval.list'],
           ],
-          resources: ['audit:**', 'policy:**', 'user:**', 'token:**'],
+          resources: ['audit:**', 'policy:**', 'user:**', 'group:**', 'token:**', 'approval:**'],
         },
+        REVEALS_NOTHING,
       ],
     },
   },

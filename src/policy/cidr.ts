@@ -29,6 +29,25 @@ export function parseAddress(text: string): Address | undefined {
   return isMapped(bytes) ? bytes.subarray(12) : bytes;
 }
 
+/** The one text of an address: dotted, or as RFC 5952 §4 writes IPv6. */
+export function formatAddress(address: Address): string {
+  if (address.length === 4) return address.join('.');
+  const groups = Array.from({ length: 8 }, (_, i) => ((address[2 * i]! << 8) | address[2 * i + 1]!).toString(16));
+  const { start, length } = longestZeros(groups);
+  if (length < 2) return groups.join(':');
+  return `${groups.slice(0, start).join(':')}::${groups.slice(start + length).join(':')}`;
+}
+
+function longestZeros(groups: readonly string[]): { start: number; length: number } {
+  let best = { start: 0, length: 0 };
+  for (let start = 0; start < groups.length; start++) {
+    let end = start;
+    while (groups[end] === '0') end++;
+    if (end - start > best.length) best = { start, length: end - start };
+  }
+  return best;
+}
+
 /** `10.0.0.0/8` or `2001:db8::/32`; undefined when the text is not one, or sets bits beyond its prefix. */
 export function parseCidr(text: string): Cidr | undefined {
   const slash = text.indexOf('/');

@@ -17,11 +17,20 @@ export type Draft = {
   readonly entry: Entry;
 };
 
+/** In place of a draft: the token has few uses left, or others approve each read, so this one goes singly. */
+export const SINGLY = Symbol('singly');
+
 /** What a member hears and what is recorded of it. Undefined when a key has to be read first. */
-export function draft(vault: Vault, member: Asked, access: Access, row: VersionRow | undefined): Draft | undefined {
+export function draft(
+  vault: Vault,
+  member: Asked,
+  access: Access,
+  row: VersionRow | undefined,
+): Draft | typeof SINGLY | undefined {
   const resource = `secret:${member.path}`;
   const asks = [{ action: 'secret.read', resource }] as const;
   const refused = refusal(access, asks, member.call) ?? halted(vault, asks);
+  if (refused?.code === 'approval_required') return SINGLY;
   if (refused) {
     const reason = refused.code === 'unauthenticated' ? deadBecause(access, member.call) : undefined;
     const entry = entryOf(member, access, resource, 'denied', refused.code);

@@ -3,16 +3,19 @@
  *
  *     pattern = "**" / noun ":" glob                  "**" alone is every resource of every noun
  *     glob    = segment *( "/" segment )
- *     segment = "**" / 1*( A-Z a-z 0-9 . _ ~ @ + = - ) with at most one "*" in it
+ *     segment = "**" / 1*( A-Z a-z 0-9 . _ ~ @ + = - ) with at most one "*" and any "${user.name}" in it
  *
  * `*` stands for any characters within one segment: the whole of it (`prod/*`), or a part (`web-*`, `*.pem`, `a*z`),
  * where it may stand for nothing. `**` stands for whole segments: one or more at the end (`prod/**` is neither `prod`
  * nor `prod-backup/x`), none or more anywhere else (`prod/**` + `/password` is also `prod/password`). Case-sensitive.
  *
+ * A pattern with a template such as `${user.name}` matches nothing before template.ts has put the account in its place.
+ *
  * Matching compares each segment of a pattern with each segment of a resource at most once, so a hostile pattern costs
  * its own length times the 16 segments of a path, and no more (T-109).
  */
 import { NOUNS } from './action.ts';
+import { hasTemplate, withEachTemplateAs } from './template.ts';
 
 export const RESOURCE_PATTERN_LENGTH_MAX = 520;
 
@@ -27,9 +30,10 @@ export type Glob =
   | { readonly kind: 'everything' }
   | { readonly kind: 'exact'; readonly text: string }
   | { readonly kind: 'under'; readonly prefix: string }
-  | { readonly kind: 'segments'; readonly start: string; readonly segments: readonly GlobSegment[] };
+  | { readonly kind: 'segments'; readonly start: string; readonly segments: readonly GlobSegment[] }
+  | { readonly kind: 'template'; readonly text: string };
 
-type GlobSegment =
+export type GlobSegment =
   | { readonly kind: 'any-depth' }
   | { readonly kind: 'literal'; readonly text: string }
   | { readonly kind: 'star'; readonly prefix: string; readonly suffix: string };
@@ -50,6 +54,7 @@ export function compileGlob(pattern: string): Glob | string {
     if (typeof segment === 'string') return segment;
     segments.push(segment);
   }
+  if (hasTemplate(pattern)) return { kind: 'template', text: pattern };
   return choose(pattern, pattern.slice(0, colon + 1), segments);
 }
 
@@ -70,10 +75,13 @@ export function covers(glob: Glob, resource: Resource): boolean {
       if (!resource.text.startsWith(glob.start)) return false;
       resource.segments ??= resource.text.slice(resource.text.indexOf(':') + 1).split('/');
       return coversSegments(glob.segments, resource.segments);
+    case 'template':
+      throw new Error('assertion failed: templates are filled before anything is decided');
   }
 }
 
-function compileSegment(text: string): GlobSegment | string {
+function compileSegment(written: string): GlobSegment | string {
+  const text = withEachTemplateAs(written, 'x');
   if (text === '**') return { kind: 'any-depth' };
   if (text === '') return 'has an empty segment; write no leading, trailing or double slash';
   if (text === '.' || text === '..') return 'has a "." or ".." segment, which no resource has';
@@ -83,7 +91,7 @@ function compileSegment(text: string): GlobSegment | string {
       if (star !== -1) return 'has more than one "*" in a segment; "**" must be a whole segment';
       star = at;
     } else if (!isLiteral(text.charCodeAt(at))) {
-      return 'has a character that is not one of A-Z a-z 0-9 . _ ~ @ + = - / *';
+      return 'has a character that is not one of A-Z a-z 0-9 . _ ~ @ + = - / *, or a template that does not exist';
     }
   }
   if (star === -1) return { kind: 'literal', text };

@@ -2,6 +2,7 @@
  * Opening what a row of a secret holds: its version and its metadata. Both reads, the batched one and that of many
  * secrets at once, open rows here; each has decided before, and records what it gave.
  */
+import type { Redeemed } from '../approval/redeem.ts';
 import type { Context } from '../crypto/context.ts';
 import { open } from '../crypto/envelope.ts';
 import type { Key } from '../crypto/keys.ts';
@@ -132,4 +133,15 @@ function openNamed(key: Key, context: Context, envelope: Uint8Array, path: strin
     if (!(error instanceof VaultError)) throw error;
     throw new VaultError(error.code, `${path}: ${error.message}`);
   }
+}
+
+/** An approval is for one version: what became current since needs another. */
+export function checkApproved(approved: ReadonlyMap<string, Redeemed>, { path, version }: OpenedVersion): void {
+  const approval = approved.get(`secret:${path}`);
+  if (approval === undefined || approval.subject === String(version)) return;
+  throw new VaultError(
+    'approval_required',
+    `Version ${approval.subject} of ${path} was approved, and the current one is ${version}: ask with its number, or for an approval of this one.`,
+    { details: { action: 'secret.read', resource: `secret:${path}` } },
+  );
 }

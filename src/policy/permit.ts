@@ -8,6 +8,7 @@
  * A Permit is a value that only this file makes: no Permit, no row. Plain reads go through read.ts, the same gate in
  * batches. `withoutToken` is for the few acts that come before any token or from the vault itself; it records too.
  */
+import { findApproval, markUsed, type Redeemed } from '../approval/redeem.ts';
 import { AccessMoved, type Appendix, append } from '../audit/append.ts';
 import type { Actor, Details, Entry, Origin } from '../audit/entry.ts';
 import { markRecorded } from '../audit/recorded.ts';
@@ -26,9 +27,13 @@ import {
   proves,
   readAccess,
   refusal,
+  requirementsOf,
   resolve,
   unauthenticated,
 } from './access.ts';
+import type { Requirement } from './approval-rule.ts';
+import type { Held } from './grant.ts';
+import { hasRate, overRate } from './rate.ts';
 
 declare const permitBrand: unique symbol;
 /** Leave to do what was asked, inside the transaction that records it. */
@@ -39,6 +44,16 @@ export type Permit = {
   readonly tokenId: string;
   readonly userId: string;
   readonly asker: Asker;
+  /** The policies that each must allow what the holder does: those of the account, and every bound of the token. */
+  readonly held: Held;
+  /** `policy_id.revision` of those of the account, in the order of their names. */
+  readonly policyIds: readonly string[];
+  /** Whether the holder holds a policy by its name, and the token is not kept from using it. */
+  readonly holds: (tx: Tx, policy: string) => Promise<boolean>;
+  /** The approvals that something would wait for. */
+  readonly requirements: (ask: Ask) => readonly Requirement[] | 'refused';
+  /** What others have approved for this act, by resource. */
+  readonly approved: ReadonlyMap<string, Redeemed>;
   /** Whether the holder might also do this: for filtering lists. It records nothing. */
   readonly allows: (ask: Ask) => boolean;
 };
@@ -94,6 +109,8 @@ export async function permit<T>(
       if (error instanceof AccessMoved && attempt < DECISIONS_MAX) continue;
       if (error instanceof AccessMoved) throw moving();
       if (error instanceof Failed) throw await recordFailure(vault, call, wanted, error);
+      // The commit itself found it out, and nothing was done.
+      if (isQuota(error)) throw await recordFailure(vault, call, wanted, new Failed(error));
       throw error;
     }
   }
@@ -128,6 +145,8 @@ export function preview<T>(vault: Vault, call: Call, read: (tx: Tx, permit: Perm
   return decideAndAct(vault, call, own, act, { isPrecheck: true });
 }
 
+const isQuota = (error: unknown): error is VaultError => error instanceof VaultError && error.code === 'quota_exceeded';
+
 /** An act that failed for a reason of the caller's: undone, and to be recorded. */
 class Failed extends Error {
   readonly reason: VaultError;
@@ -154,13 +173,20 @@ async function decideAndAct<T>(
       const [row] = await readAccess(tx, [token]);
       if (!row || !proves(row, token)) throw unauthenticated();
       const access = await resolve(vault, tx, token, row, call.source);
-      const refused = refusal(access, asks, call) ?? halted(vault, asks) ?? (await use(tx, access, options));
+      const late = hasRate(row) ? await overRate(vault, row, call) : undefined;
+      if (late) throw late;
+      const waiting = refusal(access, asks, call);
+      const approved = waiting?.code === 'approval_required' ? await approvals(tx, access, asks) : NONE_APPROVED;
+      const refused =
+        (approved === NONE_APPROVED ? waiting : undefined) ?? halted(vault, asks) ?? (await use(tx, access, options));
       if (refused) {
         await append(tx, [denial(access, call, asks, refused)]);
         return { refused, recorded: true };
       }
-      const done = await runAct(tx, permitOf(access), act);
-      const entries = appendices(access, call, asks, done).filter((appendix) => appendix.entries.length > 0);
+      const done = await runAct(tx, permitOf(access, approved), act);
+      const used = done.refused || options.isPrecheck ? [] : [...approved.values()].map(({ id }) => id);
+      if (used.length > 0) await markUsed(tx, tenant, used);
+      const entries = appendices(access, call, asks, done, approved).filter((appendix) => appendix.entries.length > 0);
       if (entries.length > 0) await append(tx, entries);
       const recorded = entries.length > 0;
       return done.refused ? { refused: done.refused, recorded } : { value: done.value, recorded };
@@ -170,6 +196,26 @@ async function decideAndAct<T>(
   if (outcome.recorded) markRecorded(call);
   if ('refused' in outcome) throw outcome.refused;
   return outcome.value;
+}
+
+type Approved = Permit['approved'];
+const NONE_APPROVED: Approved = new Map();
+
+/** The approvals for all that waits for one; none when some of it is not approved. */
+async function approvals(tx: Tx, access: Access, asks: readonly Ask[]): Promise<Approved> {
+  const found = new Map<string, Redeemed>();
+  for (const ask of asks) {
+    const requirements = requirementsOf(access, ask);
+    if (requirements === 'refused') return NONE_APPROVED;
+    if (requirements.length === 0) continue;
+    const { action, resource, subject } = ask;
+    if (subject === undefined) return NONE_APPROVED;
+    const { tenant, userId } = access;
+    const approval = await findApproval(tx, { tenant, userId, action, resource, subject, requirements });
+    if (!approval) return NONE_APPROVED;
+    found.set(resource, approval);
+  }
+  return found;
 }
 
 /** Counts the use of a token that has few. An act that fails is undone, and its use with it. */
@@ -190,13 +236,31 @@ async function runAct<T>(tx: Tx, permit: Permit, act: (tx: Tx, permit: Permit) =
   }
 }
 
-function permitOf(access: Access): Permit {
+function permitOf(access: Access, approved: Approved): Permit {
   const { tenant, actor, tokenId, userId, asker } = access;
-  return { tenant, actor, tokenId, userId, asker, allows: (ask: Ask) => allows(access, ask) } as Permit;
+  return {
+    ...{ tenant, actor, tokenId, userId, asker, approved },
+    held: [access.policies, ...access.limits],
+    policyIds: access.row.policyIds,
+    holds: (tx: Tx, policy: string) => holds(tx, access, policy),
+    requirements: (ask: Ask) => requirementsOf(access, ask),
+    allows: (ask: Ask) => allows(access, ask),
+  } as Omit<Permit, typeof permitBrand> as Permit;
+}
+
+/** A token that has a grant is for what the grant names; one that is bound is for the policies of its bounds. */
+async function holds(tx: Tx, { tenant, userId, row }: Access, policy: string): Promise<boolean> {
+  if (row.grants !== null || row.bounds?.some((bound) => !bound.split(' ').includes(policy))) return false;
+  const [held] = await tx`
+    SELECT 1 FROM users u WHERE u.tenant_id = ${tenant} AND u.user_id = ${userId} AND (${policy} = ANY (u.policies)
+      OR EXISTS (SELECT 1 FROM group_members m JOIN groups g USING (tenant_id, group_id)
+                 WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id AND ${policy} = ANY (g.policies)))`;
+  return held !== undefined;
 }
 
 function denial(access: Access, call: Call, asks: readonly Ask[], refused: VaultError): Appendix {
-  const lacking = refused.code === 'forbidden' ? asks.filter((ask) => !allows(access, ask)) : asks;
+  const isMissing = refused.code === 'forbidden' || refused.code === 'approval_required';
+  const lacking = isMissing ? asks.filter((ask) => !allows(access, ask)) : asks;
   // What the kind of the token forbids is allowed by its policies.
   const missing = lacking.length > 0 ? lacking : asks;
   const note = refused.code === 'unauthenticated' ? { details: deathOf(access, call) } : {};
@@ -213,11 +277,15 @@ function deathOf(access: Access, call: Call): Details {
   return handedOn && (reason === 'used_up' || reason === 'expired') ? { reason, possible_theft: true } : { reason };
 }
 
-function appendices<T>(access: Access, call: Call, asks: readonly Ask[], done: Act<T>): Appendix[] {
+function appendices<T>(access: Access, call: Call, asks: readonly Ask[], done: Act<T>, approved: Approved): Appendix[] {
   const ask = asks[0]!;
   const notes = done.notes ?? [{}];
   const end = done.refused ? ({ outcome: 'denied', code: done.refused.code } as const) : ({ outcome: 'ok' } as const);
-  const entries = notes.map((note) => entryOf(access.actor, call, ask, note, end));
+  const entries = notes.map((note) => {
+    const approval = approved.get(note.resource ?? ask.resource);
+    const said = approval ? { ...note, details: { ...note.details, approval: approval.id } } : note;
+    return entryOf(access.actor, call, ask, said, end);
+  });
   const own: Appendix = {
     tenant: access.tenant,
     entries,
@@ -244,6 +312,9 @@ function entryOf(actor: Actor, call: Call, ask: Ask, note: Note, end: Pick<Entry
   };
 }
 
+/** An act may find by what it reads that its caller may not do it. */
+const DENIALS: ReadonlySet<string> = new Set(['forbidden', 'approval_required']);
+
 /** Records that a permitted act failed. When even that cannot be written, the caller hears of that instead. */
 async function recordFailure(vault: Vault, call: Call, asks: readonly Ask[], { reason }: Failed): Promise<VaultError> {
   const token = call.token!;
@@ -252,7 +323,8 @@ async function recordFailure(vault: Vault, call: Call, asks: readonly Ask[], { r
     const [row] = await readAccess(tx, [token]);
     if (!row || !proves(row, token)) return false;
     const { actor } = await resolve(vault, tx, token, row, call.source);
-    const entry = entryOf(actor, call, asks[0]!, {}, { outcome: 'error', code: reason.code });
+    const outcome = DENIALS.has(reason.code) ? 'denied' : 'error';
+    const entry = entryOf(actor, call, asks[0]!, {}, { outcome, code: reason.code });
     await append(tx, [{ tenant, entries: [entry] }]);
     return true;
   });

@@ -20,9 +20,10 @@ import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import { type Access, type AccessRow, type Call, proves, readAccess, resolve, unauthenticated } from './access.ts';
 import { refuseBehind, refuseLate, type Waiting } from './deadline.ts';
-import { type Draft, draft, draftSlowly } from './draft.ts';
-import { type OpenedVersion, openVersion, unpackVersions, type VersionRow } from './opened.ts';
+import { type Draft, draft, draftSlowly, SINGLY } from './draft.ts';
+import { checkApproved, type OpenedVersion, openVersion, unpackVersions, type VersionRow } from './opened.ts';
 import { permit } from './permit.ts';
+import { hasRate, overRate } from './rate.ts';
 
 /** `version` 0 is the current one. */
 type Member = Waiting & {
@@ -194,8 +195,8 @@ async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode
     const settled = await round(vault, lane, inTime, mode, leftMs);
     return inTime.filter((member, i) => {
       const answer = settled[i];
-      if (answer === COUNTED) {
-        readCounted(vault, member).then(member.resolve, member.reject);
+      if (answer === SINGLY) {
+        readSingly(vault, member).then(member.resolve, member.reject);
         return false;
       }
       if (answer !== undefined && !unproven.has(answer)) markRecorded(member.call);
@@ -220,24 +221,24 @@ function forReader(error: unknown): unknown {
   });
 }
 
-/** In place of an answer: the token has few uses left, so the read goes singly and counts as one. */
-const COUNTED = Symbol('counted');
-
-/** The single path of one read: its use is counted, and undone with it. */
-function readCounted(vault: Vault, member: Member): Promise<OpenedVersion> {
-  const ask = { action: 'secret.read', resource: `secret:${member.path}` } as const;
-  return permit(vault, member.call, ask, async (tx, { tenant }) => {
+/** The single path of one read: what it uses up is taken once, and given back when the read is undone. */
+function readSingly(vault: Vault, member: Member): Promise<OpenedVersion> {
+  const { path, version } = member;
+  const subject = version === 0 ? 'current' : String(version);
+  const ask = { action: 'secret.read', resource: `secret:${path}`, subject } as const;
+  return permit(vault, member.call, ask, async (tx, { tenant, approved }) => {
     const [row] = await readVersions(tx, [member]);
-    const value = await openVersion(vault, tx, tenant, member.path, row);
+    const value = await openVersion(vault, tx, tenant, path, row);
+    checkApproved(approved, value);
     return { value, notes: [{ version: value.version }] };
   });
 }
 
-/** Refusals of tokens that were never issued: there is no log that an entry would belong to. */
+/** Refusals without an entry: of tokens that were never issued, and of requests that come too fast. */
 const unproven = new WeakSet<object>();
 
 /** What each member hears; undefined where it must go again. Everything said here is durable. */
-type Settled = OpenedVersion | VaultError | typeof COUNTED | undefined;
+type Settled = OpenedVersion | VaultError | typeof SINGLY | undefined;
 
 async function round(
   vault: Vault,
@@ -350,8 +351,14 @@ async function draftAll(
       settled[i] = refused;
       continue;
     }
+    const late = hasRate(row) ? await overRate(vault, row, member.call) : undefined;
+    if (late) {
+      unproven.add(late);
+      settled[i] = late;
+      continue;
+    }
     if (row.usesLeft !== null) {
-      settled[i] = COUNTED;
+      settled[i] = SINGLY;
       continue;
     }
     const { token, call } = member;
@@ -360,9 +367,10 @@ async function draftAll(
     const access = before?.asker.source === call.source ? before : await resolve(vault, tx, token, row, call.source);
     accesses.set(row, access);
     // What is too large for many goes again alone; what is too large even then is damaged.
-    if (rowOfMember[i]?.envelope !== null || members.length === 1)
-      drafts[i] =
-        draft(vault, member, access, rowOfMember[i]) ?? (await draftSlowly(vault, tx, member, access, rowOfMember[i]!));
+    if (rowOfMember[i]?.envelope === null && members.length > 1) continue;
+    const drafted = draft(vault, member, access, rowOfMember[i]);
+    if (drafted === SINGLY) settled[i] = SINGLY;
+    else drafts[i] = drafted ?? (await draftSlowly(vault, tx, member, access, rowOfMember[i]!));
   }
   return drafts;
 }

@@ -7,13 +7,15 @@
 import { randomId } from '../crypto/token.ts';
 import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
-import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
+import { type Page, type PageAsk, pageOf, parseVersionsPage, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import type { Call } from './access.ts';
 import type { Action } from './action.ts';
 import { BUILT_IN_POLICIES } from './built-in.ts';
-import { permit } from './permit.ts';
+import { checkChange } from './give.ts';
+import { changeOf } from './grant.ts';
+import { type Permit, permit } from './permit.ts';
 import { compilePolicy, type PolicyDocument, policySchema } from './policy.ts';
 import { holdersOf } from './who.ts';
 
@@ -26,6 +28,18 @@ export type PolicyInfo = {
 };
 
 export type StoredPolicy = PolicyInfo & PolicyDocument;
+
+/** One change of what a name meant, numbered from 1. */
+export type PolicyChange = {
+  readonly number: number;
+  readonly revision: number;
+  /** Null where the policy was deleted. */
+  readonly rules: PolicyDocument['rules'] | null;
+  /** Null: the vault. The name is the one that the account had then. */
+  readonly changedBy: string | null;
+  readonly changedByName: string | null;
+  readonly changedAt: Timestamp;
+};
 
 const ask = (action: Action, name: string) => ({ action, resource: `policy:${parseName(name, 'name')}` }) as const;
 
@@ -62,9 +76,12 @@ export async function putPolicy(
   source?: string,
 ): Promise<StoredPolicy & { created: boolean }> {
   const wanted = ask('policy.write', name);
-  compilePolicy(document);
-  const text = JSON.stringify(policySchema.parse(document));
-  return permit(vault, call, wanted, async (tx, { tenant }) => {
+  const compiled = compilePolicy(document);
+  const parsed = policySchema.parse(document);
+  const text = JSON.stringify(parsed);
+  const approvers = [...new Set(compiled.rules.flatMap(({ approval }) => approval?.by ?? []))];
+  return permit(vault, call, wanted, async (tx, granted) => {
+    const { tenant } = granted;
     const before = await findPolicy(tx, tenant, name, 'lock');
     if (before?.builtIn)
       throw new VaultError('conflict', `The built-in policy ${name} cannot be changed: use another name.`);
@@ -74,11 +91,15 @@ export async function putPolicy(
         `The policy ${name} is at revision ${before?.revision ?? 0}: read it again.`,
       );
     }
+    checkChange(granted, changeOf(before ? [before] : [], [parsed]));
+    await requireApprovers(tx, tenant, name, approvers);
     await tx`
-      INSERT INTO policies (tenant_id, name, policy_id, revision, document, created_at, updated_at)
-      VALUES (${tenant}, ${name}, ${randomId()}, 1, ${text}, bulla.now(), bulla.now())
+      INSERT INTO policies (tenant_id, name, policy_id, revision, document, approvers, created_at, updated_at)
+      VALUES (${tenant}, ${name}, ${randomId()}, 1, ${text}, ${approvers}, bulla.now(), bulla.now())
       ON CONFLICT (tenant_id, name) DO UPDATE
-        SET revision = policies.revision + 1, document = excluded.document, updated_at = excluded.updated_at`;
+        SET revision = policies.revision + 1, document = excluded.document, approvers = excluded.approvers,
+            updated_at = excluded.updated_at`;
+    await recordChange(tx, granted, name);
     const stored = await policyNamed(tx, tenant, name);
     if (source !== undefined) await storeText(tx, tenant, stored, source);
     return {
@@ -89,16 +110,29 @@ export async function putPolicy(
   });
 }
 
-/** Refused while a user holds it: a later policy of that name would be given to them unasked. */
+/** Refused while anybody holds it or it names approvers: a later policy of that name would be theirs unasked. */
 export async function deletePolicy(vault: Vault, call: Call, name: string): Promise<void> {
-  await permit(vault, call, ask('policy.delete', name), async (tx, { tenant }) => {
+  await permit(vault, call, ask('policy.delete', name), async (tx, granted) => {
+    const { tenant } = granted;
     const policy = await findPolicy(tx, tenant, name, 'lock');
     if (!policy) throw noPolicy(name);
     if (policy.builtIn) throw new VaultError('conflict', `The built-in policy ${name} cannot be deleted.`);
     const held = await holdersOf(tx, tenant, name);
     if (held > 0) {
-      throw new VaultError('conflict', `The policy ${name} is held by users (${held}): take it from them first.`);
+      throw new VaultError(
+        'conflict',
+        `The policy ${name} is held by users or groups (${held}): take it from them first.`,
+      );
     }
+    const [asking] = await tx<{ name: string }[]>`
+      SELECT name FROM policies WHERE tenant_id = ${tenant} AND ${name} = ANY (approvers) ORDER BY name LIMIT 1`;
+    if (asking) {
+      throw new VaultError(
+        'conflict',
+        `Holders of ${name} approve what the policy ${asking.name} asks for: change that first.`,
+      );
+    }
+    await recordChange(tx, granted, name, 'deleted');
     await tx`DELETE FROM policies WHERE tenant_id = ${tenant} AND name = ${name}`;
     return { value: undefined, notes: [{ version: policy.revision }], revokes: true };
   });
@@ -150,9 +184,63 @@ export async function insertBuiltInPolicies(tx: Tx, tenant: TenantId): Promise<v
   }
 }
 
-/** Removes every policy of a tenant that is being deleted. */
+/** Removes every policy of a tenant that is being deleted, and what they were before. */
 export async function removePolicies(tx: Tx, tenant: TenantId): Promise<void> {
+  await tx`DELETE FROM policy_changes WHERE tenant_id = ${tenant}`;
   await tx`DELETE FROM policies WHERE tenant_id = ${tenant}`;
+}
+
+const CHANGES_AT_ONCE = 50;
+
+/** What a name has meant, the latest first, deletions and policies of that name before them too. */
+export async function listPolicyChanges(
+  vault: Vault,
+  call: Call,
+  name: string,
+  page: PageAsk,
+): Promise<Page<PolicyChange>> {
+  const { limit, before } = parseVersionsPage(page);
+  const rows = Math.min(limit, CHANGES_AT_ONCE);
+  return permit(vault, call, ask('policy.read', name), async (tx, { tenant }) => {
+    const found = await tx<(Omit<PolicyChange, 'rules'> & { document: string | null })[]>`
+      SELECT number, revision, document, changed_by AS "changedBy", changed_by_name AS "changedByName",
+             changed_at AS "changedAt"
+      FROM policy_changes WHERE tenant_id = ${tenant} AND name = ${name} AND number < ${before}
+      ORDER BY number DESC LIMIT ${rows + 1}`;
+    if (found.length === 0) await policyNamed(tx, tenant, name);
+    const changes = found.map(({ document, ...change }) => ({
+      ...change,
+      rules: document === null ? null : rulesOf(document),
+    }));
+    return { value: pageOf(changes, rows, ({ number }) => String(number)) };
+  });
+}
+
+const rulesOf = (document: string) => (JSON.parse(document) as PolicyDocument).rules;
+
+/** Under the lock of the policy's row: what it is now, or that it is no more. */
+async function recordChange(
+  tx: Tx,
+  { tenant, userId, actor }: Permit,
+  name: string,
+  deleted?: 'deleted',
+): Promise<void> {
+  await tx`
+    INSERT INTO policy_changes (tenant_id, name, number, policy_id, revision, document, changed_by, changed_by_name, changed_at)
+    SELECT tenant_id, name, 1 + (SELECT coalesce(max(c.number), 0) FROM policy_changes c
+                                 WHERE c.tenant_id = p.tenant_id AND c.name = p.name),
+           policy_id, ${deleted ? tx`revision + 1, NULL` : tx`revision, document`}, ${userId}, ${actor.name ?? null}, bulla.now()
+    FROM policies p WHERE p.tenant_id = ${tenant} AND p.name = ${name}`;
+}
+
+/** A name that no policy has would let the first one of that name approve. A policy may name itself. */
+async function requireApprovers(tx: Tx, tenant: TenantId, name: string, approvers: readonly string[]): Promise<void> {
+  const wanted = approvers.filter((approver) => approver !== name);
+  const rows = await tx<{ name: string }[]>`
+    SELECT name FROM policies WHERE tenant_id = ${tenant} AND name = ANY (${wanted}) ORDER BY name FOR SHARE`;
+  const missing = wanted.filter((approver) => !rows.some((row) => row.name === approver));
+  if (missing.length === 0) return;
+  throw new VaultError('invalid_request', `approval.by: there is no policy ${missing.join(', ')}: make it first.`);
 }
 
 const noPolicy = (name: string) => new VaultError('not_found', `There is no policy ${name}.`);

@@ -3,20 +3,23 @@ import type { TenantId, Tx } from '../db/database.ts';
 import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
-import { type Call, policiesOf } from './access.ts';
+import { type AccountKind, type Call, policiesOf } from './access.ts';
 import { ACTION_NAMES, type Action } from './action.ts';
 import { type Reach, reachOf } from './decide.ts';
 import { permit } from './permit.ts';
+import type { CompiledPolicy } from './policy.ts';
 
 export type Able = {
   readonly username: string;
   readonly disabled: boolean;
-  readonly reach: Exclude<Reach, 'nowhere'>;
+  readonly when: Exclude<Reach['when'], 'never'>;
+  /** Others must approve first. */
+  readonly approval: boolean;
   /** Of the policies held, those that allow it. */
   readonly policies: readonly string[];
 };
 
-type UserRow = { name: string; disabled: boolean; held: string[]; policyIds: string[] };
+type UserRow = { id: string; kind: AccountKind; name: string; disabled: boolean; held: string[]; policyIds: string[] };
 
 /** Throws `invalid_request` for an action that does not exist. */
 export async function whoCan(
@@ -41,21 +44,25 @@ export async function whoCan(
   });
 }
 
-/** How many users hold a policy. */
+/** How many accounts and groups hold a policy. */
 export async function holdersOf(tx: Tx, tenant: TenantId, policy: string): Promise<number> {
   const [row] = await tx<{ count: number }[]>`
-    SELECT count(*) AS count FROM users u WHERE u.tenant_id = ${tenant} AND ${policy} = ANY (u.policies)`;
+    SELECT (SELECT count(*) FROM users u WHERE u.tenant_id = ${tenant} AND ${policy} = ANY (u.policies))
+         + (SELECT count(*) FROM groups g WHERE g.tenant_id = ${tenant} AND ${policy} = ANY (g.policies)) AS count`;
   return row!.count;
 }
 
 function readUsers(tx: Tx, tenant: TenantId, after: string, limit: number): Promise<UserRow[]> {
   return tx<UserRow[]>`
-    SELECT u.name, u.disabled,
-           ARRAY(SELECT p.name FROM policies p WHERE p.tenant_id = u.tenant_id AND p.name = ANY (u.policies)
+    SELECT u.user_id AS id, u.kind, u.name, u.disabled,
+           ARRAY(SELECT p.name FROM policies p WHERE p.tenant_id = u.tenant_id AND p.name = ANY (e.policies)
                  ORDER BY p.name) AS held,
            ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
-                 WHERE p.tenant_id = u.tenant_id AND p.name = ANY (u.policies) ORDER BY p.name) AS "policyIds"
-    FROM users u WHERE u.tenant_id = ${tenant} AND u.name > ${after} ORDER BY u.name LIMIT ${limit}`;
+                 WHERE p.tenant_id = u.tenant_id AND p.name = ANY (e.policies) ORDER BY p.name) AS "policyIds"
+    FROM users u, LATERAL (SELECT u.policies || ARRAY(
+      SELECT unnest(g.policies) FROM group_members m JOIN groups g USING (tenant_id, group_id)
+      WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id) AS policies) e
+    WHERE u.tenant_id = ${tenant} AND u.name > ${after} ORDER BY u.name LIMIT ${limit}`;
 }
 
 async function ableOf(
@@ -66,9 +73,11 @@ async function ableOf(
   action: Action,
   resource: string,
 ): Promise<Able[]> {
-  const policies = await policiesOf(vault, tx, tenant, user.policyIds);
-  const reach = reachOf(policies, action, resource);
-  if (reach === 'nowhere') return [];
-  const allowing = user.held.filter((_, i) => policies[i] && reachOf([policies[i]!], action, resource) !== 'nowhere');
-  return [{ username: user.name, disabled: user.disabled, reach, policies: allowing }];
+  const values = { 'user.name': user.name, 'user.id': user.id, 'user.kind': user.kind };
+  const policies = await policiesOf(vault, tx, tenant, user.policyIds, values);
+  const { when, approval } = reachOf(policies, action, resource);
+  if (when === 'never') return [];
+  const allows = (policy: CompiledPolicy | undefined) => policy && reachOf([policy], action, resource).when !== 'never';
+  const allowing = user.held.filter((_, i) => allows(policies[i]));
+  return [{ username: user.name, disabled: user.disabled, when, approval, policies: allowing }];
 }

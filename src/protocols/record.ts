@@ -16,6 +16,8 @@ const UNRECORDABLE: ReadonlySet<ErrorCode> = new Set([
   'outcome_unknown',
   'sealed',
   'unauthenticated',
+  // One entry each would make a flood of requests one of entries.
+  'too_many_requests',
 ]);
 
 /** Records a refused request that has no entry yet. Never throws: an answer is waiting. */
@@ -32,10 +34,11 @@ export async function recordUnheard(vault: Vault, exchange: Exchange, code: Erro
   }
 }
 
-/** Counts a request that has no entry, when its answer has gone. */
-export function countUnheard(vault: Vault, { call, source, code }: Exchange): void {
-  if (call && isRecorded(call)) return;
+/** Counts a request that has no entry, when its answer has gone; whether it is one. */
+export function countUnheard(vault: Vault, { call, source, code }: Exchange): boolean {
+  if (call && isRecorded(call)) return false;
   countUnrecorded(vault, source, code ?? 'ok');
+  return true;
 }
 
 /** Counts what never became a request. */

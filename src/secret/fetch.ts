@@ -6,7 +6,7 @@ import { LIMITS } from '../config.ts';
 import type { TenantId, Tx } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
-import { type OpenedVersion, openVersion, unpackVersions, type VersionRow } from '../policy/opened.ts';
+import { checkApproved, type OpenedVersion, openVersion, unpackVersions, type VersionRow } from '../policy/opened.ts';
 import { type Act, type Permit, permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { SecretPath, SecretPrefix } from './path.ts';
@@ -20,11 +20,12 @@ export async function fetchSecrets(vault: Vault, call: Call, ask: FetchAsk): Pro
   checkCount('paths' in ask ? new Set(ask.paths).size : ask.prefixes.length);
   const wanted: Ask[] =
     'paths' in ask
-      ? ask.paths.map((path) => secretAsk('secret.read', path))
+      ? ask.paths.map((path) => ({ ...secretAsk('secret.read', path), subject: 'current' }))
       : ask.prefixes.map((prefix) => ({ action: 'secret.read', resource: `secret:${prefix}`, anywhere: true }));
   return permit(vault, call, wanted, async (tx, granted) => {
     const paths = 'paths' in ask ? [...new Set(ask.paths)].sort() : await under(tx, granted, ask.prefixes);
     const opened = await openAll(vault, tx, granted.tenant, paths, 'paths' in ask);
+    for (const one of opened) checkApproved(granted.approved, one);
     return recorded(opened);
   });
 }

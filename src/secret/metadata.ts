@@ -125,7 +125,7 @@ function settingsIn({ versionsKept, casRequired, deleteAfterSeconds }: MetadataC
 
 /** The secret, all its versions and its metadata are gone for good; only the audit log still names it. */
 export async function removeSecret(vault: Vault, call: Call, path: SecretPath): Promise<void> {
-  await permit(vault, call, secretAsk('secret.destroy', path), async (tx, { tenant }) => {
+  await permit(vault, call, { ...secretAsk('secret.destroy', path), subject: 'all' }, async (tx, { tenant }) => {
     const { secretId, currentVersion } = await lockSecret(tx, tenant, path);
     await tx`DELETE FROM secrets WHERE tenant_id = ${tenant} AND secret_id = ${secretId}`;
     return { value: undefined, notes: [{ details: { all_versions: true, current_version: currentVersion } }] };

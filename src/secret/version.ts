@@ -74,7 +74,8 @@ export async function destroyVersions(
   missing: Missing = 'refuse',
 ): Promise<void> {
   const wanted = checkVersions(versions);
-  await permit(vault, call, secretAsk('secret.destroy', path), async (tx, { tenant }) => {
+  const ask = { ...secretAsk('secret.destroy', path), subject: [...wanted].sort((a, b) => a - b).join(',') };
+  await permit(vault, call, ask, async (tx, { tenant }) => {
     const { secretId } = await lockSecret(tx, tenant, path);
     const rows = await tx<{ version: number }[]>`
       WITH gone AS (

@@ -104,16 +104,16 @@ export async function rotateDataKey(vault: Vault, tx: Tx, tenant: TenantId, expe
 
 /** Destroys a version that nothing depends on any more: its bytes are gone in the commit that says so. */
 export async function destroyDataKey(vault: Vault, call: Call, version: number): Promise<void> {
-  const tenant = await permit(vault, call, { action: 'key.destroy', resource: 'key:data' }, async (tx, granted) => {
+  const ask = { action: 'key.destroy', resource: 'key:data', subject: String(version) } as const;
+  const tenant = await permit(vault, call, ask, async (tx, granted) => {
     const [key] = await tx<{ state: string; fingerprint: string }[]>`
       SELECT state, fingerprint FROM data_keys WHERE tenant_id = ${granted.tenant} AND version = ${version} FOR UPDATE`;
     if (!key) throw new VaultError('not_found', `There is no data key version ${version}.`);
     if (key.state === 'active') {
       throw new VaultError('conflict', 'The active data key cannot be destroyed: rotate it first.');
     }
-    const { fingerprint } = key;
     if (key.state === 'decrypt_only') await destroyVersions(tx, granted.tenant, [version]);
-    return { value: granted.tenant, notes: [{ version, details: { fingerprint } }] };
+    return { value: granted.tenant, notes: [{ version, details: { fingerprint: key.fingerprint } }] };
   });
   forgetDataKeys(vault, tenant, version);
 }
@@ -267,7 +267,7 @@ export async function rotateRootKey(
   call: Call,
   also: (tx: Tx, rotation: RootRotation, startedBy: string) => Promise<void> = async () => undefined,
 ): Promise<RootRotation> {
-  const ask = { action: 'root-key.rotate', resource: 'key:root' } as const;
+  const ask = { action: 'root-key.rotate', resource: 'key:root', subject: '' } as const;
   await precheck(vault, call, ask);
   return replaceRoot(vault, await activeRootVersion(vault), (act, options) =>
     permit(

@@ -5,6 +5,7 @@
  *
  * Making and deleting a tenant touches what other folders own; that order is job/tenant.ts's.
  */
+import { LIMITS } from '../config.ts';
 import { isUniqueViolation, SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { type Name, parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
@@ -21,7 +22,25 @@ export type TenantInfo = {
   /** Every person in it must have a second factor. */
   readonly mfaRequired: boolean;
   readonly createdAt: Timestamp;
+  readonly quotas: Quotas;
+  /** How many there are. */
+  readonly usage: { readonly secrets: number; readonly users: number };
 };
+
+/** Null: any number of requests. */
+export type Quotas = {
+  readonly secrets: number;
+  readonly users: number;
+  readonly requestsPerSecond: number | null;
+  readonly accountRequestsPerSecond: number | null;
+};
+
+const TENANT_COLUMNS = `tenant_id AS id, name, state, mfa_required AS "mfaRequired", created_at AS "createdAt",
+  json_build_object('secrets', quota_secrets, 'users', quota_users, 'requestsPerSecond', requests_per_second,
+                    'accountRequestsPerSecond', account_requests_per_second) AS quotas,
+  json_build_object(
+    'secrets', coalesce((SELECT used FROM tenant_usage g WHERE g.tenant_id = tenants.tenant_id AND g.kind = 'secrets'), 0),
+    'users', coalesce((SELECT used FROM tenant_usage g WHERE g.tenant_id = tenants.tenant_id AND g.kind = 'users'), 0)) AS usage`;
 
 const resourceOf = (name: string) => `tenant:${name}`;
 
@@ -31,7 +50,7 @@ export async function listTenants(vault: Vault, call: Call, ask: PageAsk): Promi
     value: await visiblePage(
       ask,
       (after, rows) => tx<TenantInfo[]>`
-        SELECT tenant_id AS id, name, state, mfa_required AS "mfaRequired", created_at AS "createdAt" FROM tenants
+        SELECT ${tx.unsafe(TENANT_COLUMNS)} FROM tenants
         WHERE name > ${after} AND state <> 'deleted' ORDER BY name LIMIT ${rows}`,
       (tenant) => tenant.name,
       (tenant) => allows({ action: 'tenant.list', resource: `tenant:${tenant.name}` }),
@@ -48,10 +67,32 @@ export async function readTenant(vault: Vault, call: Call, name: string): Promis
 export type TenantChange = {
   readonly state?: 'active' | 'suspended' | undefined;
   readonly mfaRequired?: boolean | undefined;
+  /** What is undefined stays. */
+  readonly quotas?: { readonly [name in keyof Quotas]?: Quotas[name] | undefined } | undefined;
 };
 
+const kept = <T>(tx: Tx, value: number | null | undefined, column: T) =>
+  value === undefined ? column : tx`${value}::integer`;
+
+function quotaDetails(quotas: NonNullable<TenantChange['quotas']>) {
+  const named = {
+    quota_secrets: quotas.secrets,
+    quota_users: quotas.users,
+    requests_per_second: quotas.requestsPerSecond,
+    account_requests_per_second: quotas.accountRequestsPerSecond,
+  };
+  return Object.fromEntries(
+    Object.entries(named).flatMap(([key, value]) => (value === undefined ? [] : [[key, value ?? 'any']])),
+  );
+}
+
+/** Whatever is counted of a tenant that is being deleted. */
+export async function removeUsage(tx: Tx, id: TenantId): Promise<void> {
+  await tx`DELETE FROM tenant_usage WHERE tenant_id = ${id}`;
+}
+
 /**
- * Suspends or resumes a tenant, or says whether its people must have second factors. Both logs say so, and no grant of
+ * Suspends or resumes a tenant, says whether its people must have second factors, and how much it may have. Both logs say so, and no grant of
  * the tenant decided before is used after.
  */
 export async function updateTenant(vault: Vault, call: Call, name: string, change: TenantChange): Promise<TenantInfo> {
@@ -66,17 +107,22 @@ export async function updateTenant(vault: Vault, call: Call, name: string, chang
       if (tenant.id === SYSTEM && change.state !== undefined) {
         throw new VaultError('conflict', 'The system tenant cannot be suspended.');
       }
-      const { state = null, mfaRequired = null } = change;
+      const { state = null, mfaRequired = null, quotas = {} } = change;
       // In the statement, because a deletion may commit in between; and a name that went to another tenant meanwhile is
       // not the one whose log is open here.
       const [updated] = await tx<TenantInfo[]>`
-        UPDATE tenants SET state = coalesce(${state}, state), mfa_required = coalesce(${mfaRequired}, mfa_required)
+        UPDATE tenants SET state = coalesce(${state}, state), mfa_required = coalesce(${mfaRequired}, mfa_required),
+               quota_secrets = coalesce(${quotas.secrets ?? null}, quota_secrets),
+               quota_users = coalesce(${quotas.users ?? null}, quota_users),
+               requests_per_second = ${kept(tx, quotas.requestsPerSecond, tx`requests_per_second`)},
+               account_requests_per_second = ${kept(tx, quotas.accountRequestsPerSecond, tx`account_requests_per_second`)}
         WHERE tenant_id = ${tenant.id} AND state IN ('active', 'suspended')
-        RETURNING tenant_id AS id, name, state, mfa_required AS "mfaRequired", created_at AS "createdAt"`;
+        RETURNING ${tx.unsafe(TENANT_COLUMNS)}`;
       if (!updated || tenant.id !== id) throw new VaultError('conflict', 'The tenant is being deleted.');
       const details = {
         ...(state === null ? {} : { state }),
         ...(mfaRequired === null ? {} : { mfa_required: mfaRequired }),
+        ...quotaDetails(quotas),
       };
       const revokes = state === 'suspended' || mfaRequired === true;
       const own = tenant.id === SYSTEM;
@@ -94,7 +140,7 @@ export async function updateTenant(vault: Vault, call: Call, name: string, chang
 /** The tenant of a name in the directory, for a transaction of the system tenant. Throws `not_found`. */
 export async function tenantNamed(tx: Tx, name: string): Promise<TenantInfo> {
   const [row] = await tx<TenantInfo[]>`
-    SELECT tenant_id AS id, name, state, mfa_required AS "mfaRequired", created_at AS "createdAt" FROM tenants WHERE name = ${name}`;
+    SELECT ${tx.unsafe(TENANT_COLUMNS)} FROM tenants WHERE name = ${name}`;
   if (!row) throw new VaultError('not_found', `There is no tenant ${name}.`);
   return row;
 }
@@ -129,8 +175,9 @@ export async function allTenants(vault: Vault, deleted?: 'deleted too'): Promise
 export async function insertTenant(tx: Tx, id: TenantId, name: Name): Promise<TenantInfo> {
   try {
     const [row] = await tx<TenantInfo[]>`
-      INSERT INTO tenants (tenant_id, name, state, created_at) VALUES (${id}, ${name}, 'active', bulla.now())
-      RETURNING tenant_id AS id, name, state, mfa_required AS "mfaRequired", created_at AS "createdAt"`;
+      INSERT INTO tenants (tenant_id, name, state, created_at, quota_secrets, quota_users)
+      VALUES (${id}, ${name}, 'active', bulla.now(), ${LIMITS.quotaSecretsDefault}, ${LIMITS.quotaUsersDefault})
+      RETURNING ${tx.unsafe(TENANT_COLUMNS)}`;
     return row!;
   } catch (error) {
     if (isUniqueViolation(error)) throw new VaultError('conflict', `The name ${name} is taken: choose another.`);

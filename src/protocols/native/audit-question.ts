@@ -13,7 +13,8 @@ const able = z
   .object({
     username: z.string(),
     disabled: z.boolean(),
-    reach: z.enum(['anywhere', 'some_networks']).openapi({ description: 'Whether conditions limit where from.' }),
+    when: z.enum(['always', 'under_conditions']).openapi({ description: 'Whether conditions limit it.' }),
+    approval: z.boolean().openapi({ description: 'Whether others must approve first.' }),
     policies: z.array(z.string()).openapi({ description: 'Those held that allow it.' }),
   })
   .openapi('Able');
@@ -32,7 +33,7 @@ export const whoCanDo = endpoint(
         about: 'By user name.',
         schema: listOf(able),
         example: {
-          items: [{ username: 'app', disabled: false, reach: 'anywhere', policies: ['app'] }],
+          items: [{ username: 'app', disabled: false, when: 'always', approval: false, policies: ['app'] }],
           next_cursor: null,
         },
       },

@@ -1,5 +1,6 @@
 /** The native REST interface under /api/v1: every route, in the order of its documentation. */
 import type { Protocol } from '../protocol.ts';
+import * as approval from './approval.ts';
 import * as audit from './audit.ts';
 import * as auditProof from './audit-proof.ts';
 import * as auditQuestion from './audit-question.ts';
@@ -8,6 +9,7 @@ import * as backend from './backend.ts';
 import * as certificate from './certificate.ts';
 import type { Endpoint } from './endpoint.ts';
 import { fetch } from './fetch.ts';
+import * as group from './group.ts';
 import * as issuer from './issuer.ts';
 import * as job from './job.ts';
 import * as key from './key.ts';
@@ -46,7 +48,9 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[certificate.deleteTheAuthority, certificate.putList],
   ...[certificate.listRoles, certificate.readRole, certificate.putRole, certificate.deleteRole],
   ...[user.list, user.create, user.read, user.update, user.remove, user.unlock],
-  ...[policy.list, policy.read, policy.put, policy.remove],
+  ...[group.list, group.create, group.read, group.listed, group.update, group.remove],
+  ...[approval.list, approval.request, approval.read, approval.approve, approval.deny, approval.cancel],
+  ...[policy.list, policy.read, policy.changes, policy.put, policy.dryRun, policy.explain, policy.remove],
   ...[secret.put, secret.read, secret.patch, secret.remove, secret.list, secret.move, fetch],
   ...[version.list, version.undelete, version.destroy],
   ...[metadata.read, metadata.patch, metadata.remove],

@@ -1,5 +1,6 @@
 /** Tenants, for operators: the directory, and the life of one. Nothing that a tenant holds. */
 import { z } from '@hono/zod-openapi';
+import { LIMITS } from '../../config.ts';
 import { createTenant, deleteTenant } from '../../job/tenant.ts';
 import { unlockTenantAdmin } from '../../job/unlock.ts';
 import { listTenants, readTenant, type TenantInfo, updateTenant } from '../../tenant/tenant.ts';
@@ -12,6 +13,13 @@ const fields = {
   state: z.enum(['active', 'suspended', 'deleting']),
   mfa_required: z.boolean().openapi({ description: 'Every person in it must have a second factor.' }),
   created_at: time,
+  quotas: z.object({
+    secrets: z.int(),
+    users: z.int().openapi({ description: 'Accounts of every kind.' }),
+    requests_per_second: z.int().nullable().openapi({ description: 'On each node; null is no limit.' }),
+    account_requests_per_second: z.int().nullable(),
+  }),
+  usage: z.object({ secrets: z.int(), users: z.int() }).openapi({ description: 'How many there are.' }),
 };
 const tenant = z.object(fields).openapi('Tenant');
 const newTenant = z
@@ -30,6 +38,8 @@ const EXAMPLE = {
   state: 'active',
   mfa_required: false,
   created_at: '2026-01-02T03:04:05.678901Z',
+  quotas: { secrets: 100_000, users: 10_000, requests_per_second: null, account_requests_per_second: null },
+  usage: { secrets: 120, users: 7 },
 };
 
 const shape = (found: TenantInfo) => ({
@@ -38,7 +48,17 @@ const shape = (found: TenantInfo) => ({
   state: found.state,
   mfa_required: found.mfaRequired,
   created_at: found.createdAt,
+  quotas: {
+    secrets: found.quotas.secrets,
+    users: found.quotas.users,
+    requests_per_second: found.quotas.requestsPerSecond,
+    account_requests_per_second: found.quotas.accountRequestsPerSecond,
+  },
+  usage: found.usage,
 });
+
+const quota = z.int().min(0).max(LIMITS.quotaMax).optional();
+const rate = z.int().min(1).max(LIMITS.ratePerSecondMax).nullable().optional();
 
 export const list = endpoint(
   {
@@ -104,10 +124,19 @@ export const update = endpoint(
     path: '/tenants/{name}',
     id: 'updateTenant',
     tag: 'tenants',
-    summary: 'Suspend or resume a tenant, or require second factors in it',
+    summary: 'Suspend or resume a tenant, require second factors in it, or set its quotas',
     description: 'A suspended tenant answers 403 to everything.',
     body: z
-      .strictObject({ state: z.enum(['active', 'suspended']).optional(), mfa_required: z.boolean().optional() })
+      .strictObject({
+        state: z.enum(['active', 'suspended']).optional(),
+        mfa_required: z.boolean().optional(),
+        quotas: z
+          .strictObject({ secrets: quota, users: quota, requests_per_second: rate, account_requests_per_second: rate })
+          .optional()
+          .openapi({
+            description: 'What is not said stays. Less than there is takes nothing away and lets nothing new in.',
+          }),
+      })
       .refine((change) => Object.keys(change).length > 0, 'expected at least one field to change'),
     bodyExample: { state: 'suspended' },
     answers: {
@@ -116,7 +145,17 @@ export const update = endpoint(
     errors: ['not_found', 'conflict'],
   },
   async ({ vault, call, param, body }) => {
-    const change = { state: body.state, mfaRequired: body.mfa_required };
+    const { quotas } = body;
+    const change = {
+      state: body.state,
+      mfaRequired: body.mfa_required,
+      quotas: quotas && {
+        secrets: quotas.secrets,
+        users: quotas.users,
+        requestsPerSecond: quotas.requests_per_second,
+        accountRequestsPerSecond: quotas.account_requests_per_second,
+      },
+    };
     return json(200, shape(await updateTenant(vault, call, param, change)));
   },
 );

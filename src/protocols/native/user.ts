@@ -22,6 +22,7 @@ const user = z
       .enum(['person', 'external'])
       .openapi({ description: 'external: proven by somebody else, without a password here.' }),
     policies: z.array(name),
+    groups: z.array(name).openapi({ description: 'Whose policies it has beside its own.' }),
     disabled: z.boolean(),
     locked_until: time.nullable(),
     password_change_required: z.boolean(),
@@ -40,6 +41,7 @@ const EXAMPLE = {
   username: 'app',
   kind: 'person',
   policies: ['reader'],
+  groups: ['web'],
   disabled: false,
   locked_until: null,
   password_change_required: true,
@@ -55,6 +57,7 @@ const shape = (found: UserInfo) => ({
   username: found.username,
   kind: found.kind,
   policies: found.policies,
+  groups: found.groups,
   disabled: found.disabled,
   locked_until: found.lockedUntil,
   password_change_required: found.passwordChangeRequired,
