@@ -14,6 +14,7 @@ import { createToken, readSelf, readToken, renewToken } from '../src/auth/token.
 import { createUser, listUsers, readUser, updateUser } from '../src/auth/user.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { readSecret } from '../src/policy/read.ts';
+import { putPolicy } from '../src/policy/store.ts';
 import { parsePath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import { updateTenant } from '../src/tenant/tenant.ts';
@@ -314,12 +315,13 @@ describe('RFC 6749', () => {
       token_type: 'Bearer',
       expires_in: 3600,
     });
+    await putPolicy(t.vault, t.call(t.admin), 'watcher', { rules: [] });
     const encoded = `${encodeURIComponent(clientId)}:${encodeURIComponent(clientSecret)}`;
-    const basic = await ask({ form: { grant_type, scope: 'reader auditor' }, basic: encoded });
-    expect(basic.json).toMatchObject({ scope: 'reader auditor' });
+    const basic = await ask({ form: { grant_type, scope: 'reader watcher' }, basic: encoded });
+    expect(basic.json).toMatchObject({ scope: 'reader watcher' });
     expect(await read(basic.json.access_token)).toBe('ok');
-    expect((await readSelf(t.vault, t.call(basic.json.access_token))).bound).toEqual(['reader', 'auditor']);
-    const narrow = await ask({ form: { grant_type, scope: 'auditor' }, basic: `${clientId}:${clientSecret}` });
+    expect((await readSelf(t.vault, t.call(basic.json.access_token))).bound).toEqual(['reader', 'watcher']);
+    const narrow = await ask({ form: { grant_type, scope: 'watcher' }, basic: `${clientId}:${clientSecret}` });
     expect(await read(narrow.json.access_token)).toBe('forbidden');
   });
 
