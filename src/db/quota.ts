@@ -1,4 +1,4 @@
-/** A quota that a commit found used up: what sql/0018_quotas.sql raises, as callers hear it. */
+/** A quota that a commit found used up: what sql/0019_quotas.sql raises, as callers hear it. */
 import { VaultError } from '../errors.ts';
 
 export const QUOTA_USED_UP = 'BQ001';
