@@ -32,6 +32,7 @@ export type Problem = {
     | 'unauthenticated'
     | 'login_failed'
     | 'forbidden'
+    | 'approval_required'
     | 'tenant_suspended'
     | 'password_change_required'
     | 'totp_required'
@@ -44,6 +45,7 @@ export type Problem = {
     | 'unsupported_media_type'
     | 'idempotency_mismatch'
     | 'too_many_requests'
+    | 'quota_exceeded'
     | 'integrity'
     | 'internal'
     | 'backend_failed'
@@ -334,6 +336,8 @@ export type User = {
   /** external: proven by somebody else, without a password here. */
   kind: 'person' | 'external';
   policies: string[];
+  /** Whose policies it has beside its own. */
+  groups: string[];
   disabled: boolean;
   locked_until: string | null;
   password_change_required: boolean;
@@ -348,6 +352,44 @@ export type User = {
 export type UserWithPassword = User & {
   /** Shown this once, and to be changed at the first login. */
   one_time_password?: string;
+};
+
+export type Group = {
+  id: string;
+  name: string;
+  policies: string[];
+  /** How many. */
+  members: number;
+  created_at: string;
+  updated_at: string;
+};
+
+export type Member = {
+  username: string;
+  kind: 'person' | 'service' | 'external';
+  added_at: string;
+};
+
+export type Approval = {
+  id: string;
+  requested_by: string;
+  action: string;
+  resource: string;
+  /** What of it: a version, `1,2`, `all`, or empty where there is no more. */
+  subject: string;
+  reason: string;
+  state: 'open' | 'approved' | 'used' | 'denied' | 'cancelled' | 'expired';
+  /** What the rules asked for then; what they ask for at the act is what counts. */
+  requirements: {
+    by: string;
+    count: number;
+    within_seconds: number;
+  }[];
+  approved_by: string[];
+  denied_by: string[];
+  created_at: string;
+  expires_at: string;
+  ended_at: string | null;
 };
 
 export type PolicyInfo = {
@@ -370,9 +412,275 @@ export type Policy = {
     resources: string[];
     conditions?: {
       cidrs?: string[];
+      /** Whether the login had a second factor. */
+      mfa?: boolean;
+      /** A stretch of the week by the wall clock of a zone (UTC); past midnight when until is not later than from. */
+      time?: {
+        /** UTC, or a name of the IANA time zone database. */
+        zone?: string;
+        days?: ('sun' | 'mon' | 'tue' | 'wed' | 'thu' | 'fri' | 'sat')[];
+        from?: string;
+        until?: string;
+      };
+      /** Kinds of token, as GET /auth/self shows them. */
+      token_kinds?: string[];
+    };
+    /** Allowed once these have approved. An approval that one rule asks for is needed, whatever others allow. */
+    approval?: {
+      /** The policy whose holders may approve. */
+      by: string;
+      /** How many of them, 1 unless it says otherwise. */
+      count?: number;
+      /** From the request to the act, such as 4h; at most 7d. */
+      within: string;
     };
   }[];
 };
+
+export type PolicyChange = {
+  number: number;
+  revision: number;
+  /** null: it was deleted. */
+  rules:
+    | {
+        effect: 'allow' | 'deny';
+        actions: string[];
+        resources: string[];
+        conditions?: {
+          cidrs?: string[];
+          /** Whether the login had a second factor. */
+          mfa?: boolean;
+          /** A stretch of the week by the wall clock of a zone (UTC); past midnight when until is not later than from. */
+          time?: {
+            /** UTC, or a name of the IANA time zone database. */
+            zone?: string;
+            days?: ('sun' | 'mon' | 'tue' | 'wed' | 'thu' | 'fri' | 'sat')[];
+            from?: string;
+            until?: string;
+          };
+          /** Kinds of token, as GET /auth/self shows them. */
+          token_kinds?: string[];
+        };
+        /** Allowed once these have approved. An approval that one rule asks for is needed, whatever others allow. */
+        approval?: {
+          /** The policy whose holders may approve. */
+          by: string;
+          /** How many of them, 1 unless it says otherwise. */
+          count?: number;
+          /** From the request to the act, such as 4h; at most 7d. */
+          within: string;
+        };
+      }[]
+    | null;
+  /** The id of the account; null: the vault itself. */
+  changed_by: string | null;
+  /** Its name then. */
+  changed_by_name: string | null;
+  changed_at: string;
+};
+
+export type PolicyPreview = {
+  name: string;
+  /** Of the policy that is stored; 0 when there is none. */
+  revision: number;
+  /** Accounts that hold it, by themselves or by a group. */
+  holders: number;
+  changes: HolderChange[];
+  /** There are more holders than were looked at. */
+  truncated: boolean;
+};
+
+export type HolderChange = {
+  username: string;
+  kind: 'person' | 'service' | 'external';
+  /** Rules that come to allow, and restrictions that go. */
+  gains: {
+    effect: 'allow' | 'deny';
+    actions: string[];
+    resources: string[];
+    conditions?: {
+      cidrs?: string[];
+      /** Whether the login had a second factor. */
+      mfa?: boolean;
+      /** A stretch of the week by the wall clock of a zone (UTC); past midnight when until is not later than from. */
+      time?: {
+        /** UTC, or a name of the IANA time zone database. */
+        zone?: string;
+        days?: ('sun' | 'mon' | 'tue' | 'wed' | 'thu' | 'fri' | 'sat')[];
+        from?: string;
+        until?: string;
+      };
+      /** Kinds of token, as GET /auth/self shows them. */
+      token_kinds?: string[];
+    };
+    /** Allowed once these have approved. An approval that one rule asks for is needed, whatever others allow. */
+    approval?: {
+      /** The policy whose holders may approve. */
+      by: string;
+      /** How many of them, 1 unless it says otherwise. */
+      count?: number;
+      /** From the request to the act, such as 4h; at most 7d. */
+      within: string;
+    };
+  }[];
+  /** Rules that allow no longer, and restrictions that come. */
+  loses: {
+    effect: 'allow' | 'deny';
+    actions: string[];
+    resources: string[];
+    conditions?: {
+      cidrs?: string[];
+      /** Whether the login had a second factor. */
+      mfa?: boolean;
+      /** A stretch of the week by the wall clock of a zone (UTC); past midnight when until is not later than from. */
+      time?: {
+        /** UTC, or a name of the IANA time zone database. */
+        zone?: string;
+        days?: ('sun' | 'mon' | 'tue' | 'wed' | 'thu' | 'fri' | 'sat')[];
+        from?: string;
+        until?: string;
+      };
+      /** Kinds of token, as GET /auth/self shows them. */
+      token_kinds?: string[];
+    };
+    /** Allowed once these have approved. An approval that one rule asks for is needed, whatever others allow. */
+    approval?: {
+      /** The policy whose holders may approve. */
+      by: string;
+      /** How many of them, 1 unless it says otherwise. */
+      count?: number;
+      /** From the request to the act, such as 4h; at most 7d. */
+      within: string;
+    };
+  }[];
+};
+
+export type Explanation = {
+  username: string;
+  allowed: boolean;
+  reason:
+    | 'allowed'
+    | 'no_rule'
+    | 'denied'
+    | 'conditions'
+    | 'approval'
+    | 'template'
+    | 'token'
+    | 'disabled'
+    | 'other_tenant';
+  rule: DecidingRule;
+  /** Rules that would allow it, and which of their conditions do not hold. */
+  almost: {
+    policy: string;
+    revision: number;
+    /** Its place in the policy, from 0. */
+    index: number;
+    /** null to whoever may not read the policy. */
+    rule: {
+      effect: 'allow' | 'deny';
+      actions: string[];
+      resources: string[];
+      conditions?: {
+        cidrs?: string[];
+        /** Whether the login had a second factor. */
+        mfa?: boolean;
+        /** A stretch of the week by the wall clock of a zone (UTC); past midnight when until is not later than from. */
+        time?: {
+          /** UTC, or a name of the IANA time zone database. */
+          zone?: string;
+          days?: ('sun' | 'mon' | 'tue' | 'wed' | 'thu' | 'fri' | 'sat')[];
+          from?: string;
+          until?: string;
+        };
+        /** Kinds of token, as GET /auth/self shows them. */
+        token_kinds?: string[];
+      };
+      /** Allowed once these have approved. An approval that one rule asks for is needed, whatever others allow. */
+      approval?: {
+        /** The policy whose holders may approve. */
+        by: string;
+        /** How many of them, 1 unless it says otherwise. */
+        count?: number;
+        /** From the request to the act, such as 4h; at most 7d. */
+        within: string;
+      };
+    } | null;
+    conditions: string[];
+  }[];
+  requirements: {
+    by: string;
+    count: number;
+    within_seconds: number;
+  }[];
+  /** The least that would allow it; null where no rule could. */
+  smallest_rule: {
+    effect: 'allow' | 'deny';
+    actions: string[];
+    resources: string[];
+    conditions?: {
+      cidrs?: string[];
+      /** Whether the login had a second factor. */
+      mfa?: boolean;
+      /** A stretch of the week by the wall clock of a zone (UTC); past midnight when until is not later than from. */
+      time?: {
+        /** UTC, or a name of the IANA time zone database. */
+        zone?: string;
+        days?: ('sun' | 'mon' | 'tue' | 'wed' | 'thu' | 'fri' | 'sat')[];
+        from?: string;
+        until?: string;
+      };
+      /** Kinds of token, as GET /auth/self shows them. */
+      token_kinds?: string[];
+    };
+    /** Allowed once these have approved. An approval that one rule asks for is needed, whatever others allow. */
+    approval?: {
+      /** The policy whose holders may approve. */
+      by: string;
+      /** How many of them, 1 unless it says otherwise. */
+      count?: number;
+      /** From the request to the act, such as 4h; at most 7d. */
+      within: string;
+    };
+  } | null;
+};
+
+/** The rule that decided, if one did. */
+export type DecidingRule = {
+  policy: string;
+  revision: number;
+  /** Its place in the policy, from 0. */
+  index: number;
+  /** null to whoever may not read the policy. */
+  rule: {
+    effect: 'allow' | 'deny';
+    actions: string[];
+    resources: string[];
+    conditions?: {
+      cidrs?: string[];
+      /** Whether the login had a second factor. */
+      mfa?: boolean;
+      /** A stretch of the week by the wall clock of a zone (UTC); past midnight when until is not later than from. */
+      time?: {
+        /** UTC, or a name of the IANA time zone database. */
+        zone?: string;
+        days?: ('sun' | 'mon' | 'tue' | 'wed' | 'thu' | 'fri' | 'sat')[];
+        from?: string;
+        until?: string;
+      };
+      /** Kinds of token, as GET /auth/self shows them. */
+      token_kinds?: string[];
+    };
+    /** Allowed once these have approved. An approval that one rule asks for is needed, whatever others allow. */
+    approval?: {
+      /** The policy whose holders may approve. */
+      by: string;
+      /** How many of them, 1 unless it says otherwise. */
+      count?: number;
+      /** From the request to the act, such as 4h; at most 7d. */
+      within: string;
+    };
+  } | null;
+} | null;
 
 export type WrittenVersion = {
   path: string;
@@ -769,6 +1077,19 @@ export type Tenant = {
   /** Every person in it must have a second factor. */
   mfa_required: boolean;
   created_at: string;
+  quotas: {
+    secrets: number;
+    /** Accounts of every kind. */
+    users: number;
+    /** On each node; null is no limit. */
+    requests_per_second: number | null;
+    account_requests_per_second: number | null;
+  };
+  /** How many there are. */
+  usage: {
+    secrets: number;
+    users: number;
+  };
 };
 
 export type NewTenant = {
@@ -778,6 +1099,19 @@ export type NewTenant = {
   /** Every person in it must have a second factor. */
   mfa_required: boolean;
   created_at: string;
+  quotas: {
+    secrets: number;
+    /** Accounts of every kind. */
+    users: number;
+    /** On each node; null is no limit. */
+    requests_per_second: number | null;
+    account_requests_per_second: number | null;
+  };
+  /** How many there are. */
+  usage: {
+    secrets: number;
+    users: number;
+  };
   admin: {
     username: string;
     /** Shown this once, and to be changed at the first login. */
@@ -829,8 +1163,10 @@ export type Retention = {
 export type Able = {
   username: string;
   disabled: boolean;
-  /** Whether conditions limit where from. */
-  reach: 'anywhere' | 'some_networks';
+  /** Whether conditions limit it. */
+  when: 'always' | 'under_conditions';
+  /** Whether others must approve first. */
+  approval: boolean;
   /** Those held that allow it. */
   policies: string[];
 };
@@ -1144,6 +1480,29 @@ export type UpdateUserBody = {
   reset_password?: true;
 };
 
+export type CreateGroupBody = {
+  name: string;
+  policies?: string[];
+  members?: string[];
+};
+
+export type UpdateGroupBody = {
+  /** In place of all it has. */
+  policies?: string[];
+  add_members?: string[];
+  remove_members?: string[];
+};
+
+export type RequestApprovalBody = {
+  action: string;
+  resource: string;
+  /** Of the secret that is read, or the key that is destroyed. */
+  version?: number;
+  versions?: number[];
+  /** For those who answer. */
+  reason?: string;
+};
+
 export type PutPolicyBody = {
   rules: {
     effect: 'allow' | 'deny';
@@ -1151,8 +1510,76 @@ export type PutPolicyBody = {
     resources: string[];
     conditions?: {
       cidrs?: string[];
+      /** Whether the login had a second factor. */
+      mfa?: boolean;
+      /** A stretch of the week by the wall clock of a zone (UTC); past midnight when until is not later than from. */
+      time?: {
+        /** UTC, or a name of the IANA time zone database. */
+        zone?: string;
+        days?: ('sun' | 'mon' | 'tue' | 'wed' | 'thu' | 'fri' | 'sat')[];
+        from?: string;
+        until?: string;
+      };
+      /** Kinds of token, as GET /auth/self shows them. */
+      token_kinds?: string[];
+    };
+    /** Allowed once these have approved. An approval that one rule asks for is needed, whatever others allow. */
+    approval?: {
+      /** The policy whose holders may approve. */
+      by: string;
+      /** How many of them, 1 unless it says otherwise. */
+      count?: number;
+      /** From the request to the act, such as 4h; at most 7d. */
+      within: string;
     };
   }[];
+};
+
+export type PreviewPolicyBody = {
+  rules: {
+    effect: 'allow' | 'deny';
+    actions: string[];
+    resources: string[];
+    conditions?: {
+      cidrs?: string[];
+      /** Whether the login had a second factor. */
+      mfa?: boolean;
+      /** A stretch of the week by the wall clock of a zone (UTC); past midnight when until is not later than from. */
+      time?: {
+        /** UTC, or a name of the IANA time zone database. */
+        zone?: string;
+        days?: ('sun' | 'mon' | 'tue' | 'wed' | 'thu' | 'fri' | 'sat')[];
+        from?: string;
+        until?: string;
+      };
+      /** Kinds of token, as GET /auth/self shows them. */
+      token_kinds?: string[];
+    };
+    /** Allowed once these have approved. An approval that one rule asks for is needed, whatever others allow. */
+    approval?: {
+      /** The policy whose holders may approve. */
+      by: string;
+      /** How many of them, 1 unless it says otherwise. */
+      count?: number;
+      /** From the request to the act, such as 4h; at most 7d. */
+      within: string;
+    };
+  }[];
+};
+
+export type ExplainPolicyBody = {
+  action: string;
+  resource: string;
+  /** Oneself when absent. */
+  username?: string;
+  /** What is not said is that of this request about oneself, and unknown about others. */
+  circumstances?: {
+    /** An address. */
+    source?: string;
+    now?: string;
+    mfa?: boolean;
+    token_kind?: string;
+  };
 };
 
 export type PatchSecretBody = {
@@ -1475,6 +1902,13 @@ export type CreateTenantBody = {
 export type UpdateTenantBody = {
   state?: 'active' | 'suspended';
   mfa_required?: boolean;
+  /** What is not said stays. Less than there is takes nothing away and lets nothing new in. */
+  quotas?: {
+    secrets?: number;
+    users?: number;
+    requests_per_second?: number | null;
+    account_requests_per_second?: number | null;
+  };
 };
 
 export type UnlockTenantBody = {
