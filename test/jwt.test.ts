@@ -14,7 +14,7 @@ import { loginBy } from '../src/auth/proven-login.ts';
 import { createToken, readSelf } from '../src/auth/token.ts';
 import { updateUser } from '../src/auth/user.ts';
 import type { TenantId } from '../src/db/database.ts';
-import { putPolicy } from '../src/policy/store.ts';
+import { deletePolicy, putPolicy } from '../src/policy/store.ts';
 import { type TestVault, testVault } from './harness.ts';
 import { added, codeOf, tenantId } from './witness.ts';
 
@@ -337,6 +337,36 @@ describe('an end', () => {
     await deleteIssuer(t.vault, t.call(t.admin), 'passing');
     expect((await t.owner`SELECT 1 FROM users WHERE name = ${login.username}`).length).toBe(0);
     expect(await codeOf(readSelf(t.vault, t.call(login.token)))).toBe('unauthenticated');
+  });
+});
+
+describe('the rule of giving', () => {
+  it('nobody gives by a role, or by the keys of its issuer, what they do not hold themselves', async () => {
+    const rules = [
+      { effect: 'allow', actions: ['issuer.*', 'login-role.*'], resources: ['issuer:**', 'login-role:**'] },
+    ];
+    const maker = t.call(await t.user('role-maker', [], rules));
+    const wish = { issuer: 'github', audiences: [AUDIENCE] };
+    const claimed = (policies: string[]) => [{ claims: { sub: ['me'] }, policies }];
+    expect(await codeOf(putLoginRole(t.vault, maker, 'mine', { ...wish, rules: claimed(['reader']) }))).toBe(
+      'forbidden',
+    );
+    expect(await codeOf(putLoginRole(t.vault, maker, 'deploy', { ...wish, rules: claimed(['reader']) }))).toBe(
+      'forbidden',
+    );
+    expect(await codeOf(putLoginRole(t.vault, maker, 'mine', { ...wish, rules: claimed(['staging']) }))).toBe('ok');
+    const keys = { keys: [publicOf(next, 'one', { alg: 'RS256' })] };
+    expect(await codeOf(putIssuer(t.vault, maker, 'github', { issuer, jwks: keys }))).toBe('forbidden');
+    const own = { issuer: 'https://own.example', jwks: keys };
+    expect(await codeOf(putIssuer(t.vault, maker, 'own', own))).toBe('ok');
+  });
+
+  it('a policy that a role gives is not deleted: a later one of its name would be given unasked', async () => {
+    await putPolicy(t.vault, t.call(t.admin), 'given', { rules: [] });
+    await role('giving', {}, [{ claims: { sub: ['x'] }, policies: ['given'] }]);
+    expect(await codeOf(deletePolicy(t.vault, t.call(t.admin), 'given'))).toBe('conflict');
+    await deleteLoginRole(t.vault, t.call(t.admin), 'giving');
+    expect(await codeOf(deletePolicy(t.vault, t.call(t.admin), 'given'))).toBe('ok');
   });
 });
 

@@ -287,6 +287,23 @@ describe('accounts of one name', () => {
   });
 });
 
+describe('the rule of giving', () => {
+  it('nobody makes of a service, or becomes by one, what they do not hold themselves', async () => {
+    const rules = [{ effect: 'allow', actions: ['service.*'], resources: ['service:**'] }];
+    const maker = t.call(await t.user('service-maker', [], rules));
+    const off = await fresh('sleeping');
+    await updateService(t.vault, t.call(t.admin), 'sleeping', { disabled: true });
+    expect(off.clientId).not.toBe('');
+    expect(await codeOf(createService(t.vault, maker, { name: 'strong', policies: ['admin'] }))).toBe('forbidden');
+    expect(await codeOf(createService(t.vault, maker, { name: 'weak' }))).toBe('ok');
+    expect(await codeOf(updateService(t.vault, maker, 'weak', { policies: ['reader'] }))).toBe('forbidden');
+    expect(await codeOf(updateService(t.vault, maker, 'sleeping', { disabled: false }))).toBe('forbidden');
+    expect(await codeOf(createClientSecret(t.vault, maker, 'billing', { name: 'mine' }))).toBe('forbidden');
+    expect(await codeOf(createClientSecret(t.vault, maker, 'weak', { name: 'mine' }))).toBe('ok');
+    expect(await codeOf(updateService(t.vault, maker, 'billing', { description: 'other words' }))).toBe('ok');
+  });
+});
+
 describe('RFC 6749', () => {
   type Parts = { form?: Record<string, string> | string; basic?: string; headers?: Record<string, string> };
   const ask = ({ form = {}, basic, headers = {} }: Parts) =>
@@ -347,7 +364,7 @@ describe('RFC 6749', () => {
       ['Bearer', { form: { grant_type }, headers: { authorization: `Bearer ${t.admin}` } }, 401, 'invalid_client'],
       ['no Basic', { form: { grant_type }, headers: { authorization: 'Basic !' } }, 401, 'invalid_client'],
       ['an unknown scope', { form: { grant_type, scope: 'no-such-policy' }, basic }, 400, 'invalid_scope'],
-      ['a scope of two blanks', { form: { grant_type, scope: 'reader  auditor' }, basic }, 400, 'invalid_scope'],
+      ['a scope of two blanks', { form: { grant_type, scope: 'reader  watcher' }, basic }, 400, 'invalid_scope'],
       ['too much', { form: { grant_type, x: 'y'.repeat(9000) }, basic }, 413, 'invalid_request'],
     ];
     const before = await t.owner`SELECT count(*) FROM tokens`;

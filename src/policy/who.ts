@@ -44,11 +44,14 @@ export async function whoCan(
   });
 }
 
-/** How many accounts and groups hold a policy. */
+/** How many accounts and groups hold a policy, and how many login roles give it. */
 export async function holdersOf(tx: Tx, tenant: TenantId, policy: string): Promise<number> {
   const [row] = await tx<{ count: number }[]>`
     SELECT (SELECT count(*) FROM users u WHERE u.tenant_id = ${tenant} AND ${policy} = ANY (u.policies))
-         + (SELECT count(*) FROM groups g WHERE g.tenant_id = ${tenant} AND ${policy} = ANY (g.policies)) AS count`;
+         + (SELECT count(*) FROM groups g WHERE g.tenant_id = ${tenant} AND ${policy} = ANY (g.policies))
+         + (SELECT count(*) FROM login_roles r WHERE r.tenant_id = ${tenant} AND EXISTS (
+              SELECT 1 FROM jsonb_array_elements(r.rules::jsonb) rule
+              WHERE rule -> 'policies' @> jsonb_build_array(${policy}::text))) AS count`;
   return row!.count;
 }
 
