@@ -88,10 +88,19 @@ describe('patterns', () => {
   });
 });
 
-const compile = (written: readonly PolicyDocument[], userName: string): CompiledPolicy[] =>
-  written.map(
-    (one) => instanceFor(compilePolicy(one), { 'user.name': userName, 'user.id': 'abc', 'user.kind': 'person' })!,
-  );
+const compiled = new WeakMap<PolicyDocument, Map<string, CompiledPolicy>>();
+
+/** Once for each document and name: each is asked about many times. */
+function compileOne(document: PolicyDocument, userName: string): CompiledPolicy {
+  const known = compiled.get(document) ?? new Map<string, CompiledPolicy>();
+  compiled.set(document, known);
+  const values = { 'user.name': userName, 'user.id': 'abc', 'user.kind': 'person' };
+  const policy = known.get(userName) ?? instanceFor(compilePolicy(document), values)!;
+  known.set(userName, policy);
+  return policy;
+}
+const compile = (written: readonly PolicyDocument[], userName: string) =>
+  written.map((document) => compileOne(document, userName));
 
 describe('giving', () => {
   /** Whether a decision is at least as good as another: allowed, or after approvals that the other waits for too. */
