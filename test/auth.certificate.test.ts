@@ -344,6 +344,22 @@ describe('what the token is bound to', () => {
   });
 });
 
+describe('the rule of giving', () => {
+  it('nobody gives by a certificate role, or by the authority under one, what they do not hold themselves', async () => {
+    const rules = [
+      { effect: 'allow', actions: ['authority.*', 'cert-role.*'], resources: ['authority:**', 'cert-role:**'] },
+    ];
+    const token = await t.user('certifier', [], rules);
+    const tried = async (path: string, body: object) =>
+      (await t.request('PUT', `/api/v1${path}`, { token, body })).status;
+    expect(await tried('/certificate-roles/mine', ROLE)).toBe(403);
+    expect(await tried('/certificate-roles/web', { ...ROLE, names: ['dns:*.evil.example'] })).toBe(403);
+    expect(await tried('/authorities/corp', { certificates: other.pem })).toBe(403);
+    expect(await tried('/certificate-roles/mine', { ...ROLE, policies: ['certifier'] })).toBe(200);
+    expect(await tried('/authorities/mine', { certificates: other.pem })).toBe(200);
+  });
+});
+
 describe('what ends it', () => {
   it('T-138 a revocation list, on every node before its answer; a copy of before is refused', async () => {
     const [kept, gone] = [await client(), await client()];

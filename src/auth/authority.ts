@@ -15,6 +15,7 @@ import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
+import { checkGiven } from '../policy/give.ts';
 import { permit, precheck } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { parsePattern } from './certificate-name.ts';
@@ -104,8 +105,11 @@ export async function putAuthority(
   const wanted = ask('authority.write', 'authority', name);
   await precheck(vault, call, wanted);
   const certificates = await checkedBundle(change.certificates);
-  return permit(vault, call, wanted, async (tx, { tenant }) => {
+  return permit(vault, call, wanted, async (tx, granted) => {
+    const { tenant } = granted;
     const { listRequired, staleList } = change;
+    // Whoever says whose certificates count can be whomever the roles on them let in.
+    await checkGiven(tx, granted, { before: [], after: await policiesBehind(tx, tenant, name) });
     const [row] = await tx<{ id: string; revision: number }[]>`
       INSERT INTO authorities (tenant_id, name, authority_id, certificates, list_required, stale_list, created_at, updated_at)
       VALUES (${tenant}, ${name}, ${randomId()}, ${certificates}, ${listRequired}, ${staleList}, bulla.now(), bulla.now())
@@ -117,6 +121,14 @@ export async function putAuthority(
     const [found] = await withLists(tx, tenant, [await authorityNamed(tx, tenant, name)]);
     return { value: found!, notes: [{ details: { tokens_ended: ended } }], revokes: row!.revision > 1 };
   });
+}
+
+/** Every policy that a role on the authority gives. */
+async function policiesBehind(tx: Tx, tenant: TenantId, name: string): Promise<string[]> {
+  const rows = await tx<{ policies: string[] }[]>`
+    SELECT r.policies FROM certificate_roles r JOIN authorities a USING (tenant_id, authority_id)
+    WHERE r.tenant_id = ${tenant} AND a.name = ${name}`;
+  return [...new Set(rows.flatMap(({ policies }) => policies))];
 }
 
 /** Throws `conflict` while a role names it. */
@@ -284,8 +296,10 @@ export async function putCertificateRole(
   change: CertificateRoleChange,
 ): Promise<CertificateRole> {
   const { names, policies, ttl } = checkRole(vault, change);
-  return permit(vault, call, ask('cert-role.write', 'cert-role', name), async (tx, { tenant }) => {
+  return permit(vault, call, ask('cert-role.write', 'cert-role', name), async (tx, granted) => {
+    const { tenant } = granted;
     await requirePolicies(tx, tenant, policies);
+    await checkGiven(tx, granted, { before: [], after: policies });
     const authority = await authorityNamed(tx, tenant, parseName(change.authority, 'authority'));
     const [row] = await tx<{ id: string; old: boolean }[]>`
       INSERT INTO certificate_roles (tenant_id, name, role_id, authority_id, names, policies, token_ttl_seconds, created_at, updated_at)
