@@ -436,8 +436,10 @@ describe('T-245, T-229 secrets on the command line', () => {
     const { stdout } = await here(['completion', 'bash']);
     const options = new Set(stdout.match(/--[a-z-]+/g));
     const names = [...options].filter((name) => /pass|token|secret|value|credential/.test(name));
-    // Flags, which take no value: `login --print-token`, `run --pass-token`, `user create --password`, `service secret create --print-secret`, `pepper … --end-passwords`.
-    expect(names.sort()).toEqual(['--end-passwords', '--pass-token', '--password', '--print-secret', '--print-token']);
+    // Flags, which take no value: `login --print-token`, `run --pass-token`, `user create --password`, `service secret create --print-secret`,
+    // `pepper … --end-passwords`; and what takes a duration or a number: `certificate-role put --token-ttl`, `tenant quota --secrets`.
+    const flags = ['--end-passwords', '--pass-token', '--password', '--print-secret', '--print-token'];
+    expect(names.sort()).toEqual([...flags, '--secrets', '--token-ttl']);
     const help = (await here(words('user create --help'))).stdout + (await here(words('run --help'))).stdout;
     expect(help).not.toMatch(/--(pass-token|password) </);
   });
