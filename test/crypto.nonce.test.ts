@@ -55,14 +55,19 @@ test('T-010 the nonces of one process differ, and so do two envelopes of one pla
   expect(nonces.size).toBe(20_000);
 });
 
-test('T-010 only the envelope uses the cipher that takes a nonce', () => {
+test('T-010 only the envelope and named keys use the cipher that takes a nonce', () => {
   const src = fileURLToPath(new URL('../src/', import.meta.url));
   const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
   const users = files.filter((file) =>
     /from '[^']*(?:xchacha\.ts|@noble\/ciphers[^']*)'/.test(readFileSync(src + file, 'utf8')),
   );
-  // The self-test holds the cipher against the draft's vector at every start.
-  expect(users.sort()).toEqual(['crypto/envelope.ts', 'crypto/self-test.ts', 'crypto/xchacha.ts']);
+  // The self-test holds the cipher against the draft's vector at every start; aead.ts is what named keys encrypt by.
+  expect(users.sort()).toEqual(['crypto/aead.ts', 'crypto/envelope.ts', 'crypto/self-test.ts', 'crypto/xchacha.ts']);
+  const importers = files.filter((file) => /from '[^']*aead\.ts'/.test(readFileSync(src + file, 'utf8')));
+  // transit/ asks for the names of the ciphers only.
+  const calls = files.filter((file) => /\bsealAead\(/.test(readFileSync(src + file, 'utf8')));
+  expect(importers.sort()).toEqual(['crypto/named-key.ts', 'crypto/self-test.ts', 'transit/use.ts']);
+  expect(calls.sort()).toEqual(['crypto/aead.ts', 'crypto/named-key.ts', 'crypto/self-test.ts']);
   expect(seal.length).toBe(3);
 });
 
