@@ -15,7 +15,9 @@ export default defineConfig({
     exclude: ['node_modules/**', 'test/long/**'],
     globalSetup: ['test/setup.ts'],
     pool: 'forks',
-    maxWorkers: 2,
+    // Many tests wait, for a process or a time: three keep two cores busy. A worker imports the product once for all its files.
+    maxWorkers: 3,
+    isolate: false,
     testTimeout: 30_000,
     hookTimeout: 60_000,
     server: { deps: { external: [/\/dist\//] } },

@@ -2,7 +2,7 @@
  * Once a run: a real PostgreSQL (the embedded one) with an initialised vault in a database that every test file
  * clones. Its two accounts have PASSWORD. Everything lies in one temporary directory that goes when the run ends.
  */
-import { chmodSync, cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { appendFileSync, chmodSync, cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -13,7 +13,7 @@ import { changePassword } from '../dist/auth/password.js';
 import { loadConfig } from '../dist/config.js';
 import { parseToken } from '../dist/crypto/token.js';
 import type { Endpoint } from '../dist/db/database.js';
-import { startEmbedded } from '../dist/db/embedded.js';
+import { type Embedded, startEmbedded } from '../dist/db/embedded.js';
 import { migrate } from '../dist/db/migrate.js';
 import { initialise } from '../dist/job/initialise.js';
 import { closeVault, openVault } from '../dist/vault.js';
@@ -36,7 +36,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const directory = mkdtempSync(join(tmpdir(), 'bulla-test-'));
   // Started by root, the server runs as a user that has to pass here.
   chmodSync(directory, 0o711);
-  const embedded = await startEmbedded({ dataDir: join(directory, 'data') });
+  const embedded = await startWithRoom(join(directory, 'data'));
   await migrate(embedded.owner);
   const config = loadConfig(CHEAP_ARGON2);
   const vault = await openVault({
@@ -62,6 +62,13 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await embedded.stop();
     rmSync(directory, { recursive: true, force: true });
   };
+}
+
+/** Several test files at once, each with several nodes, take more connections than a vault does. */
+async function startWithRoom(dataDir: string): Promise<Embedded> {
+  await (await startEmbedded({ dataDir })).stop();
+  appendFileSync(join(dataDir, 'pg', 'postgresql.conf'), '\nmax_connections = 400\n');
+  return startEmbedded({ dataDir });
 }
 
 /** A database can be cloned only while nobody is connected to it: nobody ever is to this one. */

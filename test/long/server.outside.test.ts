@@ -19,11 +19,11 @@ import {
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { call, fileOf, hasherOf, logIn, postgresOf, statusOf } from './lifecycle.ts';
-import { firstCredentials, MAIN, run, startServer } from './process.ts';
-import { CHEAP_ARGON2 } from './setup.ts';
-import { until } from './until.ts';
-import { ADMIN, admin, vaults } from './vaults.ts';
+import { call, fileOf, hasherOf, logIn, postgresOf, statusOf } from '../lifecycle.ts';
+import { firstCredentials, MAIN, run, startServer } from '../process.ts';
+import { CHEAP_ARGON2 } from '../setup.ts';
+import { until } from '../until.ts';
+import { ADMIN, admin, vaults } from '../vaults.ts';
 
 const isRoot = process.getuid?.() === 0;
 const { path, dir, start, isOpen, endAll } = vaults('outside');

@@ -3,8 +3,8 @@ import { spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, it, vi } from 'vitest';
-import { MAIN, run, temporaryDirectory } from './process.ts';
-import { CHEAP_ARGON2, PASSWORD } from './setup.ts';
+import { MAIN, run, temporaryDirectory } from '../process.ts';
+import { CHEAP_ARGON2, PASSWORD } from '../setup.ts';
 
 vi.setConfig({ testTimeout: 120_000 });
 
