@@ -17,8 +17,8 @@ import {
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { findPackage, prepareBinaries } from '../src/db/embedded-binaries.ts';
-import { resolveDataDir } from '../src/db/embedded-directory.ts';
+import { findPackage, prepareBinaries } from '../../src/db/embedded-binaries.ts';
+import { resolveDataDir } from '../../src/db/embedded-directory.ts';
 import {
   type Answer,
   answers,
@@ -39,7 +39,7 @@ import {
   stop,
   type User,
   usedDir,
-} from './fixtures/embedded.ts';
+} from '../fixtures/embedded.ts';
 
 const canMount = isRoot && spawnSync('unshare', ['-m', 'true']).status === 0;
 
@@ -259,7 +259,7 @@ describe('the programs', () => {
     const copies = freshDir();
     mkdirSync(copies, { mode: 0o700 });
     chownSync(copies, NOBODY.uid, NOBODY.gid);
-    const module = new URL('../dist/db/embedded-binaries.js', import.meta.url).href;
+    const module = new URL('../../dist/db/embedded-binaries.js', import.meta.url).href;
     const code = `import { prepareBinaries } from ${JSON.stringify(module)};
       process.stdout.write(prepareBinaries(${JSON.stringify(native)}, undefined, ${JSON.stringify(copies)}).postgres);`;
     const args = ['--input-type=module', '-e', code];
