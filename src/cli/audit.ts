@@ -145,7 +145,7 @@ async function save(io: Io, path: string, pieces: AsyncIterable<Buffer>, { what,
     for await (const piece of pieces) {
       file.write(piece);
       for (let at = piece.indexOf(0x0a); at >= 0; at = piece.indexOf(0x0a, at + 1)) lines += 1;
-      done = Math.max(done, numberIn(piece) - from);
+      done = Math.max(done, numberIn(piece) + 1 - from);
       progress.show(done, lines);
     }
     file.keep();
