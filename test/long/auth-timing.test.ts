@@ -10,10 +10,10 @@ import { codeOf } from '../witness.ts';
 let t: TestVault;
 let sources = 0;
 const wrong = 'a password that is not right';
-const attempt = (username: string, password = PASSWORD) => {
+const attempt = (username: string, password = PASSWORD, tenant = 'default') => {
   sources += 1;
   const source = `127.1.${sources >> 8}.${sources & 255}`;
-  return login(t.vault, { ...t.call(), source }, { tenant: 'default', username, password });
+  return login(t.vault, { ...t.call(), source }, { tenant, username, password });
 };
 
 beforeAll(async () => {
@@ -39,6 +39,7 @@ describe('failed logins', () => {
       disabled: () => attempt('disabled'),
       'of a second factor': () => attempt('careful', wrong),
       passwordless: () => attempt('passwordless', wrong),
+      'of an unknown tenant': () => attempt('known', wrong, 'nowhere'),
     };
     const times: Record<string, number[]> = {};
     for (let i = 0; i < 60; i += 1) {
