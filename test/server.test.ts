@@ -48,9 +48,8 @@ describe('a first start', () => {
 
   it('removes the credentials once both passwords are changed, and prints none after that', async () => {
     const file = join(dir('a'), 'first-credentials.json');
-    expect(existsSync(file)).toBe(true);
-    await logIn(server.address, firstCredentials(dir('a')).system, OPERATOR);
     const forgotten = readFileSync(file);
+    await logIn(server.address, firstCredentials(dir('a')).system, OPERATOR);
     await until('the file is gone', async () => !existsSync(file));
     const pids = postgresOf(dir('a'));
     expect(pids.length).toBeGreaterThan(1);
