@@ -4,17 +4,19 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createApp } from '../src/http/app.ts';
 import { type Listener, listen } from '../src/http/listener.ts';
 import { type TestVault, testVault } from './harness.ts';
-import { open, parseAnswers, talk, type Wire } from './http.wire.ts';
+import { open, parseAnswers, talk, untilClosed, type Wire } from './http.wire.ts';
 import { until } from './until.ts';
 
 let t: TestVault;
 let vault: Listener;
+/** Lists the proxies, which come from 127.0.0.1. */
+let listing: Listener;
 const children: ChildProcess[] = [];
 /** The ids of the requests that reached the vault, as it read them. */
 let seen: string[] = [];
@@ -27,10 +29,14 @@ beforeAll(async () => {
     app.handle(incoming, outgoing, refusal);
   };
   vault = await listen(t.vault, { ...app, handle }, t.config);
+  const node = await t.node({
+    env: { BULLA_TRUSTED_PROXIES: '127.0.0.1/32', BULLA_HTTP_CONNECTIONS_PER_SOURCE_MAX: '2' },
+  });
+  listing = await listen(node, createApp(node), node.config);
 });
 afterAll(async () => {
   for (const child of children) child.kill('SIGKILL');
-  await vault.close();
+  await Promise.all([vault.close(), listing.close()]);
   await t.close();
 });
 
@@ -55,7 +61,8 @@ const PROXIES: Record<string, (directory: string, port: number, backend: string)
 http { access_log off; ${temporary.join(' ')}
   upstream vault { server ${backend}; keepalive 1; }
   server { listen 127.0.0.1:${port};
-    location / { proxy_pass http://vault; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering off; } } }`,
+    location / { proxy_pass http://vault; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_request_buffering off; } } }`,
     );
     return ['nginx', '-e', 'stderr', '-p', directory, '-c', file];
   },
@@ -69,6 +76,7 @@ http { access_log off; ${temporary.join(' ')}
   timeout server 5s
   timeout connect 5s
   http-reuse always
+  option forwardfor
 frontend f
   bind 127.0.0.1:${port}
   default_backend b
@@ -139,20 +147,25 @@ describe.each(Object.entries(PROXIES))('behind %s', (name, configure) => {
   const isHere = spawnSync('which', [name]).status === 0;
   if (!isHere) process.stderr.write(`${name} is not here (Debian’s package): its tests are skipped\n`);
   let port: number;
+  let listedPort: number;
 
-  beforeAll(async () => {
-    if (!isHere) return;
-    port = await freePort();
-    const directory = join(t.dataDir, name);
+  const start = async (backend: string): Promise<number> => {
+    const taken = await freePort();
+    const directory = join(t.dataDir, `${name}-${taken}`);
     mkdirSync(directory);
-    const [program = '', ...args] = configure(directory, port, new URL(vault.address).host);
+    const [program = '', ...args] = configure(directory, taken, new URL(backend).host);
     children.push(spawn(program, args, { stdio: 'ignore', env: { PATH: process.env.PATH } }));
     await until(`${name} is there`, () =>
-      open(`http://127.0.0.1:${port}`).then(
+      open(`http://127.0.0.1:${taken}`).then(
         (socket) => !!socket.destroy(),
         () => false,
       ),
     );
+    return taken;
+  };
+
+  beforeAll(async () => {
+    if (isHere) [port, listedPort] = [await start(vault.address), await start(listing.address)];
   });
 
   it.skipIf(!isHere)('T-103 no request hides in another one, and the next client gets its own answer', async () => {
@@ -176,4 +189,34 @@ describe.each(Object.entries(PROXIES))('behind %s', (name, configure) => {
     expect(entries.text).toContain('spoken-for');
     expect(entries.text).not.toContain('10.9.9.9');
   });
+
+  it.skipIf(!isHere)(
+    'T-108 T-110 a listed proxy has the connections that it needs, and each client its own share',
+    async () => {
+      const from = (client: string) => connect({ host: '127.0.0.1', port: listedPort, localAddress: client });
+      const status = async (client: string) => {
+        const socket = from(client);
+        socket.write(`GET /healthz HTTP/1.1\r\n${HOST}Connection: close\r\n\r\n`);
+        return (await untilClosed(socket)).answers[0]?.status;
+      };
+      const rest = 'no more than this';
+      const half = (client: string): Socket => {
+        const socket = from(client);
+        socket.write(post(`Content-Length: ${rest.length + 1}\r\nConnection: close\r\n`, '{'));
+        return socket;
+      };
+      const [one, other] = ['127.0.0.2', '127.0.0.3'];
+      const held = [half(one), half(one)];
+      await expect.poll(() => status(one), { interval: 20 }).toBe(429);
+      expect(await status(other)).toBe(200);
+      const more = [half(other), half(other)];
+      await expect.poll(() => status(other), { interval: 20 }).toBe(429);
+      const ends = [...held, ...more].map(untilClosed);
+      held[0]!.write(rest);
+      expect((await ends[0]!).answers.map((answer) => answer.status)).toEqual([400]);
+      await expect.poll(() => status(one), { interval: 20 }).toBe(200);
+      for (const socket of [held[1]!, ...more]) socket.write(rest);
+      for (const { answers } of await Promise.all(ends)) expect(answers.map((answer) => answer.status)).toEqual([400]);
+    },
+  );
 });

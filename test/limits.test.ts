@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createUser, deleteUser } from '../src/auth/user.ts';
 import { LIMITS, loadConfig } from '../src/config.ts';
 import type { TenantId } from '../src/db/database.ts';
+import { createAllowance } from '../src/http/allowance.ts';
 import { createApp } from '../src/http/app.ts';
 import { type Listener, listen } from '../src/http/listener.ts';
 import { formatAddress, parseAddress } from '../src/policy/cidr.ts';
@@ -187,6 +188,17 @@ describe('where a request comes from', () => {
     );
     expect(entries).toMatchObject([{ source: '127.0.0.1' }]);
     await other.close();
+  });
+
+  it('T-108 places at once are a client’s, in every spelling and over its whole /64', () => {
+    const { take } = createAllowance(1);
+    const first = take('2001:db8:1:2::1')!;
+    expect(take('2001:DB8:1:2:ffff::9')).toBeUndefined();
+    const [mapped, elsewhere] = [take('::ffff:192.0.2.7'), take('2001:db8:1:3::1')];
+    expect([mapped, elsewhere].every((place) => place !== undefined)).toBe(true);
+    expect(take('192.0.2.7')).toBeUndefined();
+    first();
+    expect(take('2001:db8:1:2::2')).toBeDefined();
   });
 
   it('T-108 T-115 strangers are turned away after a few refusals, a whole /64 at once; others and loopback go on', async () => {

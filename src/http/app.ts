@@ -16,6 +16,7 @@ import { PROTOCOLS } from '../protocols/index.ts';
 import type { Dialect, Exchange, Host, HttpEnv, PlainAnswer, PlainRoute } from '../protocols/protocol.ts';
 import { countUnheard, countUnread, recordUnheard } from '../protocols/record.ts';
 import type { Vault } from '../vault.ts';
+import { createRequestAllowance } from './allowance.ts';
 import { createBodyReader } from './body.ts';
 import {
   asVaultError,
@@ -62,6 +63,7 @@ export function createApp(vault: Vault, tls?: Tls): App {
   registerLeaseMetrics(metrics.registry, vault);
   if (tls) registerTlsMetrics(metrics.registry, tls);
   const sources = createSourceLimits(vault.config, () => vault.clock.monotonicMs());
+  const enter = createRequestAllowance(vault.config);
   const { readBody, release } = createBodyReader(vault.config.http.bodiesBytesMax);
   const host: Host = { statusOf, readBody, stream, tls: () => tls?.status() };
   mountHealth(router, vault, metrics.registry, openapiDocument);
@@ -89,9 +91,11 @@ export function createApp(vault: Vault, tls?: Tls): App {
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => {
     const exchange = beginExchange(incoming, outgoing, vault.config.trustedProxies, dialectOf(incoming.url));
     const startedMs = vault.clock.monotonicMs();
+    let leave: (() => void) | undefined;
     metrics.begin();
     outgoing.on('close', () => {
       release(exchange);
+      leave?.();
       const ms = vault.clock.monotonicMs() - startedMs;
       const method = knownMethod(incoming.method);
       metrics.end(method, exchange.route, outgoing.statusCode, ms / 1000);
@@ -102,6 +106,7 @@ export function createApp(vault: Vault, tls?: Tls): App {
     try {
       if (refusal) throw refusal;
       sources.check(exchange.source);
+      leave = enter(incoming, exchange.source);
       for (const check of CHECKS) check(incoming, vault.config, exchange.dialect);
       refuseWhileSealed(vault, incoming, exchange.dialect);
     } catch (error) {

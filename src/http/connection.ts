@@ -1,26 +1,28 @@
 /**
- * Connections, before anything is read from them: how many one address may have, and how a TLS handshake ended.
+ * Connections, before anything is read from them: how many one client may have, and how a TLS handshake ended.
  *
+ * Those of a listed proxy are many clients', whose requests are counted instead (allowance.ts).
  * A connection over TLS counts from its first byte, so that somebody who never finishes a handshake takes a place of
- * their own address and of nobody else's. A failed handshake is counted by its reason and ends without a word of ours.
+ * their own and of nobody else's. A failed handshake is counted by its reason and ends without a word of ours.
  */
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { parseAddress } from '../policy/cidr.ts';
+import { createAllowance } from './allowance.ts';
 import type { App } from './app.ts';
 import type { ConnectionLimits } from './limit.ts';
-import { canonicalAddress } from './source.ts';
+import { isListed } from './source.ts';
 import type { Tls } from './tls.ts';
 
 /** Keeps `sockets` to those that requests can come over. What it gives back ends those whose handshake still runs. */
 export function admit(server: Server, app: App, limits: ConnectionLimits, sockets: Set<Socket>): () => void {
-  const perSource = new Map<string, number>();
+  const { take } = createAllowance(limits.connectionsPerSourceMax);
   server.on('connection', (socket: Socket) => {
-    const source = canonicalAddress(socket.remoteAddress);
-    const count = (perSource.get(source) ?? 0) + 1;
-    perSource.set(source, count);
-    socket.once('close', () => leave(perSource, source));
-    if (count <= limits.connectionsPerSourceMax) return;
+    const { remoteAddress = '' } = socket;
+    if (limits.proxies.length > 0 && isListed(parseAddress(remoteAddress), limits.proxies)) return;
+    const leave = take(remoteAddress);
+    if (leave) return void socket.once('close', leave);
     app.connections.refused('source');
     socket.destroy();
   });
@@ -59,12 +61,6 @@ function admitSecure(server: Server, { handshakes }: Tls, sockets: Set<Socket>):
 function hold(sockets: Set<Socket>, socket: Socket): void {
   sockets.add(socket);
   socket.once('close', () => sockets.delete(socket));
-}
-
-function leave(perSource: Map<string, number>, source: string): void {
-  const left = (perSource.get(source) ?? 1) - 1;
-  if (left > 0) perSource.set(source, left);
-  else perSource.delete(source);
 }
 
 /** The same for a socket and for what TLS makes of it. */

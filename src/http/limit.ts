@@ -3,11 +3,14 @@
  * config.ts; these bound what a stranger can hold open or make us hold in memory, and most are settings.
  */
 import type { Config } from '../config.ts';
+import type { Cidr } from '../policy/cidr.ts';
 
 export type ConnectionLimits = {
   readonly connectionsMax: number;
-  /** Of one address, so that nobody takes all places alone. */
+  /** Of one client, so that nobody takes all places alone. */
   readonly connectionsPerSourceMax: number;
+  /** Whose connections are shared by many clients: the number above is not for them. */
+  readonly proxies: readonly Cidr[];
   /** From the connection to the end of the TLS handshake. */
   readonly handshakeTimeoutMs: number;
   /** From the first byte of a request to the end of its headers. */
@@ -28,10 +31,11 @@ export type ConnectionLimits = {
 const CHECK_INTERVAL_MS = 1_000;
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 
-export function connectionLimits({ http, tls }: Config): ConnectionLimits {
+export function connectionLimits({ http, tls, trustedProxies }: Config): ConnectionLimits {
   return {
     connectionsMax: http.connectionsMax,
     connectionsPerSourceMax: http.connectionsPerSourceMax,
+    proxies: trustedProxies,
     handshakeTimeoutMs: tls === undefined ? HANDSHAKE_TIMEOUT_MS : tls.handshakeTimeoutSeconds * 1000,
     headersTimeoutMs: http.headersTimeoutSeconds * 1000,
     requestTimeoutMs: http.requestTimeoutSeconds * 1000,

@@ -8,7 +8,7 @@
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import type { Config } from '../config.ts';
 import { VaultError } from '../errors.ts';
-import { parseAddress } from '../policy/cidr.ts';
+import { networkOf, parseAddress } from '../policy/cidr.ts';
 import { isListed, isLoopback } from './source.ts';
 
 export type SourceLimits = {
@@ -38,14 +38,14 @@ export function createSourceLimits(config: Config, nowMs: () => number): SourceL
   return {
     check: (source) => {
       if (blocked.size === 0) return;
-      const key = keyOf(source);
+      const key = networkOf(source);
       const leftMs = (blocked.get(key) ?? 0) - nowMs();
       if (leftMs > 0) throw tooMany(leftMs);
       blocked.delete(key);
     },
     count: (source, stranger) => {
       if ((!stranger && !requests) || !isClient(source, config)) return;
-      const key = keyOf(source);
+      const key = networkOf(source);
       void spend(requests, key);
       if (stranger) void spend(refusals, key);
     },
@@ -66,9 +66,4 @@ function tooMany(leftMs: number): VaultError {
 function isClient(source: string, { plainHttpBehindProxy, trustedProxies }: Config): boolean {
   if (isLoopback(source) || (plainHttpBehindProxy && trustedProxies.length === 0)) return false;
   return !isListed(parseAddress(source), trustedProxies);
-}
-
-function keyOf(source: string): string {
-  const address = source.includes(':') ? parseAddress(source) : undefined;
-  return address?.length === 16 ? Buffer.from(address.subarray(0, 8)).toString('hex') : source;
 }
