@@ -1,9 +1,10 @@
 /**
  * Two lists of words: passwords that are common, and the words that passphrases are drawn from.
  *
- * Both are `@zxcvbn-ts/language-common`'s: 49,233 common passwords, and EFF's long list for Diceware (7,776 words; the
- * hyphen of four of them is gone, so a hyphen between words is always a boundary). The package is loaded here only, at
- * the first question, because most processes never ask one and the lists take some megabytes.
+ * Both are `@zxcvbn-ts/language-common`'s: 49,233 common passwords, and EFF's long list for Diceware, 7,776 words without
+ * the hyphens of four of them (`dropdown`, `felttip` and `tshirt`, and `cheetah` for `yo-yo`, because `yoyo` is a word of
+ * the list as well), so a hyphen between words is always a boundary. The package is loaded here only, at the first
+ * question, because most processes never ask one and the lists take some megabytes.
  * Nothing here keeps what it was asked about.
  */
 import { randomInt } from 'node:crypto';
