@@ -59,7 +59,7 @@ describe('imports', () => {
     [/^src\/audit\/(append|entry|halt|recorded)\.ts$/, 2],
     [/^src\/auth\/(use|issue)\.ts$/, 2],
     [/^src\/auth\/(method|claim)\.ts$/, 0],
-    [/^src\/auth\/issuer-keys\.ts$/, 1],
+    [/^src\/auth\/(issuer-keys|signed-token)\.ts$/, 1],
     [/^src\/auth\/methods\//, 1],
     [/^src\/lease\/backend\.ts$/, 0],
     [/^src\/lease\/backends\//, 1],

@@ -226,9 +226,11 @@ const ENDED_AT_ONCE = 100;
  */
 async function removeEnded(tx: Tx, tenant: TenantId, userId: string): Promise<void> {
   await tx`
-    DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id IN (
-      SELECT token_id FROM tokens WHERE tenant_id = ${tenant} AND user_id = ${userId} AND expires_at <= bulla.now() AND kind <> 'lease'
-      ORDER BY expires_at LIMIT ${ENDED_AT_ONCE} FOR UPDATE SKIP LOCKED)`;
+    WITH ended AS MATERIALIZED (
+      SELECT token_id FROM tokens
+      WHERE tenant_id = ${tenant} AND user_id = ${userId} AND expires_at <= (SELECT bulla.now()) AND kind <> 'lease'
+      ORDER BY expires_at LIMIT ${ENDED_AT_ONCE} FOR UPDATE SKIP LOCKED)
+    DELETE FROM tokens t USING ended e WHERE t.tenant_id = ${tenant} AND t.token_id = e.token_id`;
 }
 
 /** Lets tokens do nothing any more. They stay, so that whoever shows one is known. */

@@ -24,10 +24,11 @@ export type ProvenToken = {
   readonly clientSecret?: { readonly id: string; readonly expiresAt: Timestamp } | undefined;
 };
 
-/** One that is there, or a subject that an issuer vouches for: its account is made at its first login. */
+/** One that is there, or one whose account is made at its first login, once nothing else stands against it. */
 export type ProvenAccount =
   | { readonly userId: string }
-  | { readonly issuerId: string; readonly issuerName: string; readonly subject: string };
+  | { readonly issuerId: string; readonly issuerName: string; readonly subject: string }
+  | { readonly findOrMake: (tx: Tx) => Promise<string> };
 
 export type Proof =
   | {

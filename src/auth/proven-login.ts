@@ -106,7 +106,10 @@ async function conclude(
   if (unknown)
     return { value: unknown, records: [{ ...failure(tenant, method, proof, 'unknown_policy'), code: unknown.code }] };
   const account = await accountOf(tx, tenant, proof);
-  if (!account) return { value: loginFailed(), records: [failure(tenant, method, proof, 'disabled')] };
+  if (account.disabled) {
+    const of = { id: account.userId, name: account.name };
+    return { value: loginFailed(), records: [failure(tenant, method, { refused: 'disabled', of }, 'disabled')] };
+  }
   const issued = await issueToken(vault, tx, tenant, {
     ...proof.token,
     ...{ userId: account.userId, method, source: call.source, bound },
@@ -140,16 +143,21 @@ type Account = {
   readonly kind: 'service' | 'external';
   readonly name: string;
   readonly policies: readonly string[];
+  readonly disabled: boolean;
 };
 
-/** Undefined when it is disabled. The method holds what two first logins of one subject would both make. */
-async function accountOf(tx: Tx, tenant: TenantId, { account, token }: Proven): Promise<Account | undefined> {
-  const userId = 'userId' in account ? account.userId : await externalAccount(tx, tenant, account);
-  const [row] = await tx<(Account & { disabled: boolean })[]>`
-    UPDATE users SET last_login_at = bulla.now() WHERE tenant_id = ${tenant} AND user_id = ${userId}
-    RETURNING user_id AS "userId", kind, name, policies, disabled`;
-  if (row!.disabled) return undefined;
+/** The method holds what two first logins of one subject would both make. */
+async function accountOf(tx: Tx, tenant: TenantId, { account, token }: Proven): Promise<Account> {
+  const userId = await userOf(tx, tenant, account);
+  const [row] = await tx<Account[]>`
+    UPDATE users SET last_login_at = CASE WHEN disabled THEN last_login_at ELSE bulla.now() END
+    WHERE tenant_id = ${tenant} AND user_id = ${userId} RETURNING user_id AS "userId", kind, name, policies, disabled`;
   return { ...row!, policies: [...new Set([...row!.policies, ...(token.policies ?? [])])] };
+}
+
+async function userOf(tx: Tx, tenant: TenantId, account: ProvenAccount): Promise<string> {
+  if ('userId' in account) return account.userId;
+  return 'subject' in account ? externalAccount(tx, tenant, account) : account.findOrMake(tx);
 }
 
 /** Known by issuer and subject, byte by byte. Its name is made up, so that it can never be somebody else's. */

@@ -25,6 +25,8 @@ export type TokenInfo = {
   readonly bound: readonly string[] | null;
   readonly usesLeft: number | null;
   readonly cidrs: readonly string[] | null;
+  /** SHA-256 of the client certificate that it is bound to, in hex. */
+  readonly certificate: string | null;
   readonly periodSeconds: number | null;
   readonly renewable: boolean;
   readonly name: string | null;
@@ -341,7 +343,7 @@ export function parseAccessor(text: string): string {
 }
 
 const COLUMNS = `k.token_id AS accessor, k.kind, u.name AS username, u.user_id AS "userId", u.kind AS "accountKind",
-  k.method, k.mfa, k.parent_id AS parent, k.bounds, k.uses_left AS "usesLeft", k.cidrs,
+  k.method, k.mfa, k.parent_id AS parent, k.bounds, k.uses_left AS "usesLeft", k.cidrs, encode(k.certificate, 'hex') AS certificate,
   k.period_seconds AS "periodSeconds", k.renewable, k.name, k.metadata, k.source, k.created_at AS "createdAt",
   k.expires_at AS "expiresAt", k.max_expires_at AS "maxExpiresAt",
   greatest(0, floor(extract(epoch FROM k.expires_at - bulla.now())))::int AS "ttlSeconds"`;

@@ -219,7 +219,7 @@ export async function unlockUser(vault: Vault, call: Call, name: string): Promis
 }
 
 /**
- * An administrator, with how many others could log in now. Throws `not_found` where there is none of that name. Who is
+ * An administrator, by itself or by a group, with how many others could log in now. Throws `not_found` where there is none of that name. Who is
  * locked from everywhere but networks of their own counts as locked: nobody knows whether they are there.
  */
 export async function lockAdministrator(
@@ -231,7 +231,10 @@ export async function lockAdministrator(
     SELECT user_id AS id, name, password_hash <> ${NO_PASSWORD} AND NOT disabled AND NOT EXISTS (
              SELECT 1 FROM login_counters c WHERE c.tenant_id = users.tenant_id AND c.subject = users.user_id
                AND c.locked_until > bulla.now()) AS enters
-    FROM users WHERE tenant_id = ${tenant} AND kind = 'person' AND 'admin' = ANY (policies) ORDER BY user_id FOR UPDATE`;
+    FROM users WHERE tenant_id = ${tenant} AND kind = 'person' AND ('admin' = ANY (policies) OR EXISTS (
+      SELECT 1 FROM group_members m JOIN groups g USING (tenant_id, group_id)
+      WHERE m.tenant_id = users.tenant_id AND m.user_id = users.user_id AND 'admin' = ANY (g.policies)))
+    ORDER BY user_id FOR UPDATE`;
   const wanted = admins.find((admin) => admin.name === name);
   if (!wanted) throw new VaultError('not_found', `There is no administrator ${name}.`);
   return { id: wanted.id, others: admins.filter((admin) => admin.enters && admin.id !== wanted.id).length };

@@ -12,7 +12,7 @@ import { randomId } from '../../crypto/token.ts';
 import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../../db/database.ts';
 import { VaultError } from '../../errors.ts';
 import { matchesName } from '../certificate-name.ts';
-import type { LoginMethod, Proof } from '../method.ts';
+import type { LoginMethod, Proof, ProvenAccount } from '../method.ts';
 
 export type CertificateCredentials = {
   readonly tenant: string;
@@ -59,16 +59,24 @@ export const cert: LoginMethod<CertificateCredentials, Prepared> = {
     const leftSeconds = Math.floor((Math.min(...path.map(({ notAfterMs }) => notAfterMs)) - role.nowMs) / 1000);
     if (leftSeconds < 1) return { refused: 'expired' };
     const identity = identityOf(role, path, der);
-    const account = await accountOf(tx, tenant, role.roleId, identity);
-    if (account.disabled) return { refused: 'disabled', of: { id: account.userId, name: account.name } };
-    await remember(tx, tenant, account.userId, role.authorityId, path);
-    return proofOf(role, path[0]!, account.userId, matching, leftSeconds);
+    const findOrMake = async (within: Tx) => {
+      const userId = await accountOf(within, tenant, role.roleId, identity);
+      await remember(within, tenant, userId, role.authorityId, path);
+      return userId;
+    };
+    return proofOf(role, path[0]!, { findOrMake }, matching, leftSeconds);
   },
 };
 
-function proofOf(role: RoleRow, leaf: Certificate, userId: string, matching: string, leftSeconds: number): Proof {
+function proofOf(
+  role: RoleRow,
+  leaf: Certificate,
+  account: ProvenAccount,
+  matching: string,
+  leftSeconds: number,
+): Proof {
   return {
-    account: { userId },
+    account,
     token: {
       ttlSeconds: role.tokenTtlSeconds ?? undefined,
       // No token outlives what it was given for.
@@ -137,18 +145,16 @@ function identityOf(role: RoleRow, path: Path, names: Uint8Array): Buffer {
   return hash.digest();
 }
 
-type Account = { readonly userId: string; readonly name: string; readonly disabled: boolean };
-
 /** Made at the first login. Nothing is merged by its name, which says nothing. */
-async function accountOf(tx: Tx, tenant: TenantId, roleId: string, identity: Buffer): Promise<Account> {
-  const [known] = await tx<Account[]>`
-    SELECT u.user_id AS "userId", u.name, u.disabled
+async function accountOf(tx: Tx, tenant: TenantId, roleId: string, identity: Buffer): Promise<string> {
+  const [known] = await tx<{ userId: string }[]>`
+    SELECT u.user_id AS "userId"
     FROM certificate_identities i JOIN users u USING (tenant_id, user_id)
     WHERE i.tenant_id = ${tenant} AND i.identity = ${identity} FOR NO KEY UPDATE OF u`;
   if (known) {
     await tx`
       UPDATE certificate_identities SET last_seen_at = bulla.now() WHERE tenant_id = ${tenant} AND identity = ${identity}`;
-    return known;
+    return known.userId;
   }
   await removeForgotten(tx, tenant, roleId);
   const userId = randomId();
@@ -161,7 +167,7 @@ async function accountOf(tx: Tx, tenant: TenantId, roleId: string, identity: Buf
     VALUES (${tenant}, ${identity}, ${roleId}, ${userId}, bulla.now()) ON CONFLICT DO NOTHING RETURNING identity`;
   // The same certificate has logged in twice at once, for the first time.
   if (made.length === 0) throw new RetryTransaction();
-  return { userId, name, disabled: false };
+  return userId;
 }
 
 const FORGOTTEN_AT_ONCE = 20;
@@ -169,11 +175,13 @@ const FORGOTTEN_AT_ONCE = 20;
 /** Each new key is a new account, so those that nobody has come back to go, unless somebody gave or forbade them something. */
 async function removeForgotten(tx: Tx, tenant: TenantId, roleId: string): Promise<void> {
   await tx`
-    DELETE FROM users WHERE tenant_id = ${tenant} AND policies = '{}' AND NOT disabled AND user_id IN (
+    WITH forgotten AS MATERIALIZED (
       SELECT i.user_id FROM certificate_identities i
-      WHERE i.tenant_id = ${tenant} AND i.role_id = ${roleId} AND i.last_seen_at < bulla.now() - interval '90 days'
+      WHERE i.tenant_id = ${tenant} AND i.role_id = ${roleId} AND i.last_seen_at < (SELECT bulla.now() - interval '90 days')
         AND NOT EXISTS (SELECT FROM tokens k WHERE k.tenant_id = ${tenant} AND k.user_id = i.user_id AND k.expires_at > bulla.now())
-      ORDER BY i.last_seen_at LIMIT ${FORGOTTEN_AT_ONCE} FOR UPDATE OF i SKIP LOCKED)`;
+      ORDER BY i.last_seen_at LIMIT ${FORGOTTEN_AT_ONCE} FOR UPDATE OF i SKIP LOCKED)
+    DELETE FROM users u USING forgotten f
+    WHERE u.tenant_id = ${tenant} AND u.user_id = f.user_id AND u.policies = '{}' AND NOT u.disabled`;
 }
 
 async function remember(tx: Tx, tenant: TenantId, userId: string, authorityId: string, path: Path): Promise<void> {

@@ -46,6 +46,10 @@ export const tokenFields = {
     .openapi({ description: 'One of these must allow an act too; null: the account’s policies alone decide.' }),
   uses_left: z.int().nullable(),
   cidrs: z.array(z.string()).nullable(),
+  certificate: z
+    .string()
+    .nullable()
+    .openapi({ description: 'SHA-256 of the client certificate that it is bound to, in hex.' }),
   period_seconds: z.int().nullable(),
   renewable: z.boolean(),
   name: z.string().nullable(),
@@ -69,6 +73,7 @@ export const TOKEN_EXAMPLE = {
   token_policies: null,
   uses_left: null,
   cidrs: null,
+  certificate: null,
   period_seconds: null,
   renewable: true,
   name: null,
@@ -101,6 +106,7 @@ export const shapeOf = (found: TokenInfo) => ({
   token_policies: found.bound,
   uses_left: found.usesLeft,
   cidrs: found.cidrs,
+  certificate: found.certificate,
   period_seconds: found.periodSeconds,
   renewable: found.renewable,
   name: found.name,
