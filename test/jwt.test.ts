@@ -253,6 +253,19 @@ describe('keys', () => {
     expect(await codeOf(enter(await sign(claims(), { kid: 'new' }, next.privateKey), 'deploy', fresh))).toBe('ok');
   });
 
+  it('T-042 are fetched for a role that is not there as for one that is', async () => {
+    const before = fetches;
+    const spent: number[] = [];
+    for (const named of ['deploy', 'no-such']) {
+      const vault = await t.node({ env: { BULLA_OUTBOUND_NETWORKS: '127.0.0.1/32' } });
+      const forged = await sign(claims(), {}, next.privateKey);
+      expect(await codeOf(enter(forged, named, vault))).toBe('login_failed');
+      spent.push(fetches - before);
+    }
+    expect(spent).toEqual([2, 4]);
+    expect(await reason(await sign(), 'no-such')).toBe('unknown_role');
+  });
+
   it('T-122 are not fetched from addresses that are not public, nor after a redirect, and the caller hears nothing of it', async () => {
     const strict = await t.node();
     expect(await codeOf(enter(await sign(), 'deploy', strict))).toBe('login_failed');

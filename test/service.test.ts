@@ -1,5 +1,7 @@
 /** Service accounts: their client secrets, logins over the native interface and OAuth, and how all of it ends. */
+import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { putAuthority, putCertificateRole } from '../src/auth/authority.ts';
 import {
   createClientSecret,
   deleteClientSecret,
@@ -7,6 +9,7 @@ import {
   type NewClientSecret,
 } from '../src/auth/client-secret.ts';
 import { login } from '../src/auth/login.ts';
+import { cert } from '../src/auth/methods/cert.ts';
 import { service } from '../src/auth/methods/service.ts';
 import { loginBy } from '../src/auth/proven-login.ts';
 import { createService, deleteService, readService, updateService } from '../src/auth/service.ts';
@@ -19,6 +22,7 @@ import { parsePath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import { updateTenant } from '../src/tenant/tenant.ts';
 import type { Vault } from '../src/vault.ts';
+import { CLIENT_AUTH, make } from './fixtures/certificate.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
 import { added, codeOf, tenantId, text } from './witness.ts';
 
@@ -255,6 +259,36 @@ describe('an end', () => {
     expect(await codeOf(enter(secret))).toBe('tenant_suspended');
     expect(await codeOf(enter({ ...secret, clientSecret: 'x' }))).toBe('login_failed');
   });
+});
+
+it('T-052 a certificate that is right leaves no account in a suspended tenant, and its token says what it is bound to', async () => {
+  const halted = await t.tenant('halted');
+  const authority = await make({ name: 'Clients', ca: true });
+  const leaf = await make({ name: 'web', by: authority, sans: ['a.web.example'], uses: [CLIENT_AUTH] });
+  await putAuthority(t.vault, t.call(halted), 'corp', {
+    ...{ certificates: authority.pem, listRequired: false, staleList: 'refuse' },
+  });
+  await putCertificateRole(t.vault, t.call(halted), 'web', {
+    ...{ authority: 'corp', names: ['dns:a.web.example'], policies: ['reader'] },
+  });
+  const chain = [new Uint8Array(leaf.cert.rawData)];
+  const show = () => loginBy(t.vault, t.call(), cert, { tenant: 'halted', role: 'web', chain });
+  const accounts = () => t.owner`SELECT name FROM users WHERE kind = 'external' AND name LIKE 'cert-%'`;
+  await updateTenant(t.vault, t.call(t.operator), 'halted', { state: 'suspended' });
+  expect(await codeOf(show())).toBe('tenant_suspended');
+  expect(await accounts()).toHaveLength(0);
+  await updateTenant(t.vault, t.call(t.operator), 'halted', { state: 'active' });
+  const { token, username } = await show();
+  expect(await accounts()).toHaveLength(1);
+  const thumbprint = createHash('sha256').update(chain[0]!).digest();
+  const call = { ...t.call(token), certificate: thumbprint };
+  expect((await readSelf(t.vault, call)).certificate).toBe(thumbprint.toString('hex'));
+  expect((await readSelf(t.vault, t.call(halted))).certificate).toBeNull();
+  // A disabled one is told in the log by its name, and has not logged in.
+  await updateUser(t.vault, t.call(halted), username, { disabled: true });
+  const where = await tenantId(t.owner, 'halted');
+  const { entries } = await added(t.owner, where, () => codeOf(show()));
+  expect(entries).toMatchObject([{ actor: { name: username }, outcome: 'denied', details: { reason: 'disabled' } }]);
 });
 
 describe('accounts of one name', () => {

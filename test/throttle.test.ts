@@ -1,13 +1,19 @@
 /** What guesses at passwords are slowed down by, and that no stranger can keep an owner out by guessing. */
+import { Secret, TOTP } from 'otpauth';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { login } from '../src/auth/login.ts';
+import { changePassword } from '../src/auth/password.ts';
+import { confirmFactor, enrolFactor } from '../src/auth/second-factor.ts';
+import { readSelf } from '../src/auth/token.ts';
 import { createUser, readUser, unlockUser } from '../src/auth/user.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { createApp } from '../src/http/app.ts';
 import { listen } from '../src/http/listener.ts';
+import { unlockOperatorOnHost, unlockTenantAdmin } from '../src/job/unlock.ts';
+import { createGroup } from '../src/policy/group.ts';
 import { closeVault, type Vault } from '../src/vault.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
-import { codeOf, tenantId } from './witness.ts';
+import { added, codeOf, entriesOf, tenantId } from './witness.ts';
 
 let t: TestVault;
 let tenant: TenantId;
@@ -31,6 +37,9 @@ const stranger = () => {
 };
 const attempt = (username: string, password: string, source: string, vault: Vault = t.vault) =>
   codeOf(login(vault, { ...t.call(), source }, { tenant: 'default', username, password }));
+/** The session of somebody who was let in. */
+const enter = (username: string) =>
+  login(t.vault, { ...t.call(), source: stranger() }, { tenant: 'default', username, password: PASSWORD });
 const make = (username: string) =>
   createUser(t.vault, t.call(t.admin), { username, password: PASSWORD, policies: ['reader'] });
 const counters = (username: string) => t.owner`
@@ -40,6 +49,10 @@ const lockedSeconds = async (username: string) => {
   const { lockedUntil } = await readUser(t.vault, t.call(t.admin), username);
   return lockedUntil === null ? 0 : (Date.parse(lockedUntil) - Date.now()) / 1000;
 };
+const isLocked = async (username: string) => (await lockedSeconds(username)) > 0;
+/** What an authenticator shows: `steps` 30 seconds from now. */
+const shows = (secret: string, steps = 0) =>
+  new TOTP({ secret: Secret.fromBase32(secret) }).generate({ timestamp: Date.now() + steps * 30_000 });
 const endLocks = (username: string) => t.owner`
   UPDATE login_counters c SET locked_until = bulla.now() FROM users u
   WHERE (c.tenant_id, c.subject) = (u.tenant_id, u.user_id) AND u.name = ${username} AND c.locked_until IS NOT NULL`;
@@ -176,6 +189,129 @@ describe('a network', () => {
     const before = await rows();
     for (let i = 0; i < 4; i += 1) await attempt(`made-up-${i}`, wrong, '203.0.113.99');
     expect(await rows()).toBe(before - 16 + 1);
+  });
+});
+
+describe('lockout', () => {
+  it('T-039 guesses made at once get no more tries than guesses in a row, on two nodes', async () => {
+    await make('guessed');
+    const other = await t.node();
+    const guesses = Array.from({ length: 24 }, (_, i) =>
+      attempt('guessed', wrong, stranger(), i % 2 ? t.vault : other),
+    );
+    await Promise.all(guesses);
+    // A machine under load may have turned some away; whoever goes on guessing has the tries that are left, and no more.
+    for (let i = 0; i < 20 && !(await isLocked('guessed')); i += 1) await attempt('guessed', wrong, stranger());
+    const reasons = (await entriesOf(t.owner, tenant))
+      .filter(({ resource, action }) => action === 'auth.login' && resource === 'user:guessed')
+      .map(({ details }) => details?.reason);
+    expect(reasons.filter((reason) => reason === 'wrong_password')).toHaveLength(5);
+    expect(reasons.every((reason) => reason === 'wrong_password' || reason === 'locked')).toBe(true);
+    expect(await attempt('guessed', PASSWORD, stranger())).toBe('login_failed');
+    expect(await attempt('guessed', PASSWORD, stranger(), other)).toBe('login_failed');
+  });
+
+  it('T-040 a locked user’s session goes on, and the lock ends by itself', async () => {
+    await make('victim');
+    const { token } = await enter('victim');
+    for (let i = 0; i < 6; i += 1) await attempt('victim', wrong, stranger());
+    expect(await isLocked('victim')).toBe(true);
+    expect(await codeOf(readSelf(t.vault, t.call(token)))).toBe('ok');
+    const later = await t.node({ clockOffsetSeconds: 15 * 60 + 5 });
+    expect(await attempt('victim', PASSWORD, stranger(), later)).toBe('ok');
+    expect((await counters('victim')).every(({ failures }) => failures === 0)).toBe(true);
+  });
+
+  it('wrong, right, wrong: the right one starts the count again; four wrong ones do not lock', async () => {
+    await make('forgetful');
+    for (let round = 0; round < 3; round += 1) {
+      for (let i = 0; i < 4; i += 1) await attempt('forgetful', wrong, stranger());
+      expect(await attempt('forgetful', PASSWORD, stranger())).toBe('ok');
+    }
+  });
+
+  it('after a lock has run out the count starts again, and locks again', async () => {
+    await make('again');
+    const later = await t.node({ clockOffsetSeconds: 15 * 60 + 5 });
+    for (let i = 0; i < 5; i += 1) await attempt('again', wrong, stranger());
+    for (let i = 0; i < 5; i += 1) await attempt('again', wrong, stranger(), later);
+    expect(await attempt('again', PASSWORD, stranger(), later)).toBe('login_failed');
+    expect((await unlockUser(t.vault, t.call(t.admin), 'again')).lockedUntil).toBeNull();
+    expect(await attempt('again', PASSWORD, stranger())).toBe('ok');
+  });
+
+  it('T-039 guesses at the current password through a stolen token count too', async () => {
+    await make('stolen');
+    const { token } = await enter('stolen');
+    const guess = () =>
+      codeOf(changePassword(t.vault, t.call(token), { currentPassword: wrong, newPassword: `${wrong} 2` }));
+    for (let i = 0; i < 5; i += 1) expect(await guess()).toBe('login_failed');
+    expect(await isLocked('stolen')).toBe(true);
+    const right = { currentPassword: PASSWORD, newPassword: 'a new one for the thief' };
+    expect(await codeOf(changePassword(t.vault, t.call(token), right))).toBe('login_failed');
+    const denied = (await entriesOf(t.owner, tenant)).filter(
+      ({ action, actor }) => action === 'auth.password' && actor.name === 'stolen',
+    );
+    expect(denied.map(({ outcome }) => outcome)).not.toContain('ok');
+    expect(denied).toHaveLength(6);
+  });
+});
+
+describe('whoever can be let in by nobody of their own', () => {
+  it('T-040 operators unlock the last administrator of a tenant, and nobody else', async () => {
+    const admin = await t.tenant('shut');
+    const shut = await tenantId(t.owner, 'shut');
+    const inside = (username: string, totp?: string) =>
+      codeOf(login(t.vault, { ...t.call(), source: HOME }, { tenant: 'shut', username, password: PASSWORD, totp }));
+    const lock = (username: string) => t.owner`
+      INSERT INTO login_counters (tenant_id, subject, kind, source, failures, locked_until, updated_at)
+      SELECT tenant_id, user_id, 'password', '', 99, '9999-12-31', now() FROM users WHERE tenant_id = ${shut} AND name = ${username}`;
+    const unlock = (username: string, removeTotp?: boolean) =>
+      codeOf(unlockTenantAdmin(t.vault, t.call(t.operator), 'shut', { username, removeTotp }));
+    await createUser(t.vault, t.call(admin), { username: 'second', password: PASSWORD, policies: [] });
+    // Whoever is an administrator by a group is one.
+    await createGroup(t.vault, t.call(admin), { name: 'admins', policies: ['admin'], members: ['second'] });
+    await createUser(t.vault, t.call(admin), { username: 'reader', password: PASSWORD, policies: ['reader'] });
+    const { secret } = await enrolFactor(t.vault, t.call(admin), { password: PASSWORD });
+    await confirmFactor(t.vault, t.call(admin), shows(secret));
+    await lock('admin');
+    expect(await unlock('admin')).toBe('conflict');
+    await lock('second');
+    expect(await unlock('reader')).toBe('not_found');
+    expect(await codeOf(unlockTenantAdmin(t.vault, t.call(admin), 'shut', { username: 'admin' }))).toBe(
+      'unauthenticated',
+    );
+    expect(await inside('admin', shows(secret, 1))).toBe('login_failed');
+    expect(await unlock('admin')).toBe('ok');
+    expect(await inside('admin')).toBe('totp_required');
+    await lock('admin').catch(
+      () => t.owner`UPDATE login_counters SET locked_until = '9999-12-31' WHERE tenant_id = ${shut}`,
+    );
+    const { entries } = await added(t.owner, shut, () => unlock('admin', true));
+    expect(entries).toMatchObject([
+      { action: 'tenant.unlock', outcome: 'ok', details: { username: 'admin', totp_removed: true } },
+    ]);
+    expect(await inside('admin')).toBe('ok');
+    expect(await codeOf(unlockTenantAdmin(t.vault, t.call(t.operator), 'system', { username: 'operator' }))).toBe(
+      'conflict',
+    );
+  });
+
+  it('whoever holds the host unlocks the last operator', async () => {
+    await t.owner`
+      INSERT INTO login_counters (tenant_id, subject, kind, source, failures, locked_until, updated_at)
+      SELECT tenant_id, user_id, 'password', '', 99, '9999-12-31', now() FROM users WHERE name = 'operator'`;
+    const inside = () =>
+      codeOf(
+        login(t.vault, { ...t.call(), source: HOME }, { tenant: 'system', username: 'operator', password: PASSWORD }),
+      );
+    expect(await inside()).toBe('login_failed');
+    const { entries } = await added(t.owner, 'system', () => unlockOperatorOnHost(t.vault, { username: 'operator' }));
+    expect(entries).toMatchObject([
+      { action: 'user.unlock', actor: { kind: 'vault' }, resource: 'user:operator', details: { on_host: true } },
+    ]);
+    expect(await inside()).toBe('ok');
+    expect(await codeOf(unlockOperatorOnHost(t.vault, { username: 'nobody' }))).toBe('not_found');
   });
 });
 

@@ -1,5 +1,6 @@
 /** Tokens under tokens: what bounds them on every path through the gate, how few uses are counted, and how they end. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { forgetEnded } from '../src/auth/ended.ts';
 import { type IssuedToken, issueToken, type TokenLimits } from '../src/auth/issue.ts';
 import { createToken, listTokens, logout, readSelf, readToken, renewToken, revokeToken } from '../src/auth/token.ts';
 import { createUser, deleteUser, updateUser } from '../src/auth/user.ts';
@@ -358,6 +359,12 @@ describe('an end', () => {
     expect(await read(under.token, A, later)).toBe('unauthenticated');
   });
 
+  it('a ttl beyond the maximum, of nothing, or that is no number is refused', async () => {
+    for (const ttl of [0, -1, 24 * 3600 + 1, 2 ** 40, Number.NaN, Number.POSITIVE_INFINITY, 1.5]) {
+      expect(await codeOf(renewToken(t.vault, t.call(t.admin), ttl)), String(ttl)).toBe('invalid_request');
+    }
+  });
+
   it('T-049 what hangs under a token ends with it on every node, however deep', async () => {
     const login = await t.login('default', 'admin');
     const chain = [login];
@@ -367,6 +374,24 @@ describe('an end', () => {
     await revokeToken(t.vault, t.call(t.admin), parseToken(chain[1]!)!.tokenId);
     expect(await read(login)).toBe('ok');
     for (const token of chain.slice(1)) expect(await read(token, A, other)).toBe('unauthenticated');
+  });
+
+  it('what ended a week ago is forgotten on every tenant, though its account never logs in again; a lease’s token is not', async () => {
+    const acme = await t.tenant('acme');
+    const [old, live] = [await child(t.admin), await child(t.admin)];
+    const theirs = await createToken(t.vault, t.call(acme), {});
+    const kept = await child(t.admin);
+    await t.owner`
+      UPDATE tokens SET expires_at = now() - interval '8 days', max_expires_at = now() - interval '8 days',
+                        kind = CASE token_id WHEN ${kept.accessor} THEN 'lease' ELSE kind END
+      WHERE token_id IN (${old.accessor}, ${theirs.accessor}, ${kept.accessor})`;
+    await t.owner`UPDATE tokens SET expires_at = now() - interval '6 days' WHERE token_id = ${live.accessor}`;
+    // Two nodes at once take nothing twice, and leave nothing.
+    await Promise.all([forgetEnded(t.vault), forgetEnded(other)]);
+    const left = await t.owner`
+      SELECT token_id FROM tokens WHERE token_id IN (${old.accessor}, ${theirs.accessor}, ${kept.accessor}, ${live.accessor})`;
+    expect(left.map((row) => row.token_id).sort()).toEqual([kept.accessor, live.accessor].sort());
+    await t.owner`DELETE FROM tokens WHERE token_id = ${kept.accessor}`;
   });
 
   it('a periodic token goes on by its period, and no longer than what it hangs under', async () => {

@@ -21,7 +21,6 @@ import { readJob } from '../src/job/job.ts';
 import { startJobs } from '../src/job/kinds.ts';
 import { rotateKey } from '../src/job/reencrypt.ts';
 import { deleteTenant } from '../src/job/tenant.ts';
-import { unlockOperatorOnHost, unlockTenantAdmin } from '../src/job/unlock.ts';
 import { putPolicy } from '../src/policy/store.ts';
 import { updateTenant } from '../src/tenant/tenant.ts';
 import { closeVault, type Vault } from '../src/vault.ts';
@@ -313,6 +312,16 @@ describe('the last factor', () => {
       'invalid_request',
     );
   });
+
+  it('an auditor’s policy does not take factors away', async () => {
+    await enrolled('guarded');
+    await putPolicy(t.vault, t.call(t.admin), 'desk', {
+      rules: [{ effect: 'allow', actions: ['user.write', 'user.unlock'], resources: ['user:**'] }],
+    });
+    await createUser(t.vault, t.call(t.admin), { username: 'desk', password: PASSWORD, policies: ['desk'] });
+    const { token } = await attempt('desk');
+    expect(await codeOf(resetFactor(t.vault, t.call(token), 'guarded'))).toBe('forbidden');
+  });
 });
 
 describe('a required factor', () => {
@@ -420,71 +429,5 @@ describe('keys and deletion', () => {
     await deleteUser(t.vault, t.call(t.admin), 'reborn');
     await createUser(t.vault, t.call(t.admin), { username: 'reborn', password: PASSWORD, policies: [] });
     expect((await attempt('reborn', shows(secret))).mfa).toBe(false);
-  });
-});
-
-describe('whoever can be let in by nobody of their own', () => {
-  it('T-040 operators unlock the last administrator of a tenant, and nobody else', async () => {
-    const admin = await t.tenant('shut');
-    const shut = await tenantId(t.owner, 'shut');
-    const enter = (username: string, totp?: string) =>
-      codeOf(login(t.vault, { ...t.call(), source: HOME }, { tenant: 'shut', username, password: PASSWORD, totp }));
-    const lock = (username: string) => t.owner`
-      INSERT INTO login_counters (tenant_id, subject, kind, source, failures, locked_until, updated_at)
-      SELECT tenant_id, user_id, 'password', '', 99, '9999-12-31', now() FROM users WHERE tenant_id = ${shut} AND name = ${username}`;
-    const unlock = (username: string, removeTotp?: boolean) =>
-      codeOf(unlockTenantAdmin(t.vault, t.call(t.operator), 'shut', { username, removeTotp }));
-    await createUser(t.vault, t.call(admin), { username: 'second', password: PASSWORD, policies: ['admin'] });
-    await createUser(t.vault, t.call(admin), { username: 'reader', password: PASSWORD, policies: ['reader'] });
-    const { secret } = await enrolFactor(t.vault, t.call(admin), { password: PASSWORD });
-    await confirmFactor(t.vault, t.call(admin), shows(secret));
-    await lock('admin');
-    expect(await unlock('admin')).toBe('conflict');
-    await lock('second');
-    expect(await unlock('reader')).toBe('not_found');
-    expect(await codeOf(unlockTenantAdmin(t.vault, t.call(admin), 'shut', { username: 'admin' }))).toBe(
-      'unauthenticated',
-    );
-    expect(await enter('admin', shows(secret, 1))).toBe('login_failed');
-    expect(await unlock('admin')).toBe('ok');
-    expect(await enter('admin')).toBe('totp_required');
-    await lock('admin').catch(
-      () => t.owner`UPDATE login_counters SET locked_until = '9999-12-31' WHERE tenant_id = ${shut}`,
-    );
-    const { entries } = await added(t.owner, shut, () => unlock('admin', true));
-    expect(entries).toMatchObject([
-      { action: 'tenant.unlock', outcome: 'ok', details: { username: 'admin', totp_removed: true } },
-    ]);
-    expect(await enter('admin')).toBe('ok');
-    expect(await codeOf(unlockTenantAdmin(t.vault, t.call(t.operator), 'system', { username: 'operator' }))).toBe(
-      'conflict',
-    );
-  });
-
-  it('whoever holds the host unlocks the last operator', async () => {
-    await t.owner`
-      INSERT INTO login_counters (tenant_id, subject, kind, source, failures, locked_until, updated_at)
-      SELECT tenant_id, user_id, 'password', '', 99, '9999-12-31', now() FROM users WHERE name = 'operator'`;
-    const enter = () =>
-      codeOf(
-        login(t.vault, { ...t.call(), source: HOME }, { tenant: 'system', username: 'operator', password: PASSWORD }),
-      );
-    expect(await enter()).toBe('login_failed');
-    const { entries } = await added(t.owner, 'system', () => unlockOperatorOnHost(t.vault, { username: 'operator' }));
-    expect(entries).toMatchObject([
-      { action: 'user.unlock', actor: { kind: 'vault' }, resource: 'user:operator', details: { on_host: true } },
-    ]);
-    expect(await enter()).toBe('ok');
-    expect(await codeOf(unlockOperatorOnHost(t.vault, { username: 'nobody' }))).toBe('not_found');
-  });
-
-  it('an auditor’s policy does not take factors away', async () => {
-    await enrolled('guarded');
-    await putPolicy(t.vault, t.call(t.admin), 'desk', {
-      rules: [{ effect: 'allow', actions: ['user.write', 'user.unlock'], resources: ['user:**'] }],
-    });
-    await createUser(t.vault, t.call(t.admin), { username: 'desk', password: PASSWORD, policies: ['desk'] });
-    const { token } = await attempt('desk');
-    expect(await codeOf(resetFactor(t.vault, t.call(token), 'guarded'))).toBe('forbidden');
   });
 });

@@ -1,8 +1,9 @@
 /**
- * Keys that rotate by themselves: once a minute every node looks for data keys, named keys and the root key past their
- * age and rotates them, data keys with re-encryption. Which version is rotated is said beforehand, so of two nodes that see the
- * same key one rotates it and the other finds that it is done.
+ * What happens by itself, once a minute on every node. Data keys, named keys and the root key past their age are rotated,
+ * data keys with re-encryption: which version is rotated is said beforehand, so of two nodes that see the same key one
+ * rotates it and the other finds that it is done. And what has ended long ago is forgotten.
  */
+import { forgetEnded } from '../auth/ended.ts';
 import { randomId } from '../crypto/token.ts';
 import { SYSTEM } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
@@ -33,6 +34,12 @@ export function startSchedule(vault: Vault, rootMarkFile?: string): Schedule {
     } catch (error) {
       const reason = error instanceof VaultError ? error.message : error;
       vault.log.warn({ reason }, 'a key that is due was not rotated; the next look tries again');
+    }
+    try {
+      await forgetEnded(vault);
+    } catch (error) {
+      const reason = error instanceof VaultError ? error.message : error;
+      vault.log.warn({ reason }, 'tokens that have ended were not forgotten; the next look tries again');
     }
   };
   const turn = () => {
