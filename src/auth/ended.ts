@@ -26,7 +26,7 @@ export async function forgetEnded(vault: Vault): Promise<number> {
         WITH ended AS MATERIALIZED (
           SELECT token_id FROM tokens
           WHERE tenant_id = ${tenant} AND kind <> 'lease' AND expires_at <= (SELECT bulla.now()) - ${KEPT}::interval
-          ORDER BY expires_at LIMIT ${REMOVED_AT_ONCE} FOR UPDATE SKIP LOCKED)
+          LIMIT ${REMOVED_AT_ONCE} FOR UPDATE SKIP LOCKED)
         DELETE FROM tokens t USING ended e WHERE t.tenant_id = ${tenant} AND t.token_id = e.token_id`;
       return removed.count;
     });
