@@ -84,6 +84,8 @@ export type Self = {
   token_policies: string[] | null;
   uses_left: number | null;
   cidrs: string[] | null;
+  /** SHA-256 of the client certificate that it is bound to, in hex. */
+  certificate: string | null;
   period_seconds: number | null;
   renewable: boolean;
   name: string | null;
@@ -195,6 +197,8 @@ export type NewToken = {
   token_policies: string[] | null;
   uses_left: number | null;
   cidrs: string[] | null;
+  /** SHA-256 of the client certificate that it is bound to, in hex. */
+  certificate: string | null;
   period_seconds: number | null;
   renewable: boolean;
   name: string | null;
@@ -222,6 +226,8 @@ export type Token = {
   token_policies: string[] | null;
   uses_left: number | null;
   cidrs: string[] | null;
+  /** SHA-256 of the client certificate that it is bound to, in hex. */
+  certificate: string | null;
   period_seconds: number | null;
   renewable: boolean;
   name: string | null;
@@ -288,6 +294,8 @@ export type Session = {
   token_policies: string[] | null;
   uses_left: number | null;
   cidrs: string[] | null;
+  /** SHA-256 of the client certificate that it is bound to, in hex. */
+  certificate: string | null;
   period_seconds: number | null;
   renewable: boolean;
   name: string | null;
