@@ -36,7 +36,6 @@ ALTER TABLE bulla.tokens
   ADD COLUMN name           text,
   ADD COLUMN metadata       text,
   ADD CHECK (max_expires_at IS NOT NULL OR period_seconds IS NOT NULL),
-  ADD CHECK ((kind <> 'child') OR parent_id IS NOT NULL),
   ADD FOREIGN KEY (tenant_id, parent_id) REFERENCES bulla.tokens ON DELETE CASCADE;
 CREATE INDEX tokens_parent ON bulla.tokens (tenant_id, parent_id) WHERE parent_id IS NOT NULL;
 -- A login removes what has ended of its account, however much of it is still alive.

@@ -10,6 +10,7 @@ import {
 import { createUser, deleteUser, updateUser } from '../src/auth/user.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { rotateKey } from '../src/job/reencrypt.ts';
+import { takeAccess } from '../src/lease/access.ts';
 import { createGroup, updateGroup } from '../src/policy/group.ts';
 import { readSecret } from '../src/policy/read.ts';
 import { deletePolicy, putPolicy } from '../src/policy/store.ts';
@@ -323,6 +324,18 @@ describe('who', () => {
     expect(await codeOf(cancelApproval(t.vault, t.call(carl), id))).toBe('forbidden');
     expect(await codeOf(cancelApproval(t.vault, t.call(app), id))).toBe('ok');
     expect(await approve(id)).toBe('conflict');
+  });
+
+  it('whoever was handed one secret of an account sees and ends nothing that the account has asked for', async () => {
+    const both = await t.user(`both-${count}`, ['rooted'], [allow(['lease.create'], ['lease:open/**'])]);
+    const { id } = await request(both, { reason: 'not for everybody' });
+    const { token } = await takeAccess(t.vault, t.call(both), { secret: parsePath('open/key') });
+    expect(await read(token)).toBe('forbidden');
+    expect((await listApprovals(t.vault, t.call(token), {})).items).toEqual([]);
+    expect(await codeOf(readApproval(t.vault, t.call(token), id))).toBe('not_found');
+    expect(await codeOf(cancelApproval(t.vault, t.call(token), id))).toBe('not_found');
+    expect((await listApprovals(t.vault, t.call(both), { open: true })).items).toMatchObject([{ id, state: 'open' }]);
+    await cancelApproval(t.vault, t.call(both), id);
   });
 
   it('one no ends it', async () => {

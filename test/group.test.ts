@@ -1,5 +1,6 @@
 /** Groups, and the rule of giving where accounts, groups and policies are changed: through the real gate. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { deleteCertificateRole, putAuthority, readAuthority } from '../src/auth/authority.ts';
 import { createUser, readUser, updateUser } from '../src/auth/user.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { createGroup, deleteGroup, listGroups, listMembers, updateGroup } from '../src/policy/group.ts';
@@ -9,8 +10,9 @@ import { whoCan } from '../src/policy/who.ts';
 import { fetchSecrets } from '../src/secret/fetch.ts';
 import { parsePath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
+import { make } from './fixtures/certificate.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
-import { added, codeOf, tenantId, text } from './witness.ts';
+import { added, codeOf, tenantId, text, waiting } from './witness.ts';
 
 let t: TestVault;
 let tenant: TenantId;
@@ -172,6 +174,49 @@ describe('nobody gives what they do not hold', () => {
       await codeOf(putPolicy(t.vault, call(), 'narrow', { rules: [allow(['secret.read'], ['secret:web/a/*'])] })),
     ).toBe('ok');
     expect(await codeOf(updateUser(t.vault, call(), 'victim', { resetPassword: true }))).toBe('ok');
+  });
+
+  it('an authority is changed only by who holds what its roles give, also what one gives at that moment', async () => {
+    const authority = (await make({ name: 'Clients', ca: true })).pem;
+    const theirs = (await make({ name: 'Clients', ca: true })).pem;
+    const said = { certificates: authority, listRequired: false, staleList: 'refuse' } as const;
+    await putAuthority(t.vault, admin(), 'corp', said);
+    const keeper = await t.user('keeper', [], [allow(['authority.*'], ['authority:**'])]);
+    const take = () => putAuthority(t.vault, t.call(keeper), 'corp', { ...said, certificates: theirs });
+    const making = await t.owner.reserve();
+    await making`BEGIN`;
+    await making`
+      INSERT INTO certificate_roles (tenant_id, name, role_id, authority_id, names, policies, created_at, updated_at)
+      SELECT tenant_id, 'web', 'aaaaaaaaaaaaaaaa', authority_id, '{dns:a.example}', '{web}', now(), now()
+      FROM authorities WHERE tenant_id = ${tenant} AND name = 'corp' FOR SHARE`;
+    const taken = codeOf(take());
+    await waiting(t.owner, 1);
+    await making`COMMIT`;
+    making.release();
+    expect(await taken).toBe('forbidden');
+    expect((await readAuthority(t.vault, admin(), 'corp')).certificates).toBe(authority);
+  });
+
+  it('a policy that a certificate role gives is not deleted: another one of its name would be given unasked', async () => {
+    expect(await codeOf(deletePolicy(t.vault, admin(), 'web'))).toBe('conflict');
+    await deleteCertificateRole(t.vault, admin(), 'web');
+  });
+
+  it('the log names everybody and everything of a change, however long the list', async () => {
+    const names = Array.from({ length: 20 }, (_, i) => `a-policy-with-a-name-that-takes-some-room-${i}`);
+    for (const name of names) await putPolicy(t.vault, admin(), name, { rules: [] });
+    const policies = [...names, 'admin'];
+    const { entries } = await added(t.owner, tenant, async () => {
+      await createUser(t.vault, admin(), { username: 'padded', policies });
+      await createGroup(t.vault, admin(), { name: 'padded', policies, members: ['padded', 'ann'] });
+    });
+    for (const action of ['user.write', 'group.write']) {
+      const own = entries.filter((entry) => entry.action === action);
+      expect(own.flatMap(({ details }) => String(details!.policies).split(' '))).toEqual(policies);
+      expect(own.map(({ details }) => details!.part)).toEqual([undefined, ...own.slice(1).map((_, i) => i + 2)]);
+      expect(own.every(({ details }) => String(details!.policies).length <= 256)).toBe(true);
+    }
+    await deleteGroup(t.vault, admin(), 'padded');
   });
 
   it('key-admin and auditor never read a secret, whatever else they hold, and through no policy that they write', async () => {

@@ -1,4 +1,5 @@
 /** Leases of dynamic credentials on a real PostgreSQL: taken, renewed, revoked, and what must be so at each step. */
+import { type AddressInfo, createServer } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
 import { type Answer, type TestVault, testVault } from './harness.ts';
@@ -293,5 +294,37 @@ describe('limits', () => {
     await t.request('DELETE', `/api/v1/leases/${made[0]!.json.id}`, { token: t.admin });
     const next = await taken({ role: 'db/few' });
     expect(next.state).toBe('active');
+  });
+});
+
+describe('the password of a backend', () => {
+  const wanted = (config: object) =>
+    t.request('PUT', '/api/v1/backends/db', { token: t.admin, body: { kind: 'postgres', config } });
+
+  it('goes to no other place, and no less protected, than it was given for', async () => {
+    const { password: _, ...known } = target.config;
+    const heard: Buffer[] = [];
+    // Whoever may change a backend and does not know its password: a server that asks for it as it is.
+    const thief = createServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.on('data', (bytes) => {
+        heard.push(bytes);
+        socket.write(Buffer.from('520000000800000003', 'hex'));
+      });
+    });
+    await new Promise<void>((listening) => thief.listen(0, '127.0.0.1', listening));
+    const { port } = thief.address() as AddressInfo;
+    const { owner } = t;
+    const [before] = await owner`SELECT revision FROM backends WHERE name = 'db'`;
+    for (const other of [{ port }, { host: 'localhost' }, { tls: 'verify' }, { ca: 'x' }, { username: 'another' }]) {
+      const answer = await wanted({ ...known, ...other });
+      expect([other, answer.status]).toEqual([other, 400]);
+      expect(answer.json.detail).toMatch(/^config.password: give it again/);
+    }
+    thief.close();
+    expect(Buffer.concat(heard).toString('latin1')).not.toContain(target.config.password);
+    expect(heard).toEqual([]);
+    expect(await owner`SELECT revision FROM backends WHERE name = 'db'`).toEqual([before]);
+    expect((await wanted(known)).status, 'what leads to the same place keeps it').toBe(200);
   });
 });

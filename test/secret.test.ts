@@ -260,6 +260,27 @@ describe('metadata', () => {
     );
   });
 
+  it('T-074 brought along with a version is changed by whoever may change it, and no version goes for it', async () => {
+    const path = parsePath('m/kept');
+    for (let i = 0; i < 3; i++) await put('m/kept', { ...text(`value ${i}`), metadata: { owner: 'them' } });
+    const writer = await t.user(
+      'writer',
+      [],
+      [
+        { effect: 'allow', actions: ['secret.write'], resources: ['secret:m/**'] },
+        { effect: 'deny', actions: ['secret.metadata-write'], resources: ['secret:m/kept'] },
+      ],
+    );
+    const write = (rest: object) => codeOf(putSecret(t.vault, t.call(writer), path, { ...text('x'), ...rest }));
+    expect([await write({ versionsKept: 1 }), await write({ metadata: { owner: 'me' } })]).toEqual([
+      'forbidden',
+      'forbidden',
+    ]);
+    expect((await readMetadata(t.vault, t.call(t.admin), path)).metadata).toEqual({ owner: 'them' });
+    expect((await listVersions(t.vault, t.call(t.admin), path)).items).toHaveLength(3);
+    expect(await write({})).toBe('ok');
+  });
+
   it('a reader of values without leave for metadata still reads; history says who wrote', async () => {
     const user = await t.user('values', [], [allow(['secret.read', 'secret.history'], ['secret:m/**'])]);
     expect(await codeOf(readMetadata(t.vault, t.call(user), parsePath('m/one')))).toBe('forbidden');

@@ -236,7 +236,7 @@ describe('tables', () => {
     },
     {
       file: /^src\/policy\/who\.ts$/,
-      tables: /^(users|login_roles)$/,
+      tables: /^(users|login_roles|certificate_roles)$/,
       why: 'who could do something: every user, by the policies of now',
     },
     {

@@ -2,7 +2,17 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { forgetEnded } from '../src/auth/ended.ts';
 import { type IssuedToken, issueToken, type TokenLimits } from '../src/auth/issue.ts';
-import { createToken, listTokens, logout, readSelf, readToken, renewToken, revokeToken } from '../src/auth/token.ts';
+import { endOtherSessions } from '../src/auth/session.ts';
+import {
+  createToken,
+  listTokens,
+  logout,
+  readSelf,
+  readToken,
+  renewToken,
+  revokeOrphaning,
+  revokeToken,
+} from '../src/auth/token.ts';
 import { createUser, deleteUser, updateUser } from '../src/auth/user.ts';
 import { parseToken } from '../src/crypto/token.ts';
 import type { TenantId } from '../src/db/database.ts';
@@ -403,5 +413,50 @@ describe('an end', () => {
     );
     const kept = await child(t.admin, { renewable: false });
     expect(await codeOf(renewToken(t.vault, t.call(kept.token)))).toBe('conflict');
+  });
+});
+
+describe('tokens that outlive their maker', () => {
+  it('are still no login, and no longer than the client certificate that all of them were given for', async () => {
+    const { token } = await child(t.admin, { bound: ['not-b'] });
+    await putPolicy(t.vault, t.call(t.admin), 'by-login', {
+      rules: [
+        { effect: 'allow', actions: ['token.*'], resources: ['token:**'] },
+        { effect: 'allow', actions: ['secret.read'], resources: ['secret:**'], conditions: { token_kinds: ['login'] } },
+      ],
+    });
+    expect(await codeOf(createToken(t.vault, t.call(token), { orphan: true }))).toBe('forbidden');
+    const user = await t.user('programmed', ['by-login']);
+    const program = await createToken(t.vault, t.call(user), {});
+    expect([await read(user), await read(program.token)]).toEqual(['ok', 'forbidden']);
+    const orphan = await createToken(t.vault, t.call(program.token), { orphan: true });
+    expect(orphan).toMatchObject({ kind: 'child', parent: null });
+    expect(await read(orphan.token)).toBe('forbidden');
+    expect(await codeOf(endOtherSessions(t.vault, t.call(orphan.token)))).toBe('forbidden');
+    const below = await createToken(t.vault, t.call(program.token), {});
+    await revokeOrphaning(t.vault, t.call(user), program.accessor);
+    expect(await readSelf(t.vault, t.call(below.token))).toMatchObject({ kind: 'child', parent: null });
+    expect(await read(below.token)).toBe('forbidden');
+
+    const { userId } = await readSelf(t.vault, t.call(user));
+    const certificate = new Uint8Array(32).fill(7);
+    const byCertificate = await permit(
+      t.vault,
+      t.call(user),
+      { action: 'auth.self', resource: 'token:self' },
+      async (tx) => ({
+        value: await issueToken(t.vault, tx, tenant, {
+          userId,
+          method: 'cert',
+          certificate,
+          maxTtlSeconds: 60,
+          source: '127.0.0.1',
+        }),
+      }),
+    );
+    const shown = { ...t.call(byCertificate.token), certificate };
+    const late = await createToken(t.vault, shown, { orphan: true, periodSeconds: 600 });
+    expect(late.maxExpiresAt).toBe(byCertificate.maxExpiresAt);
+    expect(late.expiresAt <= byCertificate.maxExpiresAt!).toBe(true);
   });
 });

@@ -157,8 +157,7 @@ export async function answerApproval(vault: Vault, call: Call, id: string, appro
 export async function cancelApproval(vault: Vault, call: Call, id: string): Promise<void> {
   await permit(vault, call, ask('approval.cancel', id), async (tx, granted) => {
     const row = await approvalSeen(tx, granted, id, 'lock');
-    if (row.userId !== granted.userId)
-      throw new VaultError('forbidden', 'Only whoever asked takes a request back; deny it.');
+    if (!isOwn(granted, row)) throw new VaultError('forbidden', 'Only whoever asked takes a request back; deny it.');
     if (row.state !== 'open') throw new VaultError('conflict', 'The request has ended already.');
     await end(tx, granted.tenant, id, 'cancelled');
     return { value: undefined, notes: [{ details: about(row) }] };
@@ -279,8 +278,11 @@ async function approvalSeen(tx: Tx, granted: Permit, id: string, lock?: 'lock'):
   throw new VaultError('not_found', 'There is no such request.');
 }
 
+/** Whoever was handed access to one secret has a token of the account, and nothing to do with what that account asks. */
+const isOwn = ({ userId, asker }: Permit, row: ApprovalRow) => row.userId === userId && asker.tokenKind !== 'lease';
+
 async function isSeenBy(tx: Tx, granted: Permit, row: ApprovalRow): Promise<boolean> {
-  if (row.userId === granted.userId) return true;
+  if (isOwn(granted, row)) return true;
   if (granted.allows({ action: 'approval.list', resource: `approval:${row.id}` })) return true;
   return mayAnswer(tx, granted, row);
 }

@@ -72,6 +72,39 @@ export function cleanText(text: string): string {
 const quote = (text: string) => JSON.stringify(text);
 const quoteClean = (text: string) => JSON.stringify(cleanText(text));
 
+/**
+ * Details with lists of names, as many as it takes: an entry whose text is cut would say the first of what was given and
+ * hide the rest. All else is in the first; each other says which part it is.
+ */
+export function detailsNaming(
+  details: Details,
+  lists: Readonly<Record<string, readonly string[] | undefined>>,
+): [Details, ...Details[]] {
+  const texts = Object.entries(lists).flatMap(([key, names]) => (names ? [[key, textsOf(names)] as const] : []));
+  const parts = Math.max(1, ...texts.map(([, pieces]) => pieces.length));
+  const part = (at: number): Details => ({
+    ...(at === 0 ? details : { part: at + 1 }),
+    ...Object.fromEntries(texts.flatMap(([key, pieces]) => (pieces[at] === undefined ? [] : [[key, pieces[at]]]))),
+  });
+  return [part(0), ...Array.from({ length: parts - 1 }, (_, i) => part(i + 1))];
+}
+
+/** The names apart by blanks, in texts that each fit. A name that fits into none is cut into pieces. */
+function textsOf(names: readonly string[]): string[] {
+  const most = LIMITS.auditTextCharsMax;
+  const pieces = names.flatMap((name) =>
+    Array.from({ length: Math.ceil(name.length / most) }, (_, i) => name.slice(i * most, (i + 1) * most)),
+  );
+  const texts = [''];
+  for (const piece of pieces) {
+    const last = texts.at(-1)!;
+    if (last === '') texts[texts.length - 1] = piece;
+    else if (last.length + 1 + piece.length <= most) texts[texts.length - 1] = `${last} ${piece}`;
+    else texts.push(piece);
+  }
+  return texts;
+}
+
 /** The actor's member, which every entry of a request repeats: written once. */
 const actorTexts = new WeakMap<Actor, string>();
 

@@ -6,10 +6,10 @@
  * certificate, another bundle, another role. Lists are read in the transaction of every login, so that none is older
  * on one node than on another, and an older list never replaces a newer one.
  */
-import { LIMITS } from '../config.ts';
+import { detailsNaming } from '../audit/entry.ts';
 import { type Certificate, certificateReader, issuerFlaw, type RevocationList } from '../crypto/certificate.ts';
 import { randomId } from '../crypto/token.ts';
-import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
@@ -108,6 +108,8 @@ export async function putAuthority(
   return permit(vault, call, wanted, async (tx, granted) => {
     const { tenant } = granted;
     const { listRequired, staleList } = change;
+    // A role that is being made on it waits, or has been waited for: its policies are among those below.
+    const before = await tx`SELECT 1 FROM authorities WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
     // Whoever says whose certificates count can be whomever the roles on them let in.
     await checkGiven(tx, granted, { before: [], after: await policiesBehind(tx, tenant, name) });
     const [row] = await tx<{ id: string; revision: number }[]>`
@@ -117,6 +119,7 @@ export async function putAuthority(
         SET certificates = excluded.certificates, list_required = excluded.list_required, stale_list = excluded.stale_list,
             revision = authorities.revision + 1, updated_at = excluded.updated_at
       RETURNING authority_id AS id, revision`;
+    if (before.length === 0 && row!.revision > 1) throw new RetryTransaction();
     const ended = row!.revision === 1 ? 0 : await endTokensUnder(tx, tenant, row!.id);
     const [found] = await withLists(tx, tenant, [await authorityNamed(tx, tenant, name)]);
     return { value: found!, notes: [{ details: { tokens_ended: ended } }], revokes: row!.revision > 1 };
@@ -155,10 +158,11 @@ async function checkedBundle(pem: string): Promise<string> {
   return bundle.map(({ x509 }) => x509.toString()).join('');
 }
 
-async function authorityNamed(tx: Tx, tenant: TenantId, name: string, lock?: 'lock'): Promise<AuthorityRow> {
+async function authorityNamed(tx: Tx, tenant: TenantId, name: string, lock?: 'lock' | 'keep'): Promise<AuthorityRow> {
   const [row] = await tx<AuthorityRow[]>`
     SELECT ${tx.unsafe(AUTHORITY_COLUMNS)} FROM authorities a
-    WHERE a.tenant_id = ${tenant} AND a.name = ${name} ${lock ? tx`FOR UPDATE` : tx``}`;
+    WHERE a.tenant_id = ${tenant} AND a.name = ${name}
+    ${lock === 'lock' ? tx`FOR UPDATE` : lock === 'keep' ? tx`FOR SHARE` : tx``}`;
   if (!row) throw new VaultError('not_found', `There is no authority ${name}.`);
   return row;
 }
@@ -300,7 +304,7 @@ export async function putCertificateRole(
     const { tenant } = granted;
     await requirePolicies(tx, tenant, policies);
     await checkGiven(tx, granted, { before: [], after: policies });
-    const authority = await authorityNamed(tx, tenant, parseName(change.authority, 'authority'));
+    const authority = await authorityNamed(tx, tenant, parseName(change.authority, 'authority'), 'keep');
     const [row] = await tx<{ id: string; old: boolean }[]>`
       INSERT INTO certificate_roles (tenant_id, name, role_id, authority_id, names, policies, token_ttl_seconds, created_at, updated_at)
       VALUES (${tenant}, ${name}, ${randomId()}, ${authority.id}, ${names}, ${policies}, ${ttl}, bulla.now(), bulla.now())
@@ -309,15 +313,11 @@ export async function putCertificateRole(
             token_ttl_seconds = excluded.token_ttl_seconds, updated_at = excluded.updated_at
       RETURNING role_id AS id, xmax <> 0 AS old`;
     const ended = row!.old ? await endTokensOf(tx, tenant, row!.id) : 0;
-    const notes = [
-      { details: { authority: authority.name, names: said(names), policies: said(policies), tokens_ended: ended } },
-    ];
+    const all = detailsNaming({ authority: authority.name, tokens_ended: ended }, { names, policies });
+    const notes = all.map((details) => ({ details }));
     return { value: await roleNamed(tx, tenant, name), notes, revokes: row!.old };
   });
 }
-
-/** As much of a list as an entry takes. */
-const said = (list: readonly string[]) => list.join(' ').slice(0, LIMITS.auditTextCharsMax);
 
 function checkRole(vault: Vault, change: CertificateRoleChange) {
   if (change.names.length === 0 || change.names.length > NAMES_MAX) {

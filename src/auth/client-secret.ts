@@ -3,6 +3,7 @@
  * old one still works. Owns the table client_secrets. A secret is in one answer and never again; nothing here can show
  * or find one by anything but its service and its name.
  */
+import { detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { mintClientSecret } from '../crypto/token.ts';
 import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
@@ -78,7 +79,6 @@ export async function createClientSecret(
     // Whoever has the secret is the service.
     await checkTakeover(tx, granted, userId);
     await requireRoom(tx, tenant, userId);
-    const details = { name, ...(cidrs ? { cidrs: cidrs.join(' ') } : {}), ...(replaces ? { replaces } : {}) };
     if (replaces !== undefined) await endAfter(tx, tenant, userId, replaces, overlapSeconds);
     const { clientSecret, secretId, secretHash } = mintClientSecret(tenant);
     try {
@@ -87,7 +87,8 @@ export async function createClientSecret(
         SELECT ${tenant}, ${secretId}, ${userId}, ${name}, ${secretHash}, ${cidrs ? [...cidrs] : null}, now,
                now + make_interval(secs => ${ttlSeconds}) FROM (SELECT bulla.now() AS now OFFSET 0) clock
         RETURNING ${tx.unsafe(COLUMNS)}`;
-      const notes = [{ details: { ...details, secret_id: secretId, expires_at: row!.expiresAt } }];
+      const said = { name, ...(replaces ? { replaces } : {}), secret_id: secretId, expires_at: row!.expiresAt };
+      const notes = detailsNaming(said, { cidrs }).map((details) => ({ details }));
       return { value: { ...row!, clientId, clientSecret }, notes, revokes: replaces !== undefined };
     } catch (error) {
       if (!isUniqueViolation(error)) throw error;

@@ -98,7 +98,8 @@ export async function issueToken(vault: Vault, tx: Tx, tenant: TenantId, wanted:
   const basis = 'parent' in wanted ? await basisUnder(tx, tenant, wanted.parent, wanted.orphan) : basisOf(wanted);
   await removeEnded(tx, tenant, basis.userId);
   const { token, tokenId, secretHash } = mintToken(tenant);
-  const { kind = parent === null ? 'login' : 'child', bound, grant, periodSeconds = null } = wanted;
+  // What was made from a token proves nobody, whether it outlives that token or not.
+  const { kind = 'parent' in wanted ? 'child' : 'login', bound, grant, periodSeconds = null } = wanted;
   const { ttl, maxTtl } = lifetimes(vault, wanted);
   const bounds = bound ? [...basis.bounds, bound.join(' ')] : basis.bounds;
   const grants = grant ? [...basis.grants, JSON.stringify(grant)] : basis.grants;
@@ -168,14 +169,10 @@ async function basisUnder(tx: Tx, tenant: TenantId, parent: string, orphan = fal
   if (basis.depth >= LIMITS.tokenDepthMax) {
     throw new VaultError('conflict', `At most ${LIMITS.tokenDepthMax} tokens hang under one another.`);
   }
-  // An orphan outlives its parent, and never the client secret that both were given for.
+  // An orphan outlives its parent, and never the client secret or the certificate that both were given for.
   if (orphan) {
-    return {
-      ...basis,
-      depth: 0,
-      expiresAt: null,
-      maxExpiresAt: basis.clientSecretId === null ? null : basis.maxExpiresAt,
-    };
+    const proofEnds = basis.clientSecretId !== null || basis.certificate !== null;
+    return { ...basis, depth: 0, expiresAt: null, maxExpiresAt: proofEnds ? basis.maxExpiresAt : null };
   }
   return { ...basis, depth: basis.depth + 1 };
 }

@@ -4,6 +4,7 @@
  * A role names its audiences and rules from claims to policies (claim.ts); who fits no rule does not log in. A change or
  * the end of a role ends every token that it gave, before the answer.
  */
+import { detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
 import type { TenantId, Timestamp, Tx } from '../db/database.ts';
@@ -102,8 +103,9 @@ export async function putLoginRole(
         revision = login_roles.revision + 1, updated_at = excluded.updated_at`;
     if (before) await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND login_role_id = ${before.id}`;
     const value = { ...(await roleNamed(tx, tenant, name)), created: before === undefined };
-    const details = { issuer: wish.issuer, policies: policies.join(' ') };
-    return { value, notes: [{ version: value.revision, details }], revokes: before !== undefined };
+    const all = detailsNaming({ issuer: wish.issuer }, { policies });
+    const notes = all.map((details) => ({ version: value.revision, details }));
+    return { value, notes, revokes: before !== undefined };
   });
 }
 

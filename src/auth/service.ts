@@ -2,6 +2,7 @@
  * Service accounts: machines that log in with client secrets. Owns the table services; their names, policies and state
  * are rows of users, so that one name is one account whatever its kind.
  */
+import { type Details, detailsNaming } from '../audit/entry.ts';
 import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
@@ -88,7 +89,7 @@ export async function createService(vault: Vault, call: Call, service: NewServic
       INSERT INTO services (tenant_id, user_id, description, token_ttl_seconds, token_period_seconds)
       VALUES (${tenant}, ${id}, ${description}, ${tokenTtlSeconds}, ${tokenPeriodSeconds})`;
     const value = await serviceNamed(tx, tenant, service.name);
-    return { value, notes: [{ details: { policies: policies.join(' ') } }] };
+    return { value, notes: detailsNaming({}, { policies }).map((details) => ({ details })) };
   });
 }
 
@@ -118,11 +119,9 @@ export async function updateService(
       WHERE tenant_id = ${tenant} AND user_id = ${before.id}`;
     if (before.disabled && change.disabled === false) await checkTakeover(tx, granted, before.id);
     if (change.disabled !== undefined) await setDisabled(tx, tenant, before.id, change.disabled);
-    const details = {
-      ...(policies ? { policies: policies.join(' ') } : {}),
-      ...(change.disabled === undefined ? {} : { disabled: change.disabled }),
-    };
-    return { value: await serviceNamed(tx, tenant, name), notes: [{ details }], revokes: true };
+    const said: Details = change.disabled === undefined ? {} : { disabled: change.disabled };
+    const notes = detailsNaming(said, { policies }).map((details) => ({ details }));
+    return { value: await serviceNamed(tx, tenant, name), notes, revokes: true };
   });
 }
 

@@ -1,4 +1,5 @@
 /** Tokens after login: what one's own says, renewing, ending, and looking at others' by their accessor. Owns the table. */
+import { detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { isName } from '../db/name.ts';
@@ -169,16 +170,14 @@ export async function createToken(vault: Vault, call: Call, wish: ChildWish): Pr
     const limits = { ttlSeconds, periodSeconds, renewable, bound, uses, cidrs, name, metadata, orphan };
     const issued = await issueToken(vault, tx, tenant, { ...limits, parent: tokenId, source: call.source });
     const value = { ...(await tokenOf(tx, tenant, issued.accessor)), ...issued };
-    const details = {
+    const said = {
       accessor: issued.accessor,
       expires_at: issued.expiresAt,
-      ...(bound ? { policies: bound.join(' ') } : {}),
       ...(uses === undefined ? {} : { uses }),
-      ...(cidrs ? { cidrs: cidrs.join(' ') } : {}),
       ...(name === undefined ? {} : { name }),
       ...(orphan ? { orphan } : {}),
     };
-    return { value, notes: [{ details }] };
+    return { value, notes: detailsNaming(said, { policies: bound, cidrs }).map((details) => ({ details })) };
   });
 }
 
@@ -324,7 +323,7 @@ export async function revokeOrphaning(vault: Vault, call: Call, accessor: string
     const { username } = await tokenOf(tx, tenant, accessor);
     // What bounds a token stands in its own row: it stays as narrow as it was.
     const left = await tx`
-      UPDATE tokens SET parent_id = NULL, depth = 0, kind = CASE kind WHEN 'child' THEN 'login' ELSE kind END
+      UPDATE tokens SET parent_id = NULL, depth = 0
       WHERE tenant_id = ${tenant} AND parent_id = ${accessor} RETURNING token_id`;
     await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${accessor}`;
     return { value: undefined, notes: [{ details: { username, orphans: left.length } }], revokes: true };

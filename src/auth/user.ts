@@ -3,6 +3,7 @@
  * in which services (service.ts) are too.
  */
 
+import { detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
 import { isUniqueViolation, SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
@@ -111,8 +112,8 @@ export async function createUser(vault: Vault, call: Call, user: NewUser): Promi
       policies,
     });
     if (user.mfaRequired) await setMfaRequired(tx, tenant, value.id, true);
-    const details = { policies: policies.join(' '), ...(user.mfaRequired ? { mfa_required: true } : {}) };
-    return { value: { ...value, mfaRequired: user.mfaRequired ?? false }, notes: [{ details }] };
+    const all = detailsNaming(user.mfaRequired ? { mfa_required: true } : {}, { policies });
+    return { value: { ...value, mfaRequired: user.mfaRequired ?? false }, notes: all.map((details) => ({ details })) };
   });
   return once === undefined ? created : { ...created, oneTimePassword: once };
 }
@@ -157,13 +158,13 @@ export async function updateUser(
     if (change.disabled !== undefined) await setDisabled(tx, tenant, user.id, change.disabled);
     if (change.mfaRequired !== undefined) await setMfaRequired(tx, tenant, user.id, change.mfaRequired);
     if (password) await storePassword(tx, tenant, user.id, password);
-    const details = {
-      ...(policies ? { policies: policies.join(' ') } : {}),
+    const said = {
       ...(change.disabled === undefined ? {} : { disabled: change.disabled }),
       ...(change.mfaRequired === undefined ? {} : { mfa_required: change.mfaRequired }),
       ...(password ? { password_set: true } : {}),
     };
-    return { value: await userNamed(tx, tenant, name), notes: [{ details }], revokes: true };
+    const notes = detailsNaming(said, { policies }).map((details) => ({ details }));
+    return { value: await userNamed(tx, tenant, name), notes, revokes: true };
   });
   return once === undefined ? updated : { ...updated, oneTimePassword: once };
 }

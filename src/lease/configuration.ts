@@ -89,8 +89,8 @@ export async function readBackend(vault: Vault, call: Call, name: string): Promi
 }
 
 /**
- * Makes or changes a backend. Secrets that the configuration leaves out stay as they are. Throws `invalid_request` for a
- * configuration that its kind does not take or its target refuses, `backend_failed` when the target cannot be reached.
+ * Makes or changes a backend. Secrets that the configuration leaves out stay as they are, unless it leads elsewhere. Throws
+ * `invalid_request` for a configuration that its kind does not take or its target refuses, `backend_failed` when the target cannot be reached.
  */
 export async function putBackend(
   vault: Vault,
@@ -136,7 +136,20 @@ function parseConfig(
       .filter((field) => stored?.[field] !== undefined && given[field] === undefined)
       .map((field) => [field, stored![field]]),
   );
-  return checkedBy(member.config, { ...given, ...kept }, 'config') as Readonly<Record<string, unknown>>;
+  const config = checkedBy(member.config, { ...given, ...kept }, 'config') as Readonly<Record<string, unknown>>;
+  const [secret] = Object.keys(kept);
+  if (secret !== undefined && PLACE.some((field) => config[field] !== stored![field])) throw goesElsewhere(secret);
+  return config;
+}
+
+/** Where a configuration leads, how it is protected on the way, and as whom. */
+const PLACE = ['host', 'port', 'url', 'tls', 'ca', 'username'] as const;
+
+/** Whoever may change a backend and does not know its secrets could have them sent to a server of their own. */
+function goesElsewhere(secret: string): VaultError {
+  const field = `config.${secret}`;
+  const message = `${field}: give it again: what is stored is kept for the same ${PLACE.join(', ')} only.`;
+  return new VaultError('invalid_request', message, { details: { field } });
 }
 
 /** Parses what a member's schema describes. What it says of a field never repeats the field's value. */

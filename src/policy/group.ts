@@ -5,6 +5,7 @@
  * Whoever changes the policies of a group, or who is in it, gives: see give.ts. The next request of every member obeys,
  * on every node.
  */
+import { detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
 import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
@@ -94,8 +95,8 @@ export async function createGroup(
       throw error;
     }
     await addMembers(tx, tenant, id, users);
-    const details = { policies: held.join(' '), added: users.join(' ') };
-    return { value: await groupNamed(tx, tenant, name), notes: [{ details }], revokes: users.length > 0 };
+    const notes = detailsNaming({}, { policies: held, added: users }).map((details) => ({ details }));
+    return { value: await groupNamed(tx, tenant, name), notes, revokes: users.length > 0 };
   });
 }
 
@@ -120,12 +121,13 @@ export async function updateGroup(vault: Vault, call: Call, name: string, change
       WHERE tenant_id = ${tenant} AND group_id = ${group.id}`;
     await addMembers(tx, tenant, group.id, added);
     await removeMembers(tx, tenant, group.id, removed);
-    const details = {
-      ...(policies ? { policies: policies.join(' ') } : {}),
-      ...(added.length > 0 ? { added: added.join(' ') } : {}),
-      ...(removed.length > 0 ? { removed: removed.join(' ') } : {}),
+    const lists = {
+      policies,
+      added: added.length > 0 ? added : undefined,
+      removed: removed.length > 0 ? removed : undefined,
     };
-    return { value: await groupNamed(tx, tenant, name), notes: [{ details }], revokes: true };
+    const notes = detailsNaming({}, lists).map((details) => ({ details }));
+    return { value: await groupNamed(tx, tenant, name), notes, revokes: true };
   });
 }
 

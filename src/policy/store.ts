@@ -121,7 +121,7 @@ export async function deletePolicy(vault: Vault, call: Call, name: string): Prom
     if (held > 0) {
       throw new VaultError(
         'conflict',
-        `The policy ${name} is held by users, groups or login roles (${held}): take it from them first.`,
+        `The policy ${name} is held by users, groups, login roles or certificate roles (${held}): take it from them first.`,
       );
     }
     const [asking] = await tx<{ name: string }[]>`

@@ -44,14 +44,15 @@ export async function whoCan(
   });
 }
 
-/** How many accounts and groups hold a policy, and how many login roles give it. */
+/** How many accounts and groups hold a policy, and how many roles of logins give it. */
 export async function holdersOf(tx: Tx, tenant: TenantId, policy: string): Promise<number> {
   const [row] = await tx<{ count: number }[]>`
     SELECT (SELECT count(*) FROM users u WHERE u.tenant_id = ${tenant} AND ${policy} = ANY (u.policies))
          + (SELECT count(*) FROM groups g WHERE g.tenant_id = ${tenant} AND ${policy} = ANY (g.policies))
          + (SELECT count(*) FROM login_roles r WHERE r.tenant_id = ${tenant} AND EXISTS (
               SELECT 1 FROM jsonb_array_elements(r.rules::jsonb) rule
-              WHERE rule -> 'policies' @> jsonb_build_array(${policy}::text))) AS count`;
+              WHERE rule -> 'policies' @> jsonb_build_array(${policy}::text)))
+         + (SELECT count(*) FROM certificate_roles r WHERE r.tenant_id = ${tenant} AND ${policy} = ANY (r.policies)) AS count`;
   return row!.count;
 }
 

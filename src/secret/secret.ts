@@ -31,9 +31,11 @@ export type NewVersion = {
   readonly expect?: number | undefined;
   readonly ttlSeconds?: number | undefined;
   readonly expiresAt?: Timestamp | undefined;
-  /** Replaces the custom metadata. */
+  /** Replaces the custom metadata. Like `versionsKept`, it is changed by who may change it, written with a version or not. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
   readonly versionsKept?: number | undefined;
+  /** It is the only version that is kept: where it was written, secrets have no others. */
+  readonly alone?: true | undefined;
   /** The answer is to say the custom metadata, to whoever may read it. */
   readonly tellMetadata?: true | undefined;
 };
@@ -63,7 +65,9 @@ export const secretAsk = (action: Action, path: SecretPath) => ({ action, resour
 /** Stores a new version. Throws `version_mismatch`, `too_large`, `invalid_request` beside what the gate throws. */
 export async function putSecret(vault: Vault, call: Call, path: SecretPath, version: NewVersion): Promise<Written> {
   checkVersion(version);
-  return permit(vault, call, secretAsk('secret.write', path), async (tx, granted) => {
+  const changes = version.metadata !== undefined || version.versionsKept !== undefined;
+  const asks = [secretAsk('secret.write', path), ...(changes ? [secretAsk('secret.metadata-write', path)] : [])];
+  return permit(vault, call, asks, async (tx, granted) => {
     const secret = await findOrInsert(tx, granted.tenant, path);
     const written = await insertVersion(vault, tx, granted, path, secret, version);
     return { value: written, notes: [{ version: written.version }] };
@@ -229,7 +233,7 @@ async function insertVersion(
   granted: Permit,
   path: SecretPath,
   secret: SecretRow,
-  { kind, body, contentType, expect, ttlSeconds, expiresAt, metadata, versionsKept, tellMetadata }: NewVersion,
+  { kind, body, contentType, expect, ttlSeconds, expiresAt, metadata, versionsKept, alone, tellMetadata }: NewVersion,
 ): Promise<Written> {
   const { tenant, userId } = granted;
   const [settings, key] = await Promise.all([settingsAt(tx, tenant, path), activeDataKey(vault, tx, tenant)]);
@@ -239,7 +243,7 @@ async function insertVersion(
   if (version > LIMITS.versionMax)
     throw new VaultError('conflict', `${path} has had as many versions as can be counted.`);
   const envelope = seal(key, { label: 'secret', tenant, secret: secret.secretId, version }, body);
-  const kept = versionsKept ?? secret.versionsKept;
+  const kept = alone ? 1 : (versionsKept ?? secret.versionsKept);
   const deleteAfter = shorter(secret.deleteAfterSeconds, settings.deleteAfterSeconds);
   const [row] = await underActiveKey(
     tx<{ createdAt: Timestamp; expiresAt: Timestamp | null }[]>`

@@ -44,8 +44,13 @@ export const newVersionSchema = z
       .openapi({ description: 'The current version; 0: there must be none.' }),
     ttl: duration.optional(),
     expires_at: instant.optional(),
-    metadata: metadata.optional(),
-    versions_kept: z.int().min(1).max(LIMITS.secretVersionsKeptMax).optional(),
+    metadata: metadata.optional().openapi({ description: 'Whoever may write the metadata may bring it along.' }),
+    versions_kept: z
+      .int()
+      .min(1)
+      .max(LIMITS.secretVersionsKeptMax)
+      .optional()
+      .openapi({ description: 'As metadata: it takes `secret.metadata-write` too.' }),
   })
   .refine(
     ({ data, text, bytes }) => [data, text, bytes].filter((value) => value !== undefined).length === 1,

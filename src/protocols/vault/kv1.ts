@@ -27,7 +27,7 @@ async function read(request: VaultRequest): Promise<Answer> {
 async function write({ vault, call, mount, at, fields }: VaultRequest): Promise<Answer> {
   const path = pathIn(mount, at.path!);
   if (fields.names().length === 0) throw badRequest('missing data fields');
-  await putSecret(vault, call, path, { kind: 'data', body: Buffer.from(fields.text), versionsKept: 1 });
+  await putSecret(vault, call, path, { kind: 'data', body: Buffer.from(fields.text), alone: true });
   return EMPTY;
 }
 
