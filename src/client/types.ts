@@ -708,7 +708,9 @@ export type NewVersion = {
   cas?: number;
   ttl?: string | number;
   expires_at?: string;
+  /** Whoever may write the metadata may bring it along. */
   metadata?: Record<string, string>;
+  /** As metadata: it takes `secret.metadata-write` too. */
   versions_kept?: number;
 };
 
