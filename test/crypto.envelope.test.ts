@@ -172,6 +172,7 @@ describe('refusing', () => {
         { label: 'secret-metadata', tenant: a, secret: b },
         { label: 'lease-credential', tenant: a, lease: b },
         { label: 'backend-config', tenant: a, backend: b },
+        { label: 'static-account', tenant: a, account: b },
         { label: 'totp-seed', tenant: a, user: b },
         { label: 'cubbyhole', tenant: a, token: b, path: 'c' },
         { label: 'transit-key', tenant: a, key: b, version: 1 },

@@ -17,6 +17,7 @@ const ORDER: Record<string, string[]> = {
   'kept-answer': ['tenant', 'actor', 'key'],
   'lease-credential': ['tenant', 'lease'],
   'backend-config': ['tenant', 'backend'],
+  'static-account': ['tenant', 'account'],
   'totp-seed': ['tenant', 'user'],
   cubbyhole: ['tenant', 'token', 'path'],
   'transit-key': ['tenant', 'key', 'version'],

@@ -255,6 +255,14 @@ async function checkCiphertexts(vault: Vault, owner: postgres.Sql): Promise<void
     const key = await transaction(vault.db, [tenant], (tx) => dataKey(vault, tx, tenant, row.key_version));
     open(key, { label: 'lease-credential', tenant, lease: row.lease_id }, row.envelope);
   }
+  const accounts = await owner`
+    SELECT tenant_id, account_id, key_version, envelope FROM static_accounts JOIN tenants USING (tenant_id)
+    WHERE tenants.state IN ('active', 'suspended')`;
+  for (const row of accounts) {
+    const tenant: TenantId = asTenantId(row.tenant_id);
+    const key = await transaction(vault.db, [tenant], (tx) => dataKey(vault, tx, tenant, row.key_version));
+    open(key, { label: 'static-account', tenant, account: row.account_id }, row.envelope);
+  }
   const named = await owner`
     SELECT tenant_id, key_id, version, key_version, envelope FROM transit_key_versions JOIN tenants USING (tenant_id)
     WHERE tenants.state IN ('active', 'suspended')`;

@@ -2,7 +2,7 @@
 import type { Killpoint } from '../src/db/killpoint.ts';
 import { SCENARIOS, type Scenario } from './kill.ts';
 
-const { rotate, pepper, reencrypt, root, migrate, seal, unseal, tenantDelete, lease, load } = SCENARIOS;
+const { rotate, pepper, reencrypt, root, migrate, seal, unseal, tenantDelete, lease, account, load } = SCENARIOS;
 
 type Case = { readonly case: string; readonly scenario?: Scenario };
 
@@ -14,6 +14,7 @@ const peppered = { case: 'T-171', scenario: pepper };
 const migrating = { case: 'T-171', scenario: migrate };
 const deleting = { case: 'T-176', scenario: tenantDelete };
 const leased = { case: 'T-173', scenario: lease };
+const held = { case: 'T-173', scenario: account };
 const loaded = { case: 'T-174', scenario: load };
 const first = { case: 'T-175' };
 
@@ -62,6 +63,11 @@ export const KILL_CASES: Readonly<Record<Killpoint, Case>> = {
   'lease.claimed': leased,
   'lease.revoked': leased,
   'lease.ended': leased,
+  'account.checked-out': held,
+  'account.proposed': held,
+  'account.changed': held,
+  'account.proven': held,
+  'account.rotated': held,
   'audit.locked': loaded,
   'audit.written': loaded,
   'transaction.committed': loaded,

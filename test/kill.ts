@@ -22,7 +22,7 @@ import { parsePath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import { unseal, unsealOnHost } from '../src/tenant/seal.ts';
 import { callOf, type TestVault, testVault } from './harness.ts';
-import { leaseTarget, type Target } from './lease-target.ts';
+import { leaseTarget, type Target, works } from './lease-target.ts';
 import { CHEAP_ARGON2 } from './setup.ts';
 import { until } from './until.ts';
 
@@ -250,6 +250,44 @@ export const SCENARIOS = {
           await t.owner`NOTIFY bulla_leases`;
           return (await t.owner`SELECT 1 FROM leases WHERE state <> 'ended'`).length === 0;
         });
+      } finally {
+        target = undefined;
+        await found.close();
+      }
+    },
+  },
+  account: {
+    before: async ({ address, token }) => {
+      target = await leaseTarget();
+      await target.sql`CREATE ROLE kept LOGIN PASSWORD 'the first one'`;
+      await target.sql`GRANT kept TO ${target.sql(target.config.username)} WITH ADMIN OPTION`;
+      const body = { kind: 'postgres', config: target.config };
+      expect((await api(address, 'PUT', '/backends/db', token, body)).status).toBe(201);
+      const kept = { backend: 'db', username: 'kept', password: 'the first one' };
+      expect((await api(address, 'PUT', '/accounts/kept', token, kept)).status).toBe(201);
+    },
+    act: async ({ address, token }) => {
+      const { json } = await api(address, 'POST', '/leases', token, { account: 'kept', ttl: '10m' });
+      await api(address, 'DELETE', `/leases/${json.id}`, token);
+    },
+    after: async (t, { address, token }) => {
+      const found = target!;
+      const credential = async () => (await api(address, 'GET', '/accounts/kept/credential', token)).json.credential;
+      try {
+        // Wherever it died, what the vault answers is what works.
+        expect(await works(found, await credential())).toBe(true);
+        await until('the lease has ended', async () => {
+          await t.owner`
+            UPDATE leases SET due_at = now() - interval '1 second', expires_at = now() - interval '1 second'
+            WHERE state IN ('active', 'revoking') AND due_at > now() - interval '1 second'`;
+          await t.owner`UPDATE static_accounts SET claim_until = now() WHERE claim_until > now()`;
+          await t.owner`NOTIFY bulla_leases`;
+          return (await t.owner`SELECT 1 FROM leases WHERE state <> 'ended'`).length === 0;
+        });
+        const [row] = await t.owner`SELECT in_doubt AS "inDoubt" FROM static_accounts`;
+        expect(row!.inDoubt).toBe(false);
+        expect(await works(found, await credential())).toBe(true);
+        expect(await works(found, { username: 'kept', password: 'the first one' })).toBe(false);
       } finally {
         target = undefined;
         await found.close();

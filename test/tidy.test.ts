@@ -224,6 +224,7 @@ describe('tables', () => {
     leases: 'src/lease/',
     lease_credentials: 'src/lease/',
     lease_clocks: 'src/lease/',
+    static_accounts: 'src/lease/',
   };
   const ownerOf = (table: string) => (table.startsWith('audit_') ? 'src/audit/' : OWNERS[table]);
 
@@ -277,7 +278,7 @@ describe('tables', () => {
     {
       file: /^src\/tenant\/rotation\.ts$/,
       tables:
-        /^(cubbyholes|secret_versions|secret_metadata|backends|lease_credentials|transit_key_versions|totp_factors)$/,
+        /^(cubbyholes|secret_versions|secret_metadata|backends|lease_credentials|static_accounts|transit_key_versions|totp_factors)$/,
       why: 'how much depends on a key, in the list of keys',
     },
     {

@@ -9,6 +9,7 @@ import { Command, CommanderError } from 'commander';
 import { Bulla } from '../client/index.ts';
 import type { ClientConfig } from '../config.ts';
 import { VaultError } from '../errors.ts';
+import { addAccountCommands } from './account.ts';
 import { addApprovalCommands } from './approval.ts';
 import { addAuditCommands } from './audit.ts';
 import { addBackendCommands } from './backend.ts';
@@ -91,6 +92,7 @@ export function addCommands(root: Command, cli: Cli, serve: Program['serve']): v
   addTransitCommands(root, cli);
   addLeaseCommands(root, cli);
   addBackendCommands(root, cli);
+  addAccountCommands(root, cli);
   addKeyCommands(root, cli);
   addJobCommands(root, cli);
   addPepperCommands(root, cli);

@@ -42,7 +42,7 @@ export function addRunCommand(root: Command, cli: Cli): void {
     .option('--path <path>', 'this secret; repeatable', collect)
     .option(
       '-l, --lease <name=role>',
-      'a credential of this role, as NAME_USERNAME, NAME_PASSWORD …; repeatable',
+      'a credential of this role (or account:ACCOUNT), as NAME_USERNAME, NAME_PASSWORD …; repeatable',
       collect,
     )
     .option('--lease-ttl <duration>', 'of each lease, renewed while the program runs')
@@ -113,7 +113,8 @@ async function takeLease(
       variables[variable] = String(value);
     }
   };
-  return client.keepLease({ role, ...(ttl === undefined ? {} : { ttl }) }, take, {
+  const wanted = role.startsWith('account:') ? { account: role.slice('account:'.length) } : { role };
+  return client.keepLease({ ...wanted, ...(ttl === undefined ? {} : { ttl }) }, take, {
     next: false,
     onError: (error) => warn(`the lease of ${role} was not renewed: ${describeError(error, false)}`),
     onEnding: ({ expires_at }) => warn(`the lease of ${role} ends at ${expires_at}: restart the program before.`),

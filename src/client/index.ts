@@ -20,7 +20,16 @@ import { createIssuers, createLoginRoles, type Issuers, type LoginRoles } from '
 import { createJobs, type Jobs } from './job.ts';
 import { type KeepOptions, type KeptLease, keepLease, type OnCredential } from './kept-lease.ts';
 import { createKeys, createRootKeys, type Keys, type RootKeys } from './key.ts';
-import { type Backends, createBackends, createLeases, createRoles, type Leases, type Roles } from './lease.ts';
+import {
+  type Accounts,
+  type Backends,
+  createAccounts,
+  createBackends,
+  createLeases,
+  createRoles,
+  type Leases,
+  type Roles,
+} from './lease.ts';
 import { createMounts, type Mounts } from './mount.ts';
 import { createPeppers, type Peppers } from './pepper.ts';
 import { createPolicies, type Policies } from './policy.ts';
@@ -99,6 +108,7 @@ export class Bulla {
   readonly leases: Leases;
   readonly backends: Backends;
   readonly roles: Roles;
+  readonly accounts: Accounts;
   readonly keys: Keys;
   readonly rootKeys: RootKeys;
   readonly jobs: Jobs;
@@ -138,6 +148,7 @@ export class Bulla {
     this.leases = createLeases(connection);
     this.backends = createBackends(connection);
     this.roles = createRoles(connection);
+    this.accounts = createAccounts(connection);
     this.keys = createKeys(connection);
     this.rootKeys = createRootKeys(connection);
     this.jobs = createJobs(connection);

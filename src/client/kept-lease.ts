@@ -27,7 +27,7 @@ export type KeepOptions = {
    * way to the callback.
    */
   readonly onEnding?: ((lease: Lease) => void) | undefined;
-  /** Takes the next lease before one ends, true by default. */
+  /** Takes the next lease before one ends, true by default; an account has one holder at a time, so there it cannot. */
   readonly next?: boolean | undefined;
   /** Renews the token too, because its leases end with it; true by default. */
   readonly renewToken?: boolean | undefined;
@@ -57,7 +57,7 @@ export async function keepLease(
   onCredential: OnCredential,
   options: KeepOptions = {},
 ): Promise<KeptLease> {
-  const { next = true, renewToken = true } = options;
+  const { next = wanted.account === undefined, renewToken = true } = options;
   let closed = false;
   let timer: NodeJS.Timeout | undefined;
   let failures = 0;

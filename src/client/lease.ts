@@ -3,11 +3,14 @@ import { randomUUID } from 'node:crypto';
 import { API, listAll, part, sendForJson } from './answer.ts';
 import type { CallOptions, Connection } from './connection.ts';
 import type {
+  Account,
+  AccountCredential,
   Backend,
   CondemnedLeases,
   CreateLeaseBody,
   EndedLease,
   Lease,
+  PutAccountBody,
   PutBackendBody,
   PutRoleBody,
   RevokeLeasesBody,
@@ -128,5 +131,36 @@ export function createRoles(connection: Connection) {
     put: (name: string, role: PutRoleBody, options: CallOptions = {}): Promise<Role> =>
       sendForJson(connection, { method: 'PUT', path: at(name), effect: 'same', json: role, ...options }),
     delete: (name: string, options: Removal = {}): Promise<void> => remove(connection, at(name), options),
+  };
+}
+
+export type Accounts = ReturnType<typeof createAccounts>;
+
+/** Static accounts. One is checked out by `leases.take({ account })`. */
+export function createAccounts(connection: Connection) {
+  const at = (name: string) => `${API}/accounts/${part(name)}`;
+  return {
+    list: (
+      options: CallOptions & { readonly state?: Account['state'] | undefined } = {},
+    ): AsyncGenerator<Account, void, undefined> => {
+      const { state, ...rest } = options;
+      return listAll(connection, `${API}/accounts`, { state }, rest);
+    },
+    get: (name: string, options: CallOptions = {}): Promise<Account> =>
+      sendForJson(connection, { method: 'GET', path: at(name), effect: 'none', ...options }),
+    /** A password that comes with it is proven first; a new account without one is given another at once. */
+    put: (name: string, account: PutAccountBody, options: CallOptions = {}): Promise<Account> =>
+      sendForJson(connection, { method: 'PUT', path: at(name), effect: 'same', json: account, ...options }),
+    /** What it is logged in with now. */
+    credential: (name: string, options: CallOptions = {}): Promise<AccountCredential> =>
+      sendForJson(connection, { method: 'GET', path: `${at(name)}/credential`, effect: 'none', ...options }),
+    rotate: (name: string, options: CallOptions = {}): Promise<Account> =>
+      sendForJson(connection, { method: 'POST', path: `${at(name)}/rotate`, effect: 'more', ...options }),
+    delete: (name: string, options: Removal = {}): Promise<void> => remove(connection, at(name), options),
+    deleteAlthoughNobodyKnowsItsPasswordThen: async (name: string, options: Removal = {}): Promise<void> => {
+      const { revoke, ...rest } = options;
+      const query = { force: true, ...(revoke === undefined ? {} : { revoke }) };
+      await connection.send({ method: 'DELETE', path: at(name), effect: 'same', query, ...rest });
+    },
   };
 }

@@ -29,6 +29,7 @@ export type Context =
   | { readonly label: 'kept-answer'; readonly tenant: string; readonly actor: string; readonly key: string }
   | { readonly label: 'lease-credential'; readonly tenant: string; readonly lease: string }
   | { readonly label: 'backend-config'; readonly tenant: string; readonly backend: string }
+  | { readonly label: 'static-account'; readonly tenant: string; readonly account: string }
   | { readonly label: 'totp-seed'; readonly tenant: string; readonly user: string }
   | { readonly label: 'cubbyhole'; readonly tenant: string; readonly token: string; readonly path: string }
   | { readonly label: 'transit-key'; readonly tenant: string; readonly key: string; readonly version: number };
@@ -45,6 +46,7 @@ export const CONTEXT_FIELDS: { readonly [L in Context['label']]: FieldsOf<Extrac
   'kept-answer': ['tenant', 'actor', 'key'],
   'lease-credential': ['tenant', 'lease'],
   'backend-config': ['tenant', 'backend'],
+  'static-account': ['tenant', 'account'],
   'totp-seed': ['tenant', 'user'],
   cubbyhole: ['tenant', 'token', 'path'],
   'transit-key': ['tenant', 'key', 'version'],

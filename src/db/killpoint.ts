@@ -59,6 +59,12 @@ export const KILLPOINTS = [
   'lease.claimed', // a node has taken it
   'lease.revoked', // the credential is gone, the row does not know
   'lease.ended',
+  // The rotation of a static account's password, and its check-out.
+  'account.checked-out', // the lease is there, the holder has not been told
+  'account.proposed', // both passwords are in the envelope, the target has the current one
+  'account.changed', // the target has the next one, nobody has proven it
+  'account.proven', // a login has proven it, the row does not know
+  'account.rotated',
   // Every change and its entry.
   'audit.locked', // the log's head is locked, nothing is written
   'audit.written', // the entry is written, not committed

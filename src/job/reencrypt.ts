@@ -12,7 +12,7 @@ import { TOTP_SEEDS } from '../auth/envelopes.ts';
 import { SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { VaultError } from '../errors.ts';
-import { BACKEND_CONFIGS, LEASE_CREDENTIALS } from '../lease/envelopes.ts';
+import { BACKEND_CONFIGS, LEASE_CREDENTIALS, STATIC_ACCOUNTS } from '../lease/envelopes.ts';
 import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
 import { SECRET_METADATA, SECRET_VERSIONS } from '../secret/envelopes.ts';
@@ -37,6 +37,7 @@ export const ENVELOPE_TABLES: readonly EnvelopeTable[] = [
   SECRET_METADATA,
   BACKEND_CONFIGS,
   LEASE_CREDENTIALS,
+  STATIC_ACCOUNTS,
   TRANSIT_KEY_VERSIONS,
   TOTP_SEEDS,
   CUBBYHOLES,

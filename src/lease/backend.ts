@@ -88,8 +88,27 @@ export type Backend<Role> = {
    * process was cut off, is still to arrive; it is then called again an hour later.
    */
   revoke(act: Act<Role>): Promise<void>;
+  /** What it takes for static accounts; absent where there are none. */
+  readonly accounts?: Accounts;
   /** Ends the connections; acts under way fail. */
   close(): Promise<void>;
+};
+
+/** `username` is as the member's `account` gave it. */
+export type AccountAct = Pick<Act<unknown>, 'signal' | 'deadlineMs'> & { readonly username: string };
+
+/** Accounts that are at the target already, and whose password the vault changes. */
+export type Accounts = {
+  /** The account that the backend itself logs in with: another password would lock the vault out. */
+  isOwn(username: string): boolean;
+  /** What somebody logs in with, in the shape that `issue` gives. */
+  credentialOf(username: string, password: string): Credential;
+  /** Gives the account this password in place of any other. After `refused` the account is as it was. Idempotent. */
+  setPassword(act: AccountAct & { readonly password: string }): Promise<void>;
+  /** Whether the target lets the account in with it, by a login over a connection of its own that nobody else uses. */
+  provePassword(act: AccountAct & { readonly password: string }): Promise<boolean>;
+  /** Ends who is logged in with the account, and returns only when nobody is. */
+  endSessions(act: AccountAct): Promise<void>;
 };
 
 /** What a member may need beside its configuration. */
@@ -110,6 +129,8 @@ export type BackendMember<Config = unknown, Role = unknown> = {
   readonly role: z.ZodType<Role>;
   /** What a request may bring beside role and time; absent: nothing. */
   readonly parameters?: z.ZodType<Readonly<Record<string, unknown>>>;
+  /** The name of an account as the target writes it, made canonical; absent: this kind has no static accounts. */
+  readonly account?: z.ZodType<string>;
   /**
    * The target cannot end a credential before its time (a signed certificate): an early revocation is recorded as wanted,
    * and the lease ends when it expires. `renew` is then never called and such leases are not renewable.

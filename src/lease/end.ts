@@ -16,6 +16,7 @@ import { killpoint } from '../db/killpoint.ts';
 import { VaultError } from '../errors.ts';
 import { type Record as LogRecord, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
+import { checkIn } from './account-rotation.ts';
 import { effectOf } from './backend.ts';
 import { type Connected, connected, isFailing, onTarget } from './pool.ts';
 import { type Ended, tellEnd } from './summary.ts';
@@ -32,6 +33,8 @@ export type Claimed = {
   readonly recheck: boolean;
   readonly attempts: number;
   readonly settings: string | null;
+  /** Of a check-out: its end changes the password of this account. */
+  readonly accountId: string | null;
   readonly expiresAt: Timestamp;
   /** How long it has been due. */
   readonly lateSeconds: number;
@@ -130,6 +133,7 @@ function claimColumns(tx: Tx, claim: string) {
 function claimedColumns(tx: Tx) {
   return tx`
     l.lease_id AS id, l.claim, l.path, l.handle, l.holder, l.reason, l.recheck, l.attempts, l.expires_at AS "expiresAt",
+    l.account_id AS "accountId",
     (SELECT settings FROM roles r WHERE r.tenant_id = l.tenant_id AND r.role_id = l.role_id) AS settings`;
 }
 
@@ -219,10 +223,13 @@ export async function endClaimed(vault: Vault, at: Connected, claimed: Claimed):
 async function tryToEnd(vault: Vault, at: Connected, claimed: Claimed): Promise<Ended> {
   killpoint('lease.claimed');
   try {
+    const { accountId } = claimed;
     const role: unknown = claimed.settings === null ? undefined : JSON.parse(claimed.settings);
-    await onTarget(vault, at, vault.config.leaseActDeadlineMs, (limits) =>
-      at.backend.revoke({ ...limits, role, handle: claimed.handle }),
-    );
+    if (accountId !== null) await checkIn(vault, at, claimed.id, accountId);
+    else
+      await onTarget(vault, at, vault.config.leaseActDeadlineMs, (limits) =>
+        at.backend.revoke({ ...limits, role, handle: claimed.handle }),
+      );
   } catch (error) {
     await inTurn(vault, () => failed(vault, at, claimed, error instanceof VaultError ? error : unreadable()));
     return 'failed';

@@ -16,6 +16,17 @@ export const LEASE_CREDENTIALS: EnvelopeTable = {
   nameOf: async (_tx, _tenant, [lease]) => `credential of lease ${lease}`,
 };
 
+export const STATIC_ACCOUNTS: EnvelopeTable = {
+  table: 'static_accounts',
+  key: [{ column: 'account_id', type: 'text' }],
+  context: (tenant, [account]) => ({ label: 'static-account', tenant, account: account as string }),
+  nameOf: async (tx, tenant, [account]) => {
+    const [row] = await tx<{ name: string }[]>`
+      SELECT name FROM static_accounts WHERE tenant_id = ${tenant} AND account_id = ${account as string}`;
+    return `account:${row?.name ?? '(removed)'}`;
+  },
+};
+
 async function backendName(tx: Tx, tenant: TenantId, backend: string): Promise<string> {
   const [row] = await tx<{ name: string }[]>`
     SELECT name FROM backends WHERE tenant_id = ${tenant} AND backend_id = ${backend}`;

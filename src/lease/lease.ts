@@ -15,6 +15,7 @@ import type { Ask, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
 import { type Act, type Note, type Permit, permit, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
+import { wantRotation } from './account-rotation.ts';
 import { endNow } from './end.ts';
 import { checkTtl } from './lifetime.ts';
 import { type Connected, connected, onTarget } from './pool.ts';
@@ -24,8 +25,8 @@ export type LeaseState = 'pending' | 'active' | 'revoking' | 'checking' | 'ended
 
 export type LeaseInfo = {
   readonly id: string;
-  readonly kind: 'credential' | 'access';
-  /** `backend/role`, or the secret's. */
+  readonly kind: 'credential' | 'account' | 'access';
+  /** `backend/role`, `backend/account`, or the secret's. */
   readonly path: string;
   readonly state: LeaseState;
   /** Its revocation has failed several times and is tried for ever. */
@@ -49,7 +50,7 @@ export type LeaseInfo = {
 
 export const STUCK_ATTEMPTS = 3;
 
-export const LEASE_COLUMNS = `lease_id AS id, kind, path, state, attempts >= 3 AND state <> 'ended' AS stuck, reason, holder,
+export const LEASE_COLUMNS = `lease_id AS id, CASE WHEN account_id IS NULL THEN kind ELSE 'account' END AS kind, path, state, attempts >= 3 AND state <> 'ended' AS stuck, reason, holder,
   handle, token_id AS "tokenAccessor", issued_at AS "issuedAt", expires_at AS "expiresAt",
   max_expires_at AS "maxExpiresAt", renewals, renewed_at AS "renewedAt",
   state = 'active' AND renewable AND expires_at < max_expires_at AS renewable, ended_at AS "endedAt", attempts,
@@ -214,10 +215,12 @@ async function prolong(
       renewable: boolean;
       before: Timestamp;
       backendId: string | null;
+      accountId: string | null;
       settings: string | null;
     }[]
   >`
     SELECT l.state, l.expires_at > bulla.now() AS live, l.renewable, l.expires_at AS before, l.backend_id AS "backendId",
+           l.account_id AS "accountId",
            (SELECT settings FROM roles r WHERE r.tenant_id = l.tenant_id AND r.role_id = l.role_id) AS settings
     FROM leases l WHERE l.tenant_id = ${tenant} AND l.lease_id = ${id} FOR UPDATE`;
   if (!row) throw noLease();
@@ -235,7 +238,9 @@ async function prolong(
                           ${token.expiresAt}::timestamptz),
            renewals = renewals + 1, renewed_at = now
     FROM clock WHERE tenant_id = ${tenant} AND lease_id = ${id} RETURNING ${tx.unsafe(LEASE_COLUMNS)}`;
-  const at = row.backendId === null ? undefined : await connected(vault, tx, tenant, row.backendId);
+  // Nothing outside knows how long an access or a check-out lasts.
+  const isOutside = row.backendId !== null && row.accountId === null;
+  const at = isOutside ? await connected(vault, tx, tenant, row.backendId!) : undefined;
   const value = { lease: lease!, before: row.before, tenant, actor, at, settings: row.settings };
   return { value, notes: [{ details: { expires_at: lease!.expiresAt } }] };
 }
@@ -354,7 +359,7 @@ function selected(tx: Tx, by: keyof Selection, named: string | true) {
     case 'prefix':
       return tx`(path = ${named as string} OR starts_with(path, ${`${named}/`}))`;
     case 'role':
-      return tx`(path = ${named as string} AND kind = 'credential')`;
+      return tx`(path = ${named as string} AND kind = 'credential' AND account_id IS NULL)`;
     case 'holder':
       return tx`holder = ${named as string}`;
     case 'accessor':
@@ -384,6 +389,8 @@ export async function forceLease(
       WHERE tenant_id = ${tenant} AND lease_id = ${id} AND state <> 'ended' RETURNING ${tx.unsafe(LEASE_COLUMNS)}`;
     if (!lease) throw new VaultError('conflict', 'The lease has ended already.');
     await tx`DELETE FROM lease_credentials WHERE tenant_id = ${tenant} AND lease_id = ${id}`;
+    // Its holder may go on knowing the password: nobody else gets it before it is changed.
+    if (lease.kind === 'account') await wantRotation(tx, tenant, id);
     if (lease.kind === 'access') await endTokens(tx, tenant, [lease.handle]);
     const details = { forced: true, may_still_work: lease.handle };
     return { value: lease, notes: [{ lease: id, details }], revokes: lease.kind === 'access' };

@@ -8,6 +8,7 @@ import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
+import { accountAsk, busyError, lockAccount } from './account.ts';
 import { backendAsk, backendNamed } from './configuration.ts';
 import { condemnLeases } from './lease.ts';
 import { disconnect } from './pool.ts';
@@ -52,16 +53,56 @@ export async function deleteBackend(vault: Vault, call: Call, name: string, { re
       await tx`SELECT 1 FROM backends WHERE tenant_id = ${tenant} AND backend_id = ${id} FOR UPDATE`;
       return id;
     },
+    holds: async (tx, tenant, id) => {
+      const [row] = await tx<{ accounts: number; busy: number }[]>`
+        SELECT count(*) AS accounts, count(*) FILTER (WHERE claim_until > bulla.now()) AS busy FROM static_accounts
+        WHERE tenant_id = ${tenant} AND backend_id = ${id}`;
+      return { what: row!.accounts === 0 ? undefined : `${row!.accounts} static accounts`, busy: row!.busy > 0 };
+    },
     leases: (tx, id) => tx`backend_id = ${id}`,
     close: (tx, tenant, id) =>
       tx`UPDATE backends SET closing = true WHERE tenant_id = ${tenant} AND backend_id = ${id}`,
     remove: async (tx, tenant, id) => {
       await tx`
-        UPDATE leases SET role_id = NULL, backend_id = NULL WHERE tenant_id = ${tenant} AND backend_id = ${id}`;
+        UPDATE leases SET role_id = NULL, account_id = NULL, backend_id = NULL
+        WHERE tenant_id = ${tenant} AND backend_id = ${id}`;
+      await tx`DELETE FROM static_accounts WHERE tenant_id = ${tenant} AND backend_id = ${id}`;
       await tx`DELETE FROM roles WHERE tenant_id = ${tenant} AND backend_id = ${id}`;
       await tx`DELETE FROM backends WHERE tenant_id = ${tenant} AND backend_id = ${id}`;
     },
     removed: (tenant, id) => disconnect(vault, tenant, id),
+  });
+}
+
+/**
+ * What is known of its password goes with it, so one that is in doubt is deleted only by `force`: nobody could then say
+ * which of two passwords the account has. Throws as `deleteRole` does.
+ */
+export async function deleteAccount(
+  vault: Vault,
+  call: Call,
+  name: string,
+  { revoke, force }: Removal & { readonly force: boolean },
+): Promise<void> {
+  await removeWith(vault, call, accountAsk('account.delete', name), revoke, {
+    noun: `account ${name}`,
+    reason: 'account',
+    find: async (tx, tenant) => {
+      const { id, inDoubt, busy } = await lockAccount(tx, tenant, name);
+      if (busy) throw busyError(name);
+      if (!inDoubt || force) return id;
+      throw new VaultError(
+        'conflict',
+        `The account ${name} may have either of two passwords: rotate it first, or delete it with ?force=true.`,
+      );
+    },
+    leases: (tx, id) => tx`account_id = ${id}`,
+    close: (tx, tenant, id) =>
+      tx`UPDATE static_accounts SET closing = true WHERE tenant_id = ${tenant} AND account_id = ${id}`,
+    remove: async (tx, tenant, id) => {
+      await tx`UPDATE leases SET account_id = NULL WHERE tenant_id = ${tenant} AND account_id = ${id}`;
+      await tx`DELETE FROM static_accounts WHERE tenant_id = ${tenant} AND account_id = ${id}`;
+    },
   });
 }
 
@@ -70,6 +111,8 @@ type Thing = {
   readonly reason: string;
   /** Locks it, so that no lease is taken meanwhile. */
   readonly find: (tx: Tx, tenant: TenantId) => Promise<string>;
+  /** What else hangs under it, and goes with it when that is asked for; `busy`: not at this moment. */
+  readonly holds?: (tx: Tx, tenant: TenantId, id: string) => Promise<{ what: string | undefined; busy: boolean }>;
   readonly leases: (tx: Tx, id: string) => Fragment;
   readonly close: (tx: Tx, tenant: TenantId, id: string) => PromiseLike<unknown>;
   readonly remove: (tx: Tx, tenant: TenantId, id: string) => Promise<void>;
@@ -83,6 +126,14 @@ async function removeWith(vault: Vault, call: Call, ask: Ask, revoke: boolean, t
       const found = await thing.find(tx, granted.tenant);
       const left = await countAlive(tx, granted.tenant, thing.leases(tx, found));
       const value = { tenant: granted.tenant, id: found, alive: left };
+      const held = await thing.holds?.(tx, granted.tenant, found);
+      if (held?.what !== undefined && !revoke) {
+        throw new VaultError(
+          'conflict',
+          `The ${thing.noun} has ${held.what}: delete them first, or all of it with ?revoke=true.`,
+        );
+      }
+      if (held?.busy && left === 0) throw busyError(thing.noun);
       if (left === 0) {
         await thing.remove(tx, granted.tenant, found);
         return { value };
@@ -152,6 +203,7 @@ export async function hasLeasesOutside(tx: Tx, tenant: TenantId): Promise<boolea
 
 /** Condemns every lease of a tenant that is being deleted, some at a time. Gives how many it met. */
 export async function condemnTenant(tx: Tx, tenant: TenantId): Promise<number> {
+  await tx`UPDATE static_accounts SET due_at = NULL WHERE tenant_id = ${tenant} AND due_at IS NOT NULL`;
   return (await condemnLeases(tx, tenant, tx`true`, 'tenant', CONDEMNED_AT_ONCE)).count;
 }
 
@@ -177,6 +229,7 @@ export async function removeLeases(tx: Tx, tenant: TenantId, limit: number): Pro
     RETURNING lease_id`;
   if (rows.length > 0) return rows.length;
   await tx`DELETE FROM roles WHERE tenant_id = ${tenant}`;
+  await tx`DELETE FROM static_accounts WHERE tenant_id = ${tenant}`;
   await tx`DELETE FROM backends WHERE tenant_id = ${tenant}`;
   return 0;
 }

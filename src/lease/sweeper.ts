@@ -10,6 +10,7 @@ import { SYSTEM, type TenantId, transaction } from '../db/database.ts';
 import { listen } from '../db/listen.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
+import { quarantineAccount, rotateDue } from './account-rotation.ts';
 import { type Look, lookAtClock, type SeenClock } from './clock.ts';
 import { type Claim, claimDue, endClaimed, endDueAccess, removeEnded, reviveDue } from './end.ts';
 import { closeBackends, freeAt, isFailing, pausedBackends } from './pool.ts';
@@ -25,6 +26,7 @@ const LOOK_MS = 10_000;
 const LOOK_MS_MIN = 50;
 const BACKENDS_AT_ONCE = 1_000;
 const ACTS_MAX = 256;
+const ACCOUNTS_AT_ONCE = 500;
 const TENANTS_AT_ONCE = 100;
 /** Entries in one commit: what a reader of the same tenant waits for at most. */
 const ACCESS_AT_ONCE = 250;
@@ -34,6 +36,8 @@ export function startSweeper(vault: Vault): Sweeper {
   const running = new Set<Promise<unknown>>();
   /** Backends whose leases are being claimed: what they will have at work does not count yet. */
   const claiming = new Set<string>();
+  /** Accounts at whose passwords this node is at work, by backend. */
+  const rotating = new Map<string, Set<string>>();
   let endingAccess = false;
   let stopping = false;
   let seen: SeenClock | undefined;
@@ -51,13 +55,25 @@ export function startSweeper(vault: Vault): Sweeper {
     lookedAtMs = vault.clock.monotonicMs();
     const clock = await lookAtClock(vault, seen);
     seen = clock.seen;
-    const { due, nextInMs, access, removable } = await readDue(vault);
+    const { due, accounts, nextInMs, access, removable } = await readDue(vault);
     for (const { tenant, backendId } of due) {
       const limit = Math.min(freeAt(vault, tenant, backendId), ACTS_MAX - running.size);
       if (limit <= 0 || stopping || claiming.has(backendId)) continue;
       claiming.add(backendId);
       const claim = { tenant, backendId, limit, upTo: clock.now, latched: clock.latched };
       begin(sweepBackend(vault, claim, () => claiming.delete(backendId)).then((more) => more && soon(0)));
+    }
+    for (const account of clock.latched ? [] : accounts) {
+      const mine = rotating.get(account.backendId) ?? new Set();
+      const free = Math.min(freeAt(vault, account.tenant, account.backendId), ACTS_MAX - running.size);
+      if (stopping || mine.has(account.id) || mine.size >= free) continue;
+      rotating.set(account.backendId, mine.add(account.id));
+      const done = () => {
+        mine.delete(account.id);
+        if (mine.size === 0) rotating.delete(account.backendId);
+        soon(0);
+      };
+      begin(rotateOne(vault, account).finally(done));
     }
     if (access.length > 0 && !endingAccess) {
       endingAccess = true;
@@ -123,6 +139,17 @@ async function sweepBackend(vault: Vault, claim: Claim, claimedAll: () => void):
   return claimed.length > 0;
 }
 
+async function rotateOne(vault: Vault, { tenant, id }: DueAccount): Promise<void> {
+  try {
+    await rotateDue(vault, tenant, id);
+  } catch (error) {
+    // What a target says is in the row already; this is an envelope or a configuration that does not open.
+    if (!(error instanceof VaultError) || error.code !== 'integrity') throw error;
+    await quarantineAccount(vault, tenant, id, error.message);
+    throw error;
+  }
+}
+
 /** One tenant after the other, and for each as many commits as it takes, with room for others between them. */
 async function sweepAccess(
   vault: Vault,
@@ -137,7 +164,11 @@ async function sweepAccess(
   }
 }
 
+type DueAccount = { readonly tenant: TenantId; readonly backendId: string; readonly id: string };
+
 type Due = {
+  /** Static accounts whose password is to be changed. */
+  readonly accounts: readonly DueAccount[];
   /** Backends where something is due, the longest due first. */
   readonly due: readonly { tenant: TenantId; backendId: string }[];
   readonly nextInMs: number;
@@ -156,6 +187,11 @@ async function readDue(vault: Vault): Promise<Due> {
         SELECT due_at FROM leases WHERE tenant_id = b.tenant_id AND backend_id = b.backend_id AND kind = 'credential'
           AND state <> 'ended' ORDER BY due_at LIMIT 1) l
       WHERE b.backend_id <> ALL (${paused.ids}) ORDER BY l.due_at LIMIT ${BACKENDS_AT_ONCE}`;
+    const accounts = await tx<(DueAccount & { inMs: number })[]>`
+      SELECT tenant_id AS tenant, backend_id AS "backendId", account_id AS id,
+             (extract(epoch FROM due_at - bulla.now()) * 1000)::double precision AS "inMs"
+      FROM static_accounts WHERE due_at IS NOT NULL AND NOT closing AND backend_id <> ALL (${paused.ids})
+      ORDER BY due_at LIMIT ${ACCOUNTS_AT_ONCE}`;
     const [access] = await tx<{ tenants: TenantId[]; inMs: number | null }[]>`
       SELECT ARRAY(SELECT DISTINCT tenant_id FROM (
                SELECT tenant_id FROM leases WHERE kind = 'access' AND state <> 'ended' AND due_at <= bulla.now()
@@ -166,9 +202,10 @@ async function readDue(vault: Vault): Promise<Due> {
     const removable = await tx<{ tenant: TenantId }[]>`
       SELECT DISTINCT tenant_id AS tenant FROM (
         SELECT tenant_id FROM leases WHERE state = 'ended' AND due_at <= bulla.now() ORDER BY due_at LIMIT ${REMOVED_AT_ONCE}) AS ended`;
-    const later = first.filter(({ inMs }) => inMs > 0).map(({ inMs }) => inMs);
+    const later = [...first, ...accounts].filter(({ inMs }) => inMs > 0).map(({ inMs }) => inMs);
     return {
       due: first.filter(({ inMs }) => inMs <= 0),
+      accounts: accounts.filter(({ inMs }) => inMs <= 0),
       nextInMs: Math.max(0, Math.min(paused.againMs, access!.inMs ?? LOOK_MS, LOOK_MS, ...later)),
       access: access!.tenants,
       removable: removable.map(({ tenant }) => tenant),

@@ -288,7 +288,15 @@ export function halted(vault: Vault, asks: readonly Ask[]): VaultError | undefin
 }
 
 /** Operators manage tenants; what tenants hold, they do not hold themselves either. */
-const NOT_IN_SYSTEM: ReadonlySet<string> = new Set(['secret', 'mount', 'lease', 'backend', 'role', 'transit']);
+const NOT_IN_SYSTEM: ReadonlySet<string> = new Set([
+  'secret',
+  'mount',
+  'lease',
+  'backend',
+  'role',
+  'account',
+  'transit',
+]);
 
 /** Whether the operators' tenant has nothing that the action could be asked about. */
 export function isForeignToSystem(action: Action): boolean {

@@ -123,6 +123,13 @@ const TABLE = {
   'role.read': { noun: 'role', about: 'Read a role.' },
   'role.write': { noun: 'role', about: 'Create or change a role.' },
   'role.delete': { noun: 'role', about: 'Delete a role.' },
+  // account:<name>
+  'account.read': { noun: 'account', about: 'Read a static account, without its password.' },
+  'account.write': { noun: 'account', about: 'Create or change a static account.' },
+  'account.delete': { noun: 'account', about: 'Delete a static account; at its target it stays as it is.' },
+  'account.rotate': { noun: 'account', about: 'Change the password of a static account now.' },
+  'account.check-out': { noun: 'account', about: 'Have a static account alone, as a lease.', reveals: true },
+  'account.reveal': { noun: 'account', about: 'Read the current password of a static account.', reveals: true },
   // sweeper:leases
   'sweeper.read': { noun: 'sweeper', about: 'See whether leases expire, or wait for a confirmed clock.', system: true },
   'sweeper.confirm': { noun: 'sweeper', about: 'Confirm the time after a jump, so that leases expire.', system: true },

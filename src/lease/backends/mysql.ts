@@ -8,6 +8,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  createConnection,
   createPool,
   type Pool,
   type PoolConnection,
@@ -19,7 +20,14 @@ import { z } from 'zod';
 import { LIMITS } from '../../config.ts';
 import { randomPassword } from '../../crypto/token.ts';
 import { VaultError } from '../../errors.ts';
-import { type Act, type Backend, type BackendMember, backendFailed } from '../backend.ts';
+import {
+  type Accounts,
+  type Act,
+  type Backend,
+  type BackendMember,
+  backendFailed,
+  type Credential,
+} from '../backend.ts';
 
 const NAME_CHARS_MAX = 64;
 const isText = (text: string) => !/\0|\p{Surrogate}/u.test(text);
@@ -69,12 +77,25 @@ const template = z
     if (message !== undefined) context.addIssue({ code: 'custom', message });
   });
 
+/** Where an account may log in from, as MySQL writes it. */
+const accountHost = z
+  .string()
+  .regex(/^[A-Za-z0-9.:%_/-]{1,60}$/, 'expected a host as MySQL writes it, such as % or 10.0.0.%');
+
+/** `user@host`; `user` alone is `user@%`. */
+const account = z
+  .string()
+  .min(1)
+  .max(256)
+  .refine(isText, 'expected text without a NUL')
+  .transform((text) => (text.includes('@') ? text : `${text}@%`))
+  .refine((text) => {
+    const at = text.lastIndexOf('@');
+    return at > 0 && Array.from(text.slice(0, at)).length <= 80 && accountHost.safeParse(text.slice(at + 1)).success;
+  }, 'expected an account such as app or app@10.0.0.%');
+
 const role = z.strictObject({
-  /** Where the account may log in from, as MySQL writes it. */
-  host: z
-    .string()
-    .regex(/^[A-Za-z0-9.:%_/-]{1,60}$/, 'expected a host as MySQL writes it, such as % or 10.0.0.%')
-    .default('%'),
+  host: accountHost.default('%'),
   /** On a whole database, or on one table of it. */
   grants: z
     .array(
@@ -97,6 +118,7 @@ export const mysqlBackend: BackendMember<Config, Role> = {
   config,
   secretFields: ['password'],
   role,
+  account,
   prepare: ({ role: settings, roleName, leaseId }) => ({
     handle: `bulla_${part(roleName)}_${leaseId}@${settings.host}`,
     credential: { password: randomPassword() },
@@ -109,29 +131,19 @@ const part = (text: string) => text.slice(0, 9).replace(/[^a-z0-9]/g, '-');
 
 /** The account of a handle, quoted: the role's host of today may be another than that of the day. */
 function accountOf(handle: string): { user: string; quoted: string } {
-  const at = handle.indexOf('@');
+  const at = handle.lastIndexOf('@');
   const [user, host] = [handle.slice(0, at), handle.slice(at + 1)];
   return { user, quoted: `${quote(user)}@${quote(host)}` };
 }
 
 function connect(configured: Config): Backend<Role> {
-  const { host, port, database } = configured;
   const { run, close } = connections(configured);
   return {
     check: (act) => run(act, 'check', checkRights),
     issue: async ({ prepared, ...act }) => {
       const password = String(prepared.credential.password);
       await run(act, 'issue', (connection) => create(connection, act.handle, password, act.role));
-      const { user } = accountOf(act.handle);
-      const url = new URL(`mysql://${host.includes(':') ? `[${host}]` : host}:${port}/`);
-      url.username = user;
-      url.password = password;
-      url.pathname = `/${encodeURIComponent(database ?? '')}`;
-      return {
-        ...{ username: user, password, host, port },
-        ...(database === undefined ? {} : { database }),
-        url: url.href,
-      };
+      return credentialOf(configured, act.handle, password);
     },
     // Nothing there says when it ends; that it is still there is all that can be seen to.
     renew: (act) =>
@@ -139,7 +151,21 @@ function connect(configured: Config): Backend<Role> {
         await connection.query(`ALTER USER ${accountOf(act.handle).quoted} ACCOUNT UNLOCK`);
       }),
     revoke: (act) => run(act, 'revoke', (connection) => drop(connection, act)),
+    accounts: accountsOf(configured, run),
     close,
+  };
+}
+
+function credentialOf({ host, port, database }: Config, handle: string, password: string): Credential {
+  const { user } = accountOf(handle);
+  const url = new URL(`mysql://${host.includes(':') ? `[${host}]` : host}:${port}/`);
+  url.username = user;
+  url.password = password;
+  url.pathname = `/${encodeURIComponent(database ?? '')}`;
+  return {
+    ...{ username: user, password, host, port },
+    ...(database === undefined ? {} : { database }),
+    url: url.href,
   };
 }
 
@@ -203,18 +229,22 @@ async function drop(connection: PoolConnection, { handle, role: settings, signal
   const { user, quoted } = accountOf(handle);
   const there = await answered(connection.query(`ALTER USER ${quoted} ACCOUNT LOCK`), NO_SUCH_ACCOUNT);
   // Sessions are looked for even when the account is gone: they outlive one that was dropped by hand.
+  await endSessions(connection, user, signal);
+  if (!there) return;
+  for (const text of settings.revocation_statements) await connection.query(fill(text, quoted));
+  await connection.query(`DROP USER IF EXISTS ${quoted}`);
+}
+
+async function endSessions(connection: PoolConnection, user: string, signal: AbortSignal): Promise<void> {
   for (;;) {
     const sessions = await rowsOf<{ ID: number }>(
       connection,
       `SELECT ID FROM information_schema.PROCESSLIST WHERE USER = ${quote(user)}`,
     );
-    if (sessions.length === 0) break;
+    if (sessions.length === 0) return;
     for (const { ID } of sessions) await answered(connection.query(`KILL CONNECTION ${Number(ID)}`), NO_SUCH_THREAD);
     await sleep(SESSIONS_LOOKED_AT_MS, undefined, { signal });
   }
-  if (!there) return;
-  for (const text of settings.revocation_statements) await connection.query(fill(text, quoted));
-  await connection.query(`DROP USER IF EXISTS ${quoted}`);
 }
 
 const NO_SUCH_ACCOUNT = 1396;
@@ -234,6 +264,54 @@ async function answered(statement: Promise<unknown>, absent: number): Promise<bo
 async function rowsOf<R = unknown>(connection: PoolConnection, statement: string): Promise<R[]> {
   const [rows] = await connection.query<RowDataPacket[]>(statement);
   return rows as R[];
+}
+
+// ---- static accounts ----------------------------------------------------------------------------------------------
+
+function accountsOf(configured: Config, run: ReturnType<typeof connections>['run']): Accounts {
+  return {
+    isOwn: (username) => accountOf(username).user === configured.username,
+    credentialOf: (username, password) => credentialOf(configured, username, password),
+    setPassword: ({ username, password, ...act }) =>
+      run(act, 'change the password of', async (connection) => {
+        await connection.query(`ALTER USER ${accountOf(username).quoted} IDENTIFIED BY ${quote(password)}`);
+      }),
+    provePassword: ({ username, password, signal }) => logsIn(configured, username, password, signal),
+    endSessions: ({ username, ...act }) =>
+      run(act, 'end the sessions of', (connection) => endSessions(connection, accountOf(username).user, act.signal)),
+  };
+}
+
+/** Refused by password, by host, because the account is locked, or because its password has expired. */
+const NO_LOGIN = new Set([1045, 1130, 1698, 1820, 1862, 3118, 4151]);
+
+async function logsIn(configured: Config, username: string, password: string, signal: AbortSignal): Promise<boolean> {
+  const { database: _, ...anywhere } = configured;
+  const options = { ...serverOf(anywhere), user: accountOf(username).user, password };
+  const aborted = new Promise<never>((_, reject) => {
+    signal.addEventListener('abort', () => reject(Object.assign(new Error('aborted'), { code: 'deadline' })), {
+      once: true,
+    });
+  });
+  aborted.catch(() => undefined);
+  const connecting = createConnection(options);
+  try {
+    const connection = await Promise.race([connecting, aborted]);
+    const [rows] = await Promise.race([connection.query<RowDataPacket[]>('SELECT CURRENT_USER() AS account'), aborted]);
+    if (rows[0]?.account === username) return true;
+    throw backendFailed(
+      'The database logs this account in as another one, by where the vault connects from.',
+      'refused',
+    );
+  } catch (error) {
+    if (NO_LOGIN.has(answerOf(error)?.errno ?? 0)) return false;
+    throw told(error, 'log in to', 'unreached');
+  } finally {
+    connecting.then(
+      (connection) => connection.destroy(),
+      () => undefined,
+    );
+  }
 }
 
 // ---- templates ----------------------------------------------------------------------------------------------------
@@ -266,19 +344,23 @@ const IDLE_MS = 60_000;
 /** Backslashes escape and quotes are what they are everywhere: what `quote` counts on. */
 const SQL_MODE = 'STRICT_ALL_TABLES';
 
-function connections({ host, port, database, username, password, tls, ca }: Config) {
+const serverOf = ({ host, port, database, username, password, tls, ca }: Config) => ({
+  ...{ host, port, user: username, password },
+  ...(database === undefined ? {} : { database }),
+  ...(tls === 'off'
+    ? {}
+    : { ssl: { ...(ca === undefined ? {} : { ca }), rejectUnauthorized: true, verifyIdentity: true } }),
+  charset: 'utf8mb4',
+  connectTimeout: CONNECT_MS_MAX,
+  multipleStatements: false,
+});
+
+function connections(configured: Config) {
   const pool: Pool = createPool({
-    ...{ host, port, user: username, password },
-    ...(database === undefined ? {} : { database }),
-    ...(tls === 'off'
-      ? {}
-      : { ssl: { ...(ca === undefined ? {} : { ca }), rejectUnauthorized: true, verifyIdentity: true } }),
-    charset: 'utf8mb4',
+    ...serverOf(configured),
     connectionLimit: LIMITS.backendConnectionsMax,
     maxIdle: 1,
     idleTimeout: IDLE_MS,
-    connectTimeout: CONNECT_MS_MAX,
-    multipleStatements: false,
   });
   return {
     run: async <T>(

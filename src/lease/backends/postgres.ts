@@ -19,7 +19,7 @@ import { scramVerifier } from '../../crypto/scram.ts';
 import { randomPassword } from '../../crypto/token.ts';
 import { sqlState } from '../../db/database.ts';
 import { VaultError } from '../../errors.ts';
-import { type Backend, type BackendMember, backendFailed } from '../backend.ts';
+import { type Accounts, type Backend, type BackendMember, backendFailed, type Credential } from '../backend.ts';
 import { fill, identifier, literal, nameSchema, quoteIdentifier, templateSchema } from './postgres-template.ts';
 
 const config = z.strictObject({
@@ -76,6 +76,7 @@ export const postgresBackend: BackendMember<Config, Role> = {
   config,
   secretFields: ['password'],
   role,
+  account: nameSchema,
   prepare: ({ holder, roleName, leaseId }) => ({
     handle: `bulla_${part(holder)}_${part(roleName)}_${leaseId}`,
     credential: { password: randomPassword() },
@@ -88,7 +89,6 @@ const part = (name: string) => name.slice(0, 16).replace(/[^a-z0-9]/g, '-');
 
 function connect(configured: Config): Backend<Role> {
   const lanes = openLanes(configured);
-  const { host, port, database } = configured;
   return {
     check: async ({ signal, deadlineMs }) => {
       const [row] = await lanes.run(signal, 'check', (sql) =>
@@ -108,12 +108,7 @@ function connect(configured: Config): Backend<Role> {
       const password = String(prepared.credential.password);
       const statements = creation(handle, await scramVerifier(password), settings, expiresAt);
       await lanes.run(signal, 'issue', (sql) => sql.unsafe(bounded(deadlineMs) + statements.join(';\n')));
-      const url = new URL(
-        `postgres://${host.includes(':') ? `[${host}]` : host}:${port}/${encodeURIComponent(database)}`,
-      );
-      url.username = handle;
-      url.password = password;
-      return { username: handle, password, host, port, database, url: url.href };
+      return credentialOf(configured, handle, password);
     },
     renew: async ({ handle, expiresAt, signal, deadlineMs }) => {
       const statement = `ALTER ROLE ${quoteIdentifier(handle)} VALID UNTIL ${literal(expiresAt).text}`;
@@ -121,8 +116,16 @@ function connect(configured: Config): Backend<Role> {
     },
     revoke: ({ handle, role: settings, signal, deadlineMs }) =>
       lanes.run(signal, 'revoke', (sql) => revoke(sql, handle, settings, signal, deadlineMs)),
+    accounts: accountsOf(configured, lanes),
     close: () => lanes.close(),
   };
+}
+
+function credentialOf({ host, port, database }: Config, username: string, password: string): Credential {
+  const url = new URL(`postgres://${host.includes(':') ? `[${host}]` : host}:${port}/${encodeURIComponent(database)}`);
+  url.username = username;
+  url.password = password;
+  return { username, password, host, port, database, url: url.href };
 }
 
 const VERSION_MIN = 130_000;
@@ -203,6 +206,66 @@ async function revoke(sql: postgres.Sql, handle: string, settings: Role, signal:
 }
 
 const UNDEFINED_OBJECT = '42704';
+
+// ---- static accounts ----------------------------------------------------------------------------------------------
+
+function accountsOf(configured: Config, lanes: Lanes): Accounts {
+  return {
+    isOwn: (username) => username === configured.username,
+    credentialOf: (username, password) => credentialOf(configured, username, password),
+    setPassword: async ({ username, password, signal, deadlineMs }) => {
+      const verifier = literal(await scramVerifier(password)).text;
+      const statement = `ALTER ROLE ${quoteIdentifier(username)} PASSWORD ${verifier}`;
+      await lanes.run(signal, 'change the password of', (sql) => sql.unsafe(bounded(deadlineMs) + statement));
+    },
+    provePassword: async ({ username, password, signal }) => {
+      const own = openLanes({ ...configured, username, password });
+      try {
+        const [row] = await own.run(signal, 'check', (sql) =>
+          sql.unsafe<{ name: string }[]>('SELECT session_user AS name'),
+        );
+        if (row?.name === username) return true;
+        throw backendFailed('The database, or a pooler before it, logs this account in as another one.', 'refused');
+      } catch (error) {
+        // What a check says of a user and password that are not let in.
+        if (error instanceof VaultError && error.code === 'invalid_request') return false;
+        throw error;
+      } finally {
+        await own.close();
+      }
+    },
+    endSessions: ({ username, signal, deadlineMs }) =>
+      lanes.run(signal, 'end the sessions of', async (sql) => {
+        const statements = bounded(deadlineMs) + termination(username);
+        for (;;) {
+          const [left] = lastOf(await sql.unsafe<{ sessions: number }[]>(statements));
+          if (!left?.sessions) return;
+          await sleep(SESSIONS_LOOKED_AT_MS, undefined, { signal });
+        }
+      }),
+  };
+}
+
+/**
+ * Ending sessions takes the rights of the role. Whoever administers it may give themselves those; here they are given
+ * back in the same breath, by undoing the block, because nobody asked for a membership that stays.
+ */
+function termination(username: string): string {
+  const known = literal(username).text;
+  const end = `PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ${known} AND pid <> pg_backend_pid();`;
+  const block = `BEGIN
+    IF pg_has_role(current_user, ${known}, 'USAGE') THEN ${end}
+    ELSIF EXISTS (SELECT 1 FROM pg_stat_activity WHERE usename = ${known}) THEN
+      BEGIN
+        GRANT ${quoteIdentifier(username)} TO CURRENT_USER;
+        ${end}
+        RAISE EXCEPTION USING ERRCODE = 'BULLA';
+      EXCEPTION WHEN SQLSTATE 'BULLA' THEN NULL;
+      END;
+    END IF;
+  END`;
+  return `DO ${literal(block).text}; SELECT count(*)::int AS sessions FROM pg_stat_activity WHERE usename = ${known}`;
+}
 
 // ---- connections --------------------------------------------------------------------------------------------------
 
@@ -330,6 +393,7 @@ function told(error: unknown, act: string, lane: Lane, signal: AbortSignal): Vau
 const HINTS: Readonly<Record<string, string>> = {
   '2BP01': ': it owns something in another database of the server, or was given rights there',
   '42501': ': the user of the backend may not do that',
+  '42704': ': a role that is named does not exist',
   '42601': ': a statement of the role is no SQL',
   '57014': ': it took too long',
 };

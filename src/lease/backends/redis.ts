@@ -10,15 +10,14 @@ import { createClient, ErrorReply } from '@redis/client';
 import { z } from 'zod';
 import { randomPassword } from '../../crypto/token.ts';
 import { VaultError } from '../../errors.ts';
-import { type Backend, type BackendMember, backendFailed } from '../backend.ts';
+import { type Accounts, type Backend, type BackendMember, backendFailed, type Credential } from '../backend.ts';
+
+const username = z.string().regex(/^[!-~]{1,128}$/, 'expected printable characters without blanks');
 
 const config = z.strictObject({
   host: z.string().regex(/^[A-Za-z0-9.:-]{1,253}$/, 'expected a host name or an address'),
   port: z.int().min(1).max(65_535).default(6379),
-  username: z
-    .string()
-    .regex(/^[!-~]{1,128}$/, 'expected printable characters without blanks')
-    .default('default'),
+  username: username.default('default'),
   password: z.string().min(1).max(1024),
   /** `verify`: TLS with a certificate that is valid for `host`. `off` sends everything readable. */
   tls: z.enum(['verify', 'off']).default('verify'),
@@ -50,6 +49,7 @@ export const redisBackend: BackendMember<Config, Role> = {
   config,
   secretFields: ['password'],
   role,
+  account: username,
   prepare: ({ holder, roleName, leaseId }) => ({
     handle: `bulla_${part(holder)}_${part(roleName)}_${leaseId}`,
     credential: { password: randomPassword() },
@@ -61,7 +61,7 @@ export const redisBackend: BackendMember<Config, Role> = {
 const part = (name: string) => name.slice(0, 16).replace(/[^a-z0-9]/g, '-');
 
 function connect(configured: Config): Backend<Role> {
-  const { host, port, tls, acl_file: aclFile } = configured;
+  const { acl_file: aclFile } = configured;
   const { run, close } = connection(configured);
   const keep = aclFile ? [['ACL', 'SAVE']] : [];
   return {
@@ -81,10 +81,7 @@ function connect(configured: Config): Backend<Role> {
         for (const command of [['ACL', 'SETUSER', handle, 'reset', ...rules, `#${hash}`, 'on'], ...keep])
           await send(command);
       });
-      const url = new URL(`${tls === 'off' ? 'redis' : 'rediss'}://${host.includes(':') ? `[${host}]` : host}:${port}`);
-      url.username = handle;
-      url.password = password;
-      return { username: handle, password, host, port, url: url.href };
+      return credentialOf(configured, handle, password);
     },
     renew: ({ handle, ...act }) =>
       run(act, 'renew', async (send) => {
@@ -95,7 +92,50 @@ function connect(configured: Config): Backend<Role> {
       run(act, 'revoke', async (send) => {
         for (const command of [['ACL', 'DELUSER', handle], ...keep]) await send(command);
       }),
+    accounts: accountsOf(configured, run, keep),
     close,
+  };
+}
+
+function credentialOf({ host, port, tls }: Config, user: string, password: string): Credential {
+  const url = new URL(`${tls === 'off' ? 'redis' : 'rediss'}://${host.includes(':') ? `[${host}]` : host}:${port}`);
+  url.username = user;
+  url.password = password;
+  return { username: user, password, host, port, url: url.href };
+}
+
+function accountsOf(configured: Config, run: ReturnType<typeof connection>['run'], keep: string[][]): Accounts {
+  return {
+    isOwn: (name) => name === configured.username,
+    credentialOf: (name, password) => credentialOf(configured, name, password),
+    setPassword: ({ username: name, password, ...act }) =>
+      run(act, 'change the password of', async (send) => {
+        // SETUSER would make a user that is not there.
+        if ((await send(['ACL', 'GETUSER', name])) === null) throw backendFailed('There is no such user.', 'refused');
+        const hash = createHash('sha256').update(password).digest('hex');
+        await send(['ACL', 'SETUSER', name, 'resetpass', `#${hash}`]);
+        try {
+          for (const command of keep) await send(command);
+        } catch (cause) {
+          throw backendFailed('The server has the new password, and could not write its ACL file.', 'unknown', cause);
+        }
+      }),
+    provePassword: async ({ username: name, password, ...act }) => {
+      const own = connection({ ...configured, username: name, password });
+      try {
+        return await own.run(act, 'check', async () => true);
+      } catch (error) {
+        // What a check says of a user and password that are not let in.
+        if (error instanceof VaultError && error.code === 'invalid_request') return false;
+        throw error;
+      } finally {
+        await own.close();
+      }
+    },
+    endSessions: ({ username: name, ...act }) =>
+      run(act, 'end the sessions of', async (send) => {
+        await send(['CLIENT', 'KILL', 'USER', name]);
+      }),
   };
 }
 

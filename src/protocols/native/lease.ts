@@ -1,6 +1,7 @@
 /** Leases: credentials and accesses that end by themselves; and for operators, whether they do. */
 import { z } from '@hono/zod-openapi';
 import { takeAccess } from '../../lease/access.ts';
+import { checkOut } from '../../lease/check-out.ts';
 import { confirmClock, readSweeper, type SweeperInfo } from '../../lease/clock.ts';
 import { takeLease } from '../../lease/issue.ts';
 import {
@@ -20,15 +21,15 @@ const STATES = ['pending', 'active', 'revoking', 'checking', 'ended'] as const;
 const lease = z
   .object({
     id: z.string(),
-    kind: z.enum(['credential', 'access']),
-    path: z.string().openapi({ description: 'backend/role, or that of the secret.' }),
+    kind: z.enum(['credential', 'account', 'access']),
+    path: z.string().openapi({ description: 'backend/role, backend/account, or that of the secret.' }),
     state: z.enum(STATES).openapi({
       description:
         'pending: not outside yet. revoking: to be gone from the target. checking: gone, and looked for once more, because its issuing was cut off. ended: gone.',
     }),
     stuck: z.boolean().openapi({ description: 'Its revocation has failed several times, and is tried for ever.' }),
     reason: z.string().nullable().openapi({
-      description: 'Why it ends: expired, revoked, used, token, role, backend, tenant, failed, forced.',
+      description: 'Why it ends: expired, revoked, used, token, role, account, backend, tenant, failed, forced.',
     }),
     holder: z.string(),
     handle: z
@@ -52,7 +53,7 @@ const taken = lease
     credential: z
       .record(z.string(), z.union([z.string(), z.number()]))
       .optional()
-      .openapi({ description: 'Of a dynamic credential: what the kind of the backend gives.' }),
+      .openapi({ description: 'Of a dynamic credential or an account: what the kind of the backend gives.' }),
     token: z.string().optional().openapi({ description: 'Of access to a stored secret.' }),
   })
   .openapi('TakenLease');
@@ -118,6 +119,7 @@ const USES_MAX = 1_000_000;
 const wanted = z
   .strictObject({
     role: rolePath.optional().openapi({ description: 'For a dynamic credential.' }),
+    account: name.optional().openapi({ description: 'For a static account, which nobody else has meanwhile.' }),
     secret: secretPath
       .optional()
       .openapi({ description: 'For access to one stored secret, which need not be there yet.' }),
@@ -125,9 +127,15 @@ const wanted = z
     uses: z.int().min(1).max(USES_MAX).optional().openapi({ description: 'How often the secret can be read with it.' }),
     parameters: z.looseObject({}).optional().openapi({ description: 'What the kind of the backend takes beside.' }),
   })
-  .refine(({ role, secret }) => (role === undefined) !== (secret === undefined), 'expected either role or secret')
-  .refine(({ role, uses }) => role === undefined || uses === undefined, 'uses are counted of access to a secret only')
-  .refine(({ secret, parameters }) => secret === undefined || parameters === undefined, 'parameters are for a role');
+  .refine(
+    ({ role, account, secret }) => [role, account, secret].filter((one) => one !== undefined).length === 1,
+    'expected exactly one of role, account and secret',
+  )
+  .refine(
+    ({ secret, uses }) => secret !== undefined || uses === undefined,
+    'uses are counted of access to a secret only',
+  )
+  .refine(({ role, parameters }) => role !== undefined || parameters === undefined, 'parameters are for a role');
 
 export const create = endpoint(
   {
@@ -135,7 +143,7 @@ export const create = endpoint(
     path: '/leases',
     id: 'createLease',
     tag: 'leases',
-    summary: 'Take a lease: a dynamic credential, or access to one stored secret',
+    summary: 'Take a lease: a dynamic credential, a static account, or access to one stored secret',
     description:
       'It ends by itself, with the token that took it at the latest. Whoever took it may read, renew and revoke it with that token.',
     body: wanted,
@@ -159,11 +167,15 @@ export const create = endpoint(
     ],
   },
   async ({ vault, call, body, exchange }) => {
-    const { role, secret, ttl: ttlSeconds, uses, parameters } = body;
+    const { role, account, secret, ttl: ttlSeconds, uses, parameters } = body;
     const key = { idempotencyKey: idempotencyKey(exchange) };
     if (secret !== undefined) {
       const access = await takeAccess(vault, call, { secret, ttlSeconds, uses, ...key });
       return json(201, { ...shapeLease(access), token: access.token });
+    }
+    if (account !== undefined) {
+      const held = await checkOut(vault, call, { account, ttlSeconds, ...key });
+      return json(201, { ...shapeLease(held), credential: held.credential });
     }
     const made = await takeLease(vault, call, { role: role!, ttlSeconds, parameters, ...key });
     return json(201, { ...shapeLease(made), credential: made.credential });

@@ -1,5 +1,6 @@
 /** The native REST interface under /api/v1: every route, in the order of its documentation. */
 import type { Protocol } from '../protocol.ts';
+import * as account from './account.ts';
 import * as approval from './approval.ts';
 import * as audit from './audit.ts';
 import * as auditProof from './audit-proof.ts';
@@ -59,6 +60,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[lease.readSweeping, lease.confirmSweeping],
   ...[backend.list, backend.read, backend.put, backend.remove],
   ...[backend.listOfRoles, backend.readOneRole, backend.putOneRole, backend.removeRole],
+  ...[account.list, account.read, account.put, account.remove, account.rotate, account.reveal],
   ...[key.list, key.rotate, key.destroy, key.listRoots, key.rotateRoot],
   ...[transitKey.list, transitKey.create, transitKey.read, transitKey.configure, transitKey.rotate, transitKey.trim],
   ...[transitKey.exportIt, transit.encrypt, transit.decrypt, transit.rewrap, transit.dataKey, transit.wrapped],
