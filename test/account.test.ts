@@ -6,7 +6,16 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkOut } from '../src/lease/check-out.ts';
 import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
 import { callOf, type TestVault, testVault } from './harness.ts';
-import { configure, connectWith, inState, type LoginData, leaseTarget, quote, type Target, works } from './lease-target.ts';
+import {
+  configure,
+  connectWith,
+  inState,
+  type LoginData,
+  leaseTarget,
+  quote,
+  type Target,
+  works,
+} from './lease-target.ts';
 import { until } from './until.ts';
 
 let t: TestVault;
@@ -15,7 +24,7 @@ let sweeper: Sweeper;
 
 beforeAll(async () => {
   // The sweeper may act within a second of a failure; what waits for a deadline is few.
-  t = await testVault({ env: { BULLA_LEASE_ACT_DEADLINE: '2s' } });
+  t = await testVault({ env: { BULLA_LEASE_ACT_DEADLINE: '1s' } });
   target = await leaseTarget();
   await configure(t, target);
   sweeper = startSweeper(t.vault);
@@ -52,6 +61,13 @@ async function current(name: string, token = t.admin): Promise<LoginData> {
   expect(answer.status, answer.text).toBe(200);
   t.secrets.add(answer.json.credential.password);
   return answer.json.credential;
+}
+
+/** As time does: what waits after a failure is tried again. */
+async function soon(name: string) {
+  await t.owner`UPDATE static_accounts SET due_at = now() WHERE name = ${name} AND due_at IS NOT NULL AND claim IS NULL`;
+  await t.owner`UPDATE leases SET due_at = now() WHERE path = ${`db/${name}`} AND state = 'revoking' AND claim IS NULL`;
+  await t.owner`NOTIFY bulla_leases`;
 }
 
 async function take(account: string, token = t.admin, body: object = {}) {
@@ -160,9 +176,17 @@ describe('a check-out', () => {
     await made('short');
     const first = (await take('short', t.admin, { ttl: 1 })).json;
     expect(await inState(t, first.id, 'ended')).toMatchObject({ reason: 'expired' });
-    const user = await t.user('short-holder', [], [{ effect: 'allow', actions: ['account.*'], resources: ['account:**'] }]);
+    const user = await t.user(
+      'short-holder',
+      [],
+      [{ effect: 'allow', actions: ['account.*'], resources: ['account:**'] }],
+    );
     const ask = () =>
-      t.request('POST', '/api/v1/leases', { token: user, body: { account: 'short' }, headers: { 'idempotency-key': 'k' } });
+      t.request('POST', '/api/v1/leases', {
+        token: user,
+        body: { account: 'short' },
+        headers: { 'idempotency-key': 'k' },
+      });
     const [one, two] = [await ask(), await ask()];
     t.secrets.add(one.json.credential.password);
     expect([one.status, two.json]).toEqual([201, one.json]);
@@ -182,6 +206,7 @@ describe('a check-out', () => {
     } finally {
       target.proxy.refuse(false);
     }
+    await soon('late');
     await inState(t, lease.id, 'ended');
     expect(await works(target, lease.credential)).toBe(false);
     // Dropped by force, the next holder still gets a password that the one before does not know.
@@ -233,7 +258,10 @@ describe('a rotation', () => {
     expect((await api('DELETE', '/accounts/hung')).status).toBe(409);
     target.proxy.blackHole = false;
     expect(await works(target, await current('hung'))).toBe(true);
-    await until('it is proven', async () => (await api('GET', '/accounts/hung')).json.state === 'active');
+    await until('it is proven', async () => {
+      await soon('hung');
+      return (await api('GET', '/accounts/hung')).json.state === 'active';
+    });
     expect(await works(target, await current('hung'))).toBe(true);
   });
 
@@ -294,8 +322,13 @@ describe('what an account hangs under', () => {
     expect(row!.version).toBe(2);
     await t.owner`
       UPDATE static_accounts SET envelope = (SELECT envelope FROM static_accounts WHERE name = 'over') WHERE name = 'guarded'`;
-    expect(await api('GET', '/accounts/guarded/credential')).toMatchObject({ status: 500, json: { code: 'integrity' } });
-    await expect(checkOut(t.vault, callOf(t.admin), { account: 'guarded' })).rejects.toMatchObject({ code: 'integrity' });
+    expect(await api('GET', '/accounts/guarded/credential')).toMatchObject({
+      status: 500,
+      json: { code: 'integrity' },
+    });
+    await expect(checkOut(t.vault, callOf(t.admin), { account: 'guarded' })).rejects.toMatchObject({
+      code: 'integrity',
+    });
     await api('DELETE', '/accounts/guarded');
     expect(await works(target, before)).toBe(false);
   });

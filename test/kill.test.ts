@@ -4,7 +4,7 @@ import { killAndProve } from './kill.ts';
 import { KILL_CASES } from './kill-cases.ts';
 
 /** One of each kind, and of those the one with the most half done. */
-const HERE = ['reencrypt.committed', 'root-key.destroyed', 'audit.written'] as const;
+const HERE = ['reencrypt.committed', 'root-key.destroyed', 'account.changed', 'audit.written'] as const;
 
 for (const point of HERE) {
   const { case: number, scenario } = KILL_CASES[point];

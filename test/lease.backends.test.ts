@@ -29,6 +29,9 @@ type Target = {
   readonly wrong: Record<string, unknown>;
   readonly settings: Record<string, unknown>;
   readonly open: (credential: Credential) => Promise<Session>;
+  /** Makes an account by hand, and one that its administrator may not touch; absent where there are no accounts. */
+  readonly account?: (username: string, password: string) => Promise<void>;
+  readonly own?: string;
   /** Stops answering, without closing a connection. */
   readonly pid: () => number | undefined;
   readonly stop: () => Promise<void>;
@@ -61,6 +64,10 @@ async function mariadb(): Promise<Target> {
         close: async () => connection.destroy(),
       };
     },
+    account: async (name, given) => {
+      await root.query('CREATE USER ?@? IDENTIFIED BY ?', [name, '%', given]);
+    },
+    own: username,
     pid: () => server.pid,
     stop: async () => {
       root.destroy();
@@ -93,6 +100,13 @@ async function redis(): Promise<Target> {
         },
       };
     },
+    account: async (name, given) => {
+      const client = createClient({ password, socket: { host, port, reconnectStrategy: false } });
+      await client.connect();
+      await client.sendCommand(['ACL', 'SETUSER', name, 'reset', 'on', `>${given}`, '~app:*', '+@read', '+ping']);
+      client.destroy();
+    },
+    own: 'default',
     pid: server.pid,
     stop: server.stop,
   };
@@ -221,6 +235,37 @@ describe.each(TARGETS)('the contract of $kind', ({ kind, make, has, why }) => {
       await backend.revoke({ handle: made.handle, role: made.role, ...limits() });
       await expect(target.open(made.credential), name).rejects.toThrow();
     }
+  });
+
+  it('an account that is there gets another password: proven by a login, the old one and its sessions gone', async (context) => {
+    if (!has) context.skip(why);
+    if (!target.account) {
+      expect([member.account, backend.accounts]).toEqual([undefined, undefined]);
+      return;
+    }
+    const accounts = backend.accounts!;
+    const given = `o'brien ${randomId().slice(0, 6)}`.replaceAll(kind === 'redis' ? ' ' : '\0', '-');
+    const [first, second] = [randomId(), `it's "a" \\ ${randomId()}`];
+    await target.account(given, first);
+    const username = member.account!.parse(given);
+    const act = { username, ...limits() };
+    const proves = (password: string) => accounts.provePassword({ ...act, password });
+    expect([await proves(first), await proves(second)]).toEqual([true, false]);
+    const session = await target.open(accounts.credentialOf(username, first));
+    for (let i = 0; i < 2; i += 1) await accounts.setPassword({ ...act, password: second });
+    expect([await proves(first), await proves(second)]).toEqual([false, true]);
+    expect(await session.alive()).toBe(true);
+    await accounts.endSessions(act);
+    expect(await session.alive()).toBe(false);
+    await session.close();
+    await accounts.endSessions(act);
+    const opened = await target.open(accounts.credentialOf(username, second));
+    expect(await opened.alive()).toBe(true);
+    await opened.close();
+    const nobody = { ...act, username: member.account!.parse('nobody'), password: second };
+    expect(await accounts.setPassword(nobody).catch(effectOf)).toBe('refused');
+    expect(await accounts.provePassword(nobody)).toBe(false);
+    expect([accounts.isOwn(member.account!.parse(target.own)), accounts.isOwn(username)]).toEqual([true, false]);
   });
 
   it('a target that vanished was not reached, and one that hangs may still act', async (context) => {

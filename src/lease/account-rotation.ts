@@ -22,7 +22,7 @@ import { type AccountInfo, accountAsk, accountInfo, accountsOf, busyError, heldE
 import { openPasswords, type Passwords, sealPasswords, underActiveKey } from './account-password.ts';
 import { backendFailed, type Effect, effectOf } from './backend.ts';
 import { type Connected, connected, onTarget } from './pool.ts';
-import { notifySweepers } from './wake.ts';
+import { notifySweepers, wakeSweeper } from './wake.ts';
 
 /** An account in the hands of this node, until its claim runs out. */
 export type Rotation = {
@@ -221,6 +221,7 @@ async function fail(vault: Vault, rotation: Rotation, outcome: Outcome, error: V
     { account: rotation.name, attempts, reason: error.message },
     'the password of a static account could not be rotated; it is tried again',
   );
+  wakeSweeper(vault, waitSeconds * 1000);
 }
 
 /** The target has never had a password of ours for it. */

@@ -20,6 +20,7 @@ import { checkIn } from './account-rotation.ts';
 import { effectOf } from './backend.ts';
 import { type Connected, connected, isFailing, onTarget } from './pool.ts';
 import { type Ended, tellEnd } from './summary.ts';
+import { wakeSweeper } from './wake.ts';
 
 /** A lease in the hands of this node, until its claim runs out. */
 export type Claimed = {
@@ -301,6 +302,7 @@ async function failed(vault: Vault, at: Connected, claimed: Claimed, error: Vaul
     { lease: id, path, attempts, reason: error.message },
     'a lease could not be revoked; it is tried again',
   );
+  wakeSweeper(vault, waitSeconds * 1000);
 }
 
 async function markOthers(tx: Tx, { tenant, id }: Connected, error: string): Promise<void> {
