@@ -798,7 +798,7 @@ export type Mount = {
 };
 
 export type TakenLease = Lease & {
-  /** Of a dynamic credential: what the kind of the backend gives. */
+  /** Of a dynamic credential or an account: what the kind of the backend gives. */
   credential?: Record<string, unknown>;
   /** Of access to a stored secret. */
   token?: string;
@@ -806,14 +806,14 @@ export type TakenLease = Lease & {
 
 export type Lease = {
   id: string;
-  kind: 'credential' | 'access';
-  /** backend/role, or that of the secret. */
+  kind: 'credential' | 'account' | 'access';
+  /** backend/role, backend/account, or that of the secret. */
   path: string;
   /** pending: not outside yet. revoking: to be gone from the target. checking: gone, and looked for once more, because its issuing was cut off. ended: gone. */
   state: 'pending' | 'active' | 'revoking' | 'checking' | 'ended';
   /** Its revocation has failed several times, and is tried for ever. */
   stuck: boolean;
-  /** Why it ends: expired, revoked, used, token, role, backend, tenant, failed, forced. */
+  /** Why it ends: expired, revoked, used, token, role, account, backend, tenant, failed, forced. */
   reason: string | null;
   holder: string;
   /** What it is called at the target; of an access, the accessor of its token. */
@@ -878,6 +878,40 @@ export type Role = {
   closing: boolean;
   created_at: string;
   updated_at: string;
+};
+
+export type Account = {
+  name: string;
+  backend: string;
+  /** As the target writes it. */
+  username: string;
+  /** active: the password is proven. rotating: it is being changed, or that was cut off. stuck: changing it has failed several times, or no password of it logs in; it is tried for ever. */
+  state: 'active' | 'rotating' | 'stuck';
+  /** Seconds. */
+  rotation_period: number | null;
+  end_sessions: boolean;
+  /** Seconds. */
+  default_ttl: number | null;
+  /** Seconds. */
+  max_ttl: number | null;
+  rotated_at: string | null;
+  next_rotation_at: string | null;
+  /** Somebody has checked it out. */
+  held_until: string | null;
+  /** How often changing the password has failed since it last worked. */
+  attempts: number;
+  last_error: string | null;
+  closing: boolean;
+  created_at: string;
+  updated_at: string;
+};
+
+export type AccountCredential = {
+  /** What the kind of the backend gives. */
+  credential: Record<string, unknown>;
+  rotated_at: string | null;
+  next_rotation_at: string | null;
+  held_until: string | null;
 };
 
 export type DataKey = {
@@ -1630,6 +1664,8 @@ export type ChangeMountBody = {
 export type CreateLeaseBody = {
   /** For a dynamic credential. */
   role?: string;
+  /** For a static account, which nobody else has meanwhile. */
+  account?: string;
   /** For access to one stored secret, which need not be there yet. */
   secret?: string;
   /** Shortened to what role, backend and token allow. */
@@ -1669,6 +1705,19 @@ export type PutRoleBody = {
   max_ttl?: string | number;
   /** Alive at once. */
   leases_max?: number;
+};
+
+export type PutAccountBody = {
+  backend: string;
+  /** As the target writes it: for mysql app@10.0.0.%, say. */
+  username: string;
+  password?: string;
+  /** Never by itself when absent. */
+  rotation_period?: string | number;
+  /** Whether the end of a check-out ends every session of the account; true when absent. */
+  end_sessions?: boolean;
+  default_ttl?: string | number;
+  max_ttl?: string | number;
 };
 
 export type RotateKeyBody = {
