@@ -250,6 +250,23 @@ describe('the queue', () => {
     expect(await passwords.verifyDecoy('x', pepper)).toBe(false);
   });
 
+  test('T-107 of many at once, who will find no room for a hash is turned away before anything is done for them', async () => {
+    const passwords = hasher({ queueMax: 2 });
+    let begun = 0;
+    const login = () =>
+      passwords.admit(async () => {
+        begun += 1;
+        return passwords.verifyDecoy('x', pepper);
+      });
+    const ends = await Promise.allSettled(Array.from({ length: 20 }, login));
+    const refused = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason] : []));
+    expect([begun, refused.length]).toEqual([3, 17]);
+    for (const error of refused) expect(error).toMatchObject({ code: 'busy', retryAfterSeconds: expect.any(Number) });
+    expect(await login()).toBe(false);
+    await expect(passwords.admit(() => Promise.reject(new Error('lost')))).rejects.toThrow('lost');
+    expect(await Promise.all([login(), login(), login()])).toEqual([false, false, false]);
+  });
+
   test('no more than the configured number run at once', async () => {
     // Each running hash has its memory; one child with n at once shows n times the memory, and no more.
     const passwords = hasher({ concurrency: 2, memoryKib: 65_536, passes: 4 });

@@ -29,6 +29,7 @@ export const api = (server: Server) => {
   };
   return {
     ask,
+    bearer: () => token,
     start: async () => {
       const { password } = firstCredentials(server.dataDir).default;
       await login(password);

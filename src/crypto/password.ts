@@ -80,6 +80,7 @@ export class PasswordHasher {
   readonly #queue: Job[] = [];
   #child: Child | undefined;
   #idle: NodeJS.Timeout | undefined;
+  #admitted = 0;
   #nextId = 0;
   #meanMs = 300;
   #closed = false;
@@ -94,6 +95,20 @@ export class PasswordHasher {
     this.#deadlineMs = options.deadlineMs ?? 30_000;
     assert(this.#concurrency >= 1 && this.#queueMax >= 0, 'at least one hash runs at once');
     this.#decoy = formatPasswordHash({ ...this.#cost, salt: random(SALT_BYTES), hash: random(PASSWORD_HASH_BYTES) });
+  }
+
+  /**
+   * Runs work that comes to a hash, when there will be room for it: of many at once, those that would be turned away are
+   * `busy` at once, before anything else has been done for them.
+   */
+  async admit<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#admitted >= this.#concurrency + this.#queueMax) throw this.#busy();
+    this.#admitted += 1;
+    try {
+      return await work();
+    } finally {
+      this.#admitted -= 1;
+    }
   }
 
   /** Returns the PHC string to store. */
@@ -284,7 +299,8 @@ export class PasswordHasher {
   }
 
   #busy(): VaultError {
-    const waitMs = (this.#meanMs * (this.#queue.length + 1)) / this.#concurrency;
+    const before = Math.max(this.#queue.length, this.#admitted - this.#concurrency);
+    const waitMs = (this.#meanMs * (before + 1)) / this.#concurrency;
     return new VaultError('busy', 'Too many logins at once. Try again a little later.', {
       retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1000)),
     });
