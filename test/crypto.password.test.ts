@@ -104,9 +104,10 @@ describe('hashing', () => {
   test('a decoy is never verified and costs what a hash costs', async () => {
     const passwords = hasher();
     const phc = await passwords.hash('x', pepper);
-    // Taken in turns, and the quickest of each: what else the machine does then slows both alike.
+    // Taken in turns, and the quickest of each, until what else the machine does has let one of each alone.
     let [known, unknown] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
-    for (let i = 0; i < 10; i++) {
+    const alike = () => unknown / known > 0.5 && unknown / known < 2;
+    for (let i = 0; i < 10 || (i < 100 && !alike()); i++) {
       const start = performance.now();
       await passwords.verify(phc, 'wrong', pepper);
       const between = performance.now();
@@ -115,8 +116,7 @@ describe('hashing', () => {
       unknown = Math.min(unknown, performance.now() - between);
     }
     expect(await passwords.verifyDecoy('', pepper)).toBe(false);
-    expect(unknown / known).toBeGreaterThan(0.5);
-    expect(unknown / known).toBeLessThan(2);
+    expect([unknown / known, alike()]).toEqual([expect.any(Number), true]);
   });
 
   test('other parameters verify and ask for a new hash', async () => {

@@ -7,6 +7,7 @@ import { connect as connectPlain } from 'node:net';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -19,7 +20,12 @@ import { openTls } from '../src/http/tls.ts';
 import { type Made, make, makeServer, RSA } from './fixtures/certificate.ts';
 import { type TestVault, testVault } from './harness.ts';
 import { open as openPlain, parseAnswers, talk, untilClosed } from './http.wire.ts';
+import { run } from './process.ts';
 import { askTls, type Served, serveTls, shake as shakeTls } from './tls-server.ts';
+
+/** Says by its exit code that a scanner is not here. */
+const SCAN = fileURLToPath(new URL('./tls-scan.sh', import.meta.url));
+const MISSING = 77;
 
 let t: TestVault;
 let authority: Made;
@@ -108,6 +114,17 @@ describe('what is spoken', () => {
     expect(both.alpnProtocol).toBe('http/1.1');
     both.destroy();
     expect(await shake(server.port, { ALPNProtocols: ['h2'] })).toBe('ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL');
+  });
+
+  it('T-129 sslscan finds nothing of MEDIUM or worse', async (context) => {
+    const scanned = await serve([await makeServer(authority)]);
+    const { code, stdout } = await run(SCAN, [`127.0.0.1:${scanned.port}`]);
+    const said = stdout.toString().trim();
+    if (code === MISSING) {
+      process.stderr.write(`sslscan is not here (Debian’s package): its test is skipped\n`);
+      context.skip(said);
+    }
+    expect([code, said]).toEqual([0, expect.stringMatching(/Accepted[\s\S]*nothing of MEDIUM or worse$/)]);
   });
 
   it('T-129 a client cannot renegotiate', async () => {

@@ -66,7 +66,10 @@ export async function startKillable(
       until(String(what), async () => what.exec(output) ?? undefined, 30_000),
       ended.then((how) => Promise.reject(new Error(`the server ended with ${how}: ${output}`))),
     ]);
-  const [, address] = await seen(/running at (http:\S+)/);
+  const [, address] = await seen(/running at (http:\S+)/).catch((error: unknown) => {
+    child.kill('SIGKILL');
+    throw error;
+  });
   return {
     address: address!,
     child,
@@ -88,6 +91,8 @@ export function serverAt({ app, dataDir }: Pick<TestVault, 'app' | 'dataDir'>, o
 }
 
 const SECRETS = 400;
+/** How long a point may take to be reached. */
+const REACHED_MS = 40_000;
 const WRITERS = 4;
 
 /** What was told to clients, and so must be true for ever. */
@@ -316,15 +321,22 @@ export async function killAndProve(point: Killpoint, scenario: Scenario, owner: 
     const stop = { now: false };
     const server = await startKillable(at, point, scenario.times ?? 1);
     const atFirst = { address: server.address, token, operator: t.operator };
-    await scenario.before?.(atFirst);
-    const loading = load(server, token, ledger, stop);
-    await until('the load is acknowledged', async () => ledger.reads.length > 10);
-    await server.arm();
-    await ignoring(scenario.act(atFirst));
-    const how = await Promise.race([server.ended, until('the kill point', async () => false, 25_000)]);
-    stop.now = true;
-    await loading;
-    expect([point, how]).toEqual([point, 'SIGKILL']);
+    try {
+      await scenario.before?.(atFirst);
+      const loading = load(server, token, ledger, stop);
+      await until('the load is acknowledged', async () => ledger.reads.length > 10);
+      await server.arm();
+      await ignoring(scenario.act(atFirst));
+      const how = await Promise.race([server.ended, until('the kill point', async () => false, REACHED_MS)]);
+      stop.now = true;
+      await loading;
+      expect([point, how]).toEqual([point, 'SIGKILL']);
+    } finally {
+      // A point that is not reached leaves nobody behind.
+      stop.now = true;
+      server.child.kill('SIGKILL');
+      await server.ended;
+    }
 
     const second = await startKillable(at);
     try {
