@@ -197,6 +197,8 @@ export const LIMITS = {
   tokenCidrsMax: 50,
   tokenMetadataBytesMax: 2048,
   clientSecretsPerServiceMax: 20,
+  /** Of a service, those that programs make without naming them. */
+  clientSecretsUnnamedMax: 2_000,
   jwtLengthMax: 16 * 1024,
   issuerKeysBytesMax: 64 * 1024,
   loginRulesMax: 50,

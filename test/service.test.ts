@@ -215,7 +215,7 @@ describe('an end', () => {
   it.each([
     [
       'deleting the client secret',
-      (secret: NewClientSecret) => deleteClientSecret(t.vault, t.call(t.admin), 'ending', secret.name),
+      (secret: NewClientSecret) => deleteClientSecret(t.vault, t.call(t.admin), 'ending', { name: secret.name }),
     ],
     ['disabling the service', () => updateService(t.vault, t.call(t.admin), 'ending', { disabled: true })],
     ['deleting the service', () => deleteService(t.vault, t.call(t.admin), 'ending')],
@@ -315,7 +315,7 @@ describe('accounts of one name', () => {
     expect(await codeOf(readService(t.vault, stranger, 'billing'))).toBe('not_found');
     expect(await codeOf(updateService(t.vault, stranger, 'billing', { disabled: true }))).toBe('not_found');
     expect(await codeOf(createClientSecret(t.vault, stranger, 'billing', { name: 'mine' }))).toBe('not_found');
-    expect(await codeOf(deleteClientSecret(t.vault, stranger, 'billing', name))).toBe('not_found');
+    expect(await codeOf(deleteClientSecret(t.vault, stranger, 'billing', { name }))).toBe('not_found');
     expect(await codeOf(deleteService(t.vault, stranger, 'billing'))).toBe('not_found');
     expect(await codeOf(listClientSecrets(t.vault, stranger, 'billing', {}))).toBe('not_found');
   });

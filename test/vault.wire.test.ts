@@ -65,8 +65,9 @@ function masked(text: string, kept: ReadonlyMap<string, string>): string {
     .replace(/"\d{4}-\d{2}-\d{2}T[\d:.]+Z"/g, (time) =>
       time.startsWith('"0001') || time.startsWith('"1970') ? time : '"<time>"',
     )
-    .replace(/bulla_[a-z0-9_]+\.[A-Za-z0-9_-]+/g, '<token>')
-    .replace(/"(accessor|wrapped_accessor)":"[a-z2-7]{16}"/g, '"$1":"<id>"')
+    .replace(/bulla(?:cs)?_[a-z0-9_]+\.[A-Za-z0-9_-]+/g, '<token>')
+    .replace(/"(accessor|wrapped_accessor|secret_id_accessor)":"[a-z2-7]{16}"/g, '"$1":"<id>"')
+    .replace(/"role_id":"[a-z2-7]{16}\.[a-z2-7]{16}"/g, '"role_id":"<id>"')
     .replace(/"accessor":"kv_[a-z2-7]{8}"/g, '"accessor":"kv_<id>"')
     .replace(/("accessor":"kv_<id>"[^{}]*(?:\{[^{}]*\})?[^{}]*"uuid":)"[0-9a-f-]{36}"/g, '$1"<uuid>"')
     .replace(/"(keys)":\[("[a-z2-7]{16}",?)+\]/g, '"$1":["<id>"]')

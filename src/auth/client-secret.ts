@@ -5,7 +5,7 @@
  */
 import { detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
-import { mintClientSecret } from '../crypto/token.ts';
+import { equalHash, mintClientSecret, parseClientSecret } from '../crypto/token.ts';
 import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
@@ -14,13 +14,17 @@ import type { Call } from '../policy/access.ts';
 import { checkTakeover } from '../policy/give.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
-import { askOf, serviceNamed } from './service.ts';
-import { checkCidrs } from './token.ts';
+import { askOf, checkUses, serviceNamed } from './service.ts';
+import { checkCidrs, checkMetadata } from './token.ts';
 
 export type ClientSecretInfo = {
   readonly id: string;
   readonly name: string;
   readonly cidrs: readonly string[] | null;
+  /** Logins that it still does; null: any number. */
+  readonly usesLeft: number | null;
+  /** Names and labels, which the tokens given for it show. */
+  readonly metadata: Readonly<Record<string, string>>;
   readonly createdAt: Timestamp;
   readonly expiresAt: Timestamp;
   readonly expired: boolean;
@@ -30,10 +34,16 @@ export type ClientSecretInfo = {
 
 export type NewClientSecret = ClientSecretInfo & { readonly clientId: string; readonly clientSecret: string };
 
+/** One of a service's: by name, by id, or by whoever can show it. */
+export type ClientSecretRef = { readonly name: string } | { readonly id: string } | { readonly clientSecret: string };
+
 export type ClientSecretWish = {
-  readonly name: string;
+  /** Its id when absent: one of many that programs make, of which those that have ended go by themselves. */
+  readonly name?: string | undefined;
   readonly ttlSeconds?: number | undefined;
   readonly cidrs?: readonly string[] | undefined;
+  readonly uses?: number | undefined;
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
   /** The secret that this one takes the place of: it ends after the overlap. */
   readonly replaces?: string | undefined;
   readonly overlapSeconds?: number | undefined;
@@ -41,8 +51,15 @@ export type ClientSecretWish = {
 
 const OVERLAP_SECONDS_DEFAULT = 24 * 3600;
 
-const COLUMNS = `secret_id AS id, name, cidrs, created_at AS "createdAt", expires_at AS "expiresAt",
+const COLUMNS = `secret_id AS id, name, cidrs, uses_left AS "usesLeft", metadata, created_at AS "createdAt", expires_at AS "expiresAt",
   expires_at <= bulla.now() AS expired, last_used_at AS "lastUsedAt", last_used_from AS "lastUsedFrom"`;
+
+type Row = Omit<ClientSecretInfo, 'metadata'> & { readonly metadata: string | null };
+
+const infoOf = ({ metadata, ...row }: Row): ClientSecretInfo => ({
+  ...row,
+  metadata: metadata === null ? {} : (JSON.parse(metadata) as Record<string, string>),
+});
 
 export async function listClientSecrets(
   vault: Vault,
@@ -53,10 +70,23 @@ export async function listClientSecrets(
   const { limit, after } = parsePage(page);
   return permit(vault, call, askOf('service.read', service), async (tx, { tenant }) => {
     const { id } = await serviceNamed(tx, tenant, service);
-    const rows = await tx<ClientSecretInfo[]>`
+    const rows = await tx<Row[]>`
       SELECT ${tx.unsafe(COLUMNS)} FROM client_secrets
       WHERE tenant_id = ${tenant} AND user_id = ${id} AND name > ${after} ORDER BY name LIMIT ${limit + 1}`;
-    return { value: pageOf(rows, limit, ({ name }) => name) };
+    return { value: pageOf(rows.map(infoOf), limit, ({ name }) => name) };
+  });
+}
+
+/** Throws `not_found`, for another service's too. */
+export async function readClientSecret(
+  vault: Vault,
+  call: Call,
+  service: string,
+  ref: ClientSecretRef,
+): Promise<ClientSecretInfo> {
+  return permit(vault, call, askOf('service.read', service), async (tx, { tenant }) => {
+    const { id } = await serviceNamed(tx, tenant, service);
+    return { value: await secretOf(tx, tenant, id, ref) };
   });
 }
 
@@ -71,25 +101,30 @@ export async function createClientSecret(
   wish: ClientSecretWish,
 ): Promise<NewClientSecret> {
   const ask = askOf('service.issue', service);
-  const name = parseName(wish.name, 'name');
-  const { ttlSeconds, cidrs, replaces, overlapSeconds = OVERLAP_SECONDS_DEFAULT } = checked(vault, wish);
+  const given = wish.name === undefined ? undefined : parseName(wish.name, 'name');
+  const { cidrs, replaces, metadata = {}, overlapSeconds = OVERLAP_SECONDS_DEFAULT } = checked(wish);
   return permit(vault, call, ask, async (tx, granted) => {
     const { tenant } = granted;
-    const { id: userId, clientId } = await serviceNamed(tx, tenant, service);
+    const { id: userId, clientId, secretTtlSeconds, secretUses } = await serviceNamed(tx, tenant, service);
+    const ttlSeconds = wish.ttlSeconds ?? secretTtlSeconds ?? defaultTtl(vault);
+    const uses = wish.uses ?? secretUses;
     // Whoever has the secret is the service.
     await checkTakeover(tx, granted, userId);
-    await requireRoom(tx, tenant, userId);
-    if (replaces !== undefined) await endAfter(tx, tenant, userId, replaces, overlapSeconds);
+    await requireRoom(tx, tenant, userId, given === undefined);
     const { clientSecret, secretId, secretHash } = mintClientSecret(tenant);
+    const name = given ?? secretId;
+    if (replaces !== undefined) await endAfter(tx, tenant, userId, replaces, overlapSeconds);
     try {
-      const [row] = await tx<ClientSecretInfo[]>`
-        INSERT INTO client_secrets (tenant_id, secret_id, user_id, name, secret_hash, cidrs, created_at, expires_at)
-        SELECT ${tenant}, ${secretId}, ${userId}, ${name}, ${secretHash}, ${cidrs ? [...cidrs] : null}, now,
+      const [row] = await tx<Row[]>`
+        INSERT INTO client_secrets (tenant_id, secret_id, user_id, name, secret_hash, cidrs, uses_left, metadata,
+                                    created_at, expires_at)
+        SELECT ${tenant}, ${secretId}, ${userId}, ${name}, ${secretHash}, ${cidrs ? [...cidrs] : null}, ${uses},
+               ${Object.keys(metadata).length === 0 ? null : JSON.stringify(metadata)}, now,
                now + make_interval(secs => ${ttlSeconds}) FROM (SELECT bulla.now() AS now OFFSET 0) clock
         RETURNING ${tx.unsafe(COLUMNS)}`;
       const said = { name, ...(replaces ? { replaces } : {}), secret_id: secretId, expires_at: row!.expiresAt };
       const notes = detailsNaming(said, { cidrs }).map((details) => ({ details }));
-      return { value: { ...row!, clientId, clientSecret }, notes, revokes: replaces !== undefined };
+      return { value: { ...infoOf(row!), clientId, clientSecret }, notes, revokes: replaces !== undefined };
     } catch (error) {
       if (!isUniqueViolation(error)) throw error;
       throw new VaultError('conflict', `The service ${service} has a client secret ${name} already.`);
@@ -98,20 +133,25 @@ export async function createClientSecret(
 }
 
 /** Ends a client secret, and the tokens that were given for it, on every node. */
-export async function deleteClientSecret(vault: Vault, call: Call, service: string, name: string): Promise<void> {
+export async function deleteClientSecret(
+  vault: Vault,
+  call: Call,
+  service: string,
+  ref: ClientSecretRef,
+): Promise<void> {
   const ask = askOf('service.revoke', service);
   await permit(vault, call, ask, async (tx, { tenant }) => {
     const { id } = await serviceNamed(tx, tenant, service);
-    const secretId = await secretNamed(tx, tenant, id, parseName(name, 'secret'));
+    const { id: secretId, name } = await secretOf(tx, tenant, id, ref, 'lock');
     await tx`DELETE FROM client_secrets WHERE tenant_id = ${tenant} AND secret_id = ${secretId}`;
     return { value: undefined, notes: [{ details: { name, secret_id: secretId } }], revokes: true };
   });
 }
 
-function checked({ config }: Vault, wish: ClientSecretWish): ClientSecretWish & { readonly ttlSeconds: number } {
+function checked(wish: ClientSecretWish): ClientSecretWish {
   const most = LIMITS.clientSecretTtlSecondsMax;
-  const { ttlSeconds = Math.min(config.clientSecretTtlSeconds, most), overlapSeconds, replaces } = wish;
-  if (ttlSeconds < 1 || ttlSeconds > most) {
+  const { ttlSeconds, overlapSeconds, replaces, uses, metadata = {} } = wish;
+  if (ttlSeconds !== undefined && (ttlSeconds < 1 || ttlSeconds > most)) {
     throw new VaultError('invalid_request', `ttl: expected from 1 second to ${most / 86_400} days.`);
   }
   if (overlapSeconds !== undefined && (replaces === undefined || overlapSeconds > most)) {
@@ -120,16 +160,27 @@ function checked({ config }: Vault, wish: ClientSecretWish): ClientSecretWish & 
       'overlap: expected only beside replaces: how long the old one still works.',
     );
   }
+  if (uses !== undefined) checkUses(uses, 'uses');
   checkCidrs(wish.cidrs);
-  return { ...wish, ttlSeconds, replaces: replaces && parseName(replaces, 'replaces') };
+  checkMetadata(metadata);
+  return { ...wish, replaces: replaces && parseName(replaces, 'replaces') };
 }
 
-async function requireRoom(tx: Tx, tenant: TenantId, userId: string): Promise<void> {
+const defaultTtl = ({ config }: Vault) => Math.min(config.clientSecretTtlSeconds, LIMITS.clientSecretTtlSecondsMax);
+
+/** Those with a name are people's to keep few; the others are many, and what has ended of them makes room. */
+async function requireRoom(tx: Tx, tenant: TenantId, userId: string, unnamed: boolean): Promise<void> {
   await tx`SELECT 1 FROM services WHERE tenant_id = ${tenant} AND user_id = ${userId} FOR UPDATE`;
+  if (unnamed) {
+    await tx`
+      DELETE FROM client_secrets
+      WHERE tenant_id = ${tenant} AND user_id = ${userId} AND name = secret_id AND expires_at <= bulla.now()`;
+  }
   const [row] = await tx<{ count: number }[]>`
-    SELECT count(*) AS count FROM client_secrets WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
-  if (row!.count >= LIMITS.clientSecretsPerServiceMax) {
-    const most = LIMITS.clientSecretsPerServiceMax;
+    SELECT count(*) AS count FROM client_secrets
+    WHERE tenant_id = ${tenant} AND user_id = ${userId} AND (name = secret_id) = ${unnamed}`;
+  const most = unnamed ? LIMITS.clientSecretsUnnamedMax : LIMITS.clientSecretsPerServiceMax;
+  if (row!.count >= most) {
     throw new VaultError(
       'conflict',
       `A service has at most ${most} client secrets: end one that is not used any more.`,
@@ -139,7 +190,7 @@ async function requireRoom(tx: Tx, tenant: TenantId, userId: string): Promise<vo
 
 /** What was given for it ends no later than it does. */
 async function endAfter(tx: Tx, tenant: TenantId, userId: string, name: string, seconds: number): Promise<void> {
-  const secretId = await secretNamed(tx, tenant, userId, name);
+  const { id: secretId } = await secretOf(tx, tenant, userId, { name }, 'lock');
   const [row] = await tx<{ expiresAt: Timestamp }[]>`
     UPDATE client_secrets SET expires_at = least(expires_at, bulla.now() + make_interval(secs => ${seconds}))
     WHERE tenant_id = ${tenant} AND secret_id = ${secretId} RETURNING expires_at AS "expiresAt"`;
@@ -149,10 +200,27 @@ async function endAfter(tx: Tx, tenant: TenantId, userId: string, name: string, 
     WHERE tenant_id = ${tenant} AND client_secret_id = ${secretId} AND max_expires_at > ${end}::timestamptz`;
 }
 
-async function secretNamed(tx: Tx, tenant: TenantId, userId: string, name: string): Promise<string> {
-  const [row] = await tx<{ id: string }[]>`
-    SELECT secret_id AS id FROM client_secrets
-    WHERE tenant_id = ${tenant} AND user_id = ${userId} AND name = ${name} FOR UPDATE`;
-  if (!row) throw new VaultError('not_found', `The service has no client secret ${name}.`);
-  return row.id;
+/** Of this service, whatever the id or the secret: another's is none. One that is shown is compared as at a login. */
+async function secretOf(
+  tx: Tx,
+  tenant: TenantId,
+  userId: string,
+  ref: ClientSecretRef,
+  lock?: 'lock',
+): Promise<ClientSecretInfo> {
+  const shown = 'clientSecret' in ref ? parseClientSecret(ref.clientSecret) : undefined;
+  const which =
+    'name' in ref
+      ? tx`name = ${parseName(ref.name, 'secret')}`
+      : tx`secret_id = ${'id' in ref ? ref.id : shown?.tenantId === tenant ? shown.secretId : ''}`;
+  const [row] = await tx<(Row & { secretHash: Uint8Array })[]>`
+    SELECT ${tx.unsafe(COLUMNS)}, secret_hash AS "secretHash" FROM client_secrets
+    WHERE tenant_id = ${tenant} AND user_id = ${userId} AND ${which} ${lock ? tx`FOR UPDATE` : tx``}`;
+  if (!row || (shown && !equalHash(row.secretHash, shown.secretHash))) {
+    throw new VaultError('not_found', 'The service has no such client secret.', {
+      details: { reason: 'no_client_secret' },
+    });
+  }
+  const { secretHash: _, ...found } = row;
+  return infoOf(found);
 }

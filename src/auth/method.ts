@@ -16,11 +16,14 @@ export type ProvenToken = {
   readonly ttlSeconds?: number | undefined;
   readonly maxTtlSeconds?: number | undefined;
   readonly periodSeconds?: number | undefined;
+  readonly uses?: number | undefined;
   readonly cidrs?: readonly string[] | undefined;
   readonly policies?: readonly string[] | undefined;
   readonly mfa?: boolean | undefined;
   readonly certificate?: Uint8Array | undefined;
   readonly loginRole?: string | undefined;
+  /** What the login was by: names and labels that the token shows with its accessor. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
   readonly clientSecret?: { readonly id: string; readonly expiresAt: Timestamp } | undefined;
 };
 

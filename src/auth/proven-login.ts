@@ -15,13 +15,17 @@ import type { Call } from '../policy/access.ts';
 import { type Record, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { type IssuedToken, issueToken } from './issue.ts';
-import type { LoginMethod, Proof, ProvenAccount, TenantRef } from './method.ts';
+import type { LoginMethod, Proof, ProvenAccount, ProvenToken, TenantRef } from './method.ts';
 import { checkPolicies, insertUser, requirePolicies } from './user.ts';
 
 export type ProvenLogin = IssuedToken & {
   readonly tenant: string;
   readonly username: string;
   readonly policies: readonly string[];
+  /** How many acts the token does; null: any number. */
+  readonly uses: number | null;
+  /** What the method says of the login, which the token shows. */
+  readonly metadata: NonNullable<ProvenToken['metadata']>;
 };
 
 export type LoginWish = {
@@ -122,8 +126,9 @@ async function conclude(
     accessor: issued.accessor,
   };
   const resource = `${account.kind === 'service' ? 'service' : 'user'}:${account.name}`;
+  const { uses = null, metadata = {} } = proof.token;
   return {
-    value: { ...issued, tenant: facts.name, username: account.name, policies: account.policies },
+    value: { ...issued, tenant: facts.name, username: account.name, policies: account.policies, uses, metadata },
     records: [{ tenant, actor, action: 'auth.login', resource, outcome: 'ok', details: proof.details }],
   };
 }

@@ -3,7 +3,8 @@
  * are rows of users, so that one name is one account whatever its kind.
  */
 import { type Details, detailsNaming } from '../audit/entry.ts';
-import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import { LIMITS } from '../config.ts';
+import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
@@ -12,6 +13,7 @@ import type { Action } from '../policy/action.ts';
 import { checkGiven, checkTakeover } from '../policy/give.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
+import { checkCidrs } from './token.ts';
 import { checkPolicies, insertUser, requirePolicies, setDisabled } from './user.ts';
 
 export type ServiceInfo = {
@@ -22,26 +24,43 @@ export type ServiceInfo = {
   readonly description: string;
   readonly policies: readonly string[];
   readonly disabled: boolean;
-  readonly tokenTtlSeconds: number | null;
-  readonly tokenPeriodSeconds: number | null;
   readonly createdAt: Timestamp;
   readonly lastLoginAt: Timestamp | null;
-};
+} & Settings;
 
-type TokenSettings = {
-  /** Null: as the configuration says. */
-  readonly tokenTtlSeconds?: number | null | undefined;
+/** Null: as the configuration says, or not bounded. */
+type Settings = {
+  /** What a client may name it by in place of its client id. */
+  readonly roleId: string | null;
+  readonly tokenTtlSeconds: number | null;
+  readonly tokenMaxTtlSeconds: number | null;
   /** Its tokens are periodic: renewed for this long, as long as their client secret works. */
-  readonly tokenPeriodSeconds?: number | null | undefined;
+  readonly tokenPeriodSeconds: number | null;
+  /** How many acts a token of it does. */
+  readonly tokenUses: number | null;
+  /** Where its tokens may be used from. */
+  readonly tokenCidrs: readonly string[] | null;
+  /** Of client secrets for which nothing else is said. */
+  readonly secretTtlSeconds: number | null;
+  readonly secretUses: number | null;
+  /** Where its client secrets work, whatever they say themselves. */
+  readonly secretCidrs: readonly string[] | null;
 };
 
-export type NewService = TokenSettings & {
+const NO_SETTINGS: Settings = {
+  ...{ roleId: null, tokenTtlSeconds: null, tokenMaxTtlSeconds: null, tokenPeriodSeconds: null, tokenUses: null },
+  ...{ tokenCidrs: null, secretTtlSeconds: null, secretUses: null, secretCidrs: null },
+};
+
+type SettingsWish = { readonly [K in keyof Settings]?: Settings[K] | undefined };
+
+export type NewService = SettingsWish & {
   readonly name: string;
   readonly description?: string | undefined;
   readonly policies?: readonly string[] | undefined;
 };
 
-export type ServiceChange = TokenSettings & {
+export type ServiceChange = SettingsWish & {
   readonly description?: string | undefined;
   readonly policies?: readonly string[] | undefined;
   readonly disabled?: boolean | undefined;
@@ -51,8 +70,10 @@ export const askOf = (action: Action, name: string) =>
   ({ action, resource: `service:${parseName(name, 'name')}` }) as const;
 
 const COLUMNS = `u.user_id AS id, u.name, u.tenant_id || '.' || u.user_id AS "clientId", s.description, u.policies,
-  u.disabled, s.token_ttl_seconds AS "tokenTtlSeconds", s.token_period_seconds AS "tokenPeriodSeconds",
-  u.created_at AS "createdAt", u.last_login_at AS "lastLoginAt"`;
+  u.disabled, s.role_id AS "roleId", s.token_ttl_seconds AS "tokenTtlSeconds",
+  s.token_max_ttl_seconds AS "tokenMaxTtlSeconds", s.token_period_seconds AS "tokenPeriodSeconds",
+  s.token_uses AS "tokenUses", s.token_cidrs AS "tokenCidrs", s.secret_ttl_seconds AS "secretTtlSeconds",
+  s.secret_uses AS "secretUses", s.secret_cidrs AS "secretCidrs", u.created_at AS "createdAt", u.last_login_at AS "lastLoginAt"`;
 
 export async function listServices(vault: Vault, call: Call, page: PageAsk): Promise<Page<ServiceInfo>> {
   const wanted = { action: 'service.list', resource: 'service:', anywhere: true } as const;
@@ -78,16 +99,15 @@ export async function readService(vault: Vault, call: Call, name: string): Promi
 export async function createService(vault: Vault, call: Call, service: NewService): Promise<ServiceInfo> {
   const wanted = askOf('service.write', service.name);
   const policies = checkPolicies(service.policies ?? []);
-  const { tokenTtlSeconds = null, tokenPeriodSeconds = null, description = '' } = service;
-  checkLifetimes(vault, tokenTtlSeconds, tokenPeriodSeconds);
+  const settings = settingsFrom(NO_SETTINGS, service);
+  checkSettings(vault, settings);
   return permit(vault, call, wanted, async (tx, granted) => {
     const { tenant } = granted;
     await requirePolicies(tx, tenant, policies);
     await checkGiven(tx, granted, { before: [], after: policies });
     const { id } = await insertUser(tx, tenant, { name: parseName(service.name, 'name'), policies, kind: 'service' });
-    await tx`
-      INSERT INTO services (tenant_id, user_id, description, token_ttl_seconds, token_period_seconds)
-      VALUES (${tenant}, ${id}, ${description}, ${tokenTtlSeconds}, ${tokenPeriodSeconds})`;
+    await tx`INSERT INTO services (tenant_id, user_id) VALUES (${tenant}, ${id})`;
+    await storeSettings(tx, tenant, id, service.description ?? '', settings);
     const value = await serviceNamed(tx, tenant, service.name);
     return { value, notes: detailsNaming({}, { policies }).map((details) => ({ details })) };
   });
@@ -105,18 +125,14 @@ export async function updateService(
   return permit(vault, call, wanted, async (tx, granted) => {
     const { tenant } = granted;
     const before = await serviceNamed(tx, tenant, name);
-    const ttl = change.tokenTtlSeconds === undefined ? before.tokenTtlSeconds : change.tokenTtlSeconds;
-    const period = change.tokenPeriodSeconds === undefined ? before.tokenPeriodSeconds : change.tokenPeriodSeconds;
-    checkLifetimes(vault, ttl, period);
+    const settings = settingsFrom(before, change);
+    checkSettings(vault, settings);
     if (policies) {
       await requirePolicies(tx, tenant, policies);
       await checkGiven(tx, granted, { before: before.policies, after: policies });
       await tx`UPDATE users SET policies = ${[...policies]} WHERE tenant_id = ${tenant} AND user_id = ${before.id}`;
     }
-    await tx`
-      UPDATE services SET description = ${change.description ?? before.description}, token_ttl_seconds = ${ttl},
-             token_period_seconds = ${period}
-      WHERE tenant_id = ${tenant} AND user_id = ${before.id}`;
+    await storeSettings(tx, tenant, before.id, change.description ?? before.description, settings);
     if (before.disabled && change.disabled === false) await checkTakeover(tx, granted, before.id);
     if (change.disabled !== undefined) await setDisabled(tx, tenant, before.id, change.disabled);
     const said: Details = change.disabled === undefined ? {} : { disabled: change.disabled };
@@ -135,15 +151,77 @@ export async function deleteService(vault: Vault, call: Call, name: string): Pro
   });
 }
 
-function checkLifetimes({ config }: Vault, ttl: number | null, period: number | null): void {
+/** What is not named stays. */
+function settingsFrom(before: Settings, { ...wish }: SettingsWish): Settings {
+  const names = Object.keys(NO_SETTINGS) as (keyof Settings)[];
+  return Object.fromEntries(
+    names.map((name) => [name, wish[name] === undefined ? before[name] : wish[name]]),
+  ) as Settings;
+}
+
+/** Never what a client id looks like. */
+const ROLE_ID = /^(?!(?:system|[a-z2-7]{16})\.[a-z2-7]{16}$)[A-Za-z0-9._-]{8,128}$/;
+
+function checkSettings({ config }: Vault, settings: Settings): void {
+  const refuse = (text: string) => {
+    throw new VaultError('invalid_request', text);
+  };
+  const { roleId, tokenTtlSeconds: ttl, tokenPeriodSeconds: period, tokenMaxTtlSeconds: maxTtl } = settings;
   if (ttl !== null && period !== null) {
-    throw new VaultError('invalid_request', 'Give either token_ttl or token_period, not both; null takes one away.');
+    refuse('Give either token_ttl or token_period, not both; null takes one away.');
   }
   const most = config.tokenMaxTtlSeconds;
-  for (const [field, seconds] of [['token_ttl', ttl] as const, ['token_period', period] as const]) {
-    if (seconds !== null && (seconds < 1 || seconds > most)) {
-      throw new VaultError('invalid_request', `${field}: expected from 1 second to ${most} seconds.`);
+  const { secretTtlSeconds } = settings;
+  for (const [field, seconds, limit] of [
+    ['token_ttl', ttl, most] as const,
+    ['token_period', period, most] as const,
+    ['token_max_ttl', maxTtl, most] as const,
+    ['secret_ttl', secretTtlSeconds, LIMITS.clientSecretTtlSecondsMax] as const,
+  ]) {
+    if (seconds !== null && (seconds < 1 || seconds > limit)) {
+      refuse(`${field}: expected from 1 second to ${limit} seconds.`);
     }
+  }
+  if (maxTtl !== null && ttl !== null && ttl > maxTtl) refuse('token_ttl: expected at most token_max_ttl.');
+  for (const [field, uses] of [
+    ['token_uses', settings.tokenUses] as const,
+    ['secret_uses', settings.secretUses] as const,
+  ]) {
+    if (uses !== null) checkUses(uses, field);
+  }
+  checkCidrs(settings.tokenCidrs ?? undefined);
+  checkCidrs(settings.secretCidrs ?? undefined);
+  if (roleId !== null && !ROLE_ID.test(roleId)) {
+    refuse('role_id: expected 8 to 128 of A–Z, a–z, 0–9, dot, underscore and hyphen.');
+  }
+}
+
+/** Throws `invalid_request`. */
+export function checkUses(uses: number, field: string): void {
+  if (Number.isInteger(uses) && uses >= 1 && uses <= LIMITS.tokenUsesMax) return;
+  throw new VaultError('invalid_request', `${field}: expected a whole number from 1 to ${LIMITS.tokenUsesMax}.`);
+}
+
+const listOrNull = (list: readonly string[] | null) => (list === null ? null : [...list]);
+
+async function storeSettings(
+  tx: Tx,
+  tenant: TenantId,
+  id: string,
+  description: string,
+  settings: Settings,
+): Promise<void> {
+  try {
+    await tx`
+      UPDATE services SET description = ${description}, role_id = ${settings.roleId},
+             token_ttl_seconds = ${settings.tokenTtlSeconds}, token_max_ttl_seconds = ${settings.tokenMaxTtlSeconds},
+             token_period_seconds = ${settings.tokenPeriodSeconds}, token_uses = ${settings.tokenUses},
+             token_cidrs = ${listOrNull(settings.tokenCidrs)}, secret_ttl_seconds = ${settings.secretTtlSeconds},
+             secret_uses = ${settings.secretUses}, secret_cidrs = ${listOrNull(settings.secretCidrs)}
+      WHERE tenant_id = ${tenant} AND user_id = ${id}`;
+  } catch (error) {
+    if (!isUniqueViolation(error)) throw error;
+    throw new VaultError('conflict', 'role_id: another service of this tenant has it already.');
   }
 }
 

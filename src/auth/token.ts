@@ -201,9 +201,14 @@ function checkWish(
   if (name !== undefined && !isName(name)) {
     refuse('name: expected 1 to 63 of a–z, 0–9, dot, underscore and hyphen, starting with a letter or digit.');
   }
-  if (Buffer.byteLength(JSON.stringify(metadata)) > LIMITS.tokenMetadataBytesMax) {
-    refuse(`metadata: expected at most ${LIMITS.tokenMetadataBytesMax} bytes.`);
-  }
+  checkMetadata(metadata);
+}
+
+/** Throws `invalid_request`. */
+export function checkMetadata(metadata: Readonly<Record<string, string>>): void {
+  const most = LIMITS.tokenMetadataBytesMax;
+  if (Buffer.byteLength(JSON.stringify(metadata)) <= most) return;
+  throw new VaultError('invalid_request', `metadata: expected at most ${most} bytes.`);
 }
 
 /** Networks that something may be used from. Throws `invalid_request`. */

@@ -9,7 +9,7 @@ import type {
   UpdateServiceBody,
 } from '../client/index.ts';
 import { VaultError } from '../errors.ts';
-import { collect } from './argument.ts';
+import { collect, wholeNumber } from './argument.ts';
 import type { Cli } from './cli.ts';
 import { createAsker, print } from './io.ts';
 import { keptOf } from './login.ts';
@@ -49,13 +49,26 @@ export function addServiceCommands(root: Command, cli: Cli): void {
   addLoginCommand(service, cli);
 }
 
-type TokenOptions = { readonly ttl?: string; readonly period?: string };
+type TokenOptions = {
+  readonly ttl?: string;
+  readonly maxTtl?: string;
+  readonly period?: string;
+  readonly tokenUses?: number | 'any';
+  readonly cidr?: string[];
+  readonly fromAnywhere?: true;
+};
 type CreateOptions = TokenOptions & { readonly policy?: string[]; readonly description?: string };
 
-const tokenBody = ({ ttl, period }: TokenOptions) => ({
+const tokenBody = ({ ttl, maxTtl, period, tokenUses, cidr, fromAnywhere }: TokenOptions) => ({
   ...(ttl === undefined ? {} : { token_ttl: ttl }),
+  ...(maxTtl === undefined ? {} : { token_max_ttl: maxTtl === 'default' ? null : maxTtl }),
   ...(period === undefined ? {} : { token_period: period }),
+  ...(tokenUses === undefined ? {} : { token_uses: tokenUses === 'any' ? null : tokenUses }),
+  ...(cidr === undefined ? {} : { token_cidrs: cidr }),
+  ...(fromAnywhere ? { token_cidrs: null } : {}),
 });
+
+const usesOrAny = (text: string) => (text === 'any' ? text : wholeNumber(text));
 
 function addCreateCommand(service: Command, cli: Cli): void {
   service
@@ -65,7 +78,10 @@ function addCreateCommand(service: Command, cli: Cli): void {
     .option('-p, --policy <name>', 'what it may do; repeatable', collect)
     .option('--description <text>', 'what it is')
     .option('--ttl <duration>', 'how long its tokens last, such as 15m')
+    .option('--max-ttl <duration>', 'how long they can be renewed for')
     .option('--period <duration>', 'for daemons: tokens that are renewed for this long, again and again')
+    .option('--token-uses <number>', 'how many acts a token of it does', wholeNumber)
+    .option('--cidr <network>', 'where its tokens may be used from; repeatable', collect)
     .action(async (name: string, { policy = [], description, ...rest }: CreateOptions) => {
       const body: CreateServiceBody = {
         name,
@@ -92,7 +108,11 @@ function addUpdateCommand(service: Command, cli: Cli): void {
     .option('--no-policies', 'take all its policies away')
     .option('--description <text>', 'what it is')
     .option('--ttl <duration>', 'how long its tokens last from now on, or "default"')
+    .option('--max-ttl <duration>', 'how long they can be renewed for, or "default"')
     .option('--period <duration>', 'tokens that are renewed for this long, or "none"')
+    .option('--token-uses <number>', 'how many acts a token of it does, or "any"', usesOrAny)
+    .option('--cidr <network>', 'where its tokens may be used from; repeatable', collect)
+    .option('--from-anywhere', 'its tokens may be used from anywhere')
     .option('--disable', 'refuse its logins and end its tokens')
     .option('--enable', 'let it log in again')
     .action(async (name: string, { policy, policies, description, disable, enable, ...rest }: UpdateOptions) => {
@@ -113,6 +133,7 @@ function addUpdateCommand(service: Command, cli: Cli): void {
 
 type SecretOptions = {
   readonly ttl?: string;
+  readonly uses?: number;
   readonly cidr?: string[];
   readonly replaces?: string;
   readonly overlap?: string;
@@ -128,6 +149,7 @@ function addSecretCommands(service: Command, cli: Cli): void {
     .argument('<name>', 'what to call it, such as 2026-q1')
     .option('--ttl <duration>', 'how long it works; 90 days unless the server is set otherwise')
     .option('--cidr <network>', 'where it, and the tokens given for it, may be used from; repeatable', collect)
+    .option('--uses <number>', 'how many logins it does', wholeNumber)
     .option('--replaces <name>', 'end this one after the overlap')
     .option('--overlap <duration>', 'how long the one that is replaced still works; a day unless given')
     .option('--print-secret', 'print nothing but the client secret')
@@ -160,6 +182,7 @@ function addSecretCommands(service: Command, cli: Cli): void {
 const SECRET_FIELDS: readonly Column<ClientSecret>[] = [
   ['name', ({ name }) => name],
   ['networks', ({ cidrs }) => cidrs],
+  ['uses left', ({ uses_left }) => uses_left],
   ['created', ({ created_at }) => time(created_at)],
   ['ends', ({ expires_at, expired }) => (expired ? 'has ended' : time(expires_at))],
   ['last used', ({ last_used_at }) => time(last_used_at)],
@@ -204,6 +227,9 @@ function printService(cli: Cli, service: Service): Promise<void> {
     ['state', stateOf],
     ['description', ({ description }) => description],
     ['token ttl', ({ token_ttl_seconds }) => token_ttl_seconds && `${token_ttl_seconds} s`],
+    ['token max ttl', ({ token_max_ttl_seconds }) => token_max_ttl_seconds && `${token_max_ttl_seconds} s`],
+    ['token uses', ({ token_uses }) => token_uses],
+    ['token networks', ({ token_cidrs }) => token_cidrs],
     ['token period', ({ token_period_seconds }) => token_period_seconds && `${token_period_seconds} s`],
     ['created', ({ created_at }) => time(created_at)],
     ['last login', ({ last_login_at }) => time(last_login_at)],

@@ -136,3 +136,16 @@ function hasBitsBeyond(address: Address, bits: number): boolean {
     return (byte & (0xff >> kept)) !== 0;
   });
 }
+
+/** The networks that lie in both lists of canonical texts; null: in every one. */
+export function common(a: readonly string[] | null, b: readonly string[] | null): string[] | null {
+  if (a === null || b === null) return a === null ? b && [...b] : [...a];
+  const within = (inner: string, outers: readonly string[]) => {
+    const { network, bits } = parseCidr(inner)!;
+    return outers.some((text) => {
+      const outer = parseCidr(text)!;
+      return outer.bits <= bits && contains(outer, network);
+    });
+  };
+  return [...new Set([...a.filter((text) => within(text, b)), ...b.filter((text) => within(text, a))])];
+}

@@ -5,11 +5,16 @@
  */
 import { equalHash, parseClientSecret } from '../../crypto/token.ts';
 import type { TenantId, Timestamp, Tx } from '../../db/database.ts';
-import { contains, parseAddress, parseCidr } from '../../policy/cidr.ts';
+import { common, contains, parseAddress, parseCidr } from '../../policy/cidr.ts';
 import type { LoginMethod, Proof } from '../method.ts';
 
-/** `clientId` is `<tenant id>.<account id>`. */
-export type ServiceCredentials = { readonly clientId: string; readonly clientSecret: string };
+export type ServiceCredentials = {
+  /** `<tenant id>.<account id>`; or, of the tenant that is named, a service's role id. */
+  readonly clientId: string;
+  readonly clientSecret: string;
+  /** The name of the tenant that the caller speaks of. */
+  readonly tenant?: string | undefined;
+};
 
 const CLIENT_ID = /^(system|[a-z2-7]{16})\.([a-z2-7]{16})$/;
 const NOBODY = 'aaaaaaaaaaaaaaaa';
@@ -17,48 +22,76 @@ const NO_HASH = new Uint8Array(32);
 
 export const service: LoginMethod<ServiceCredentials> = {
   name: 'service',
-  tenantOf: ({ clientId }) => ({ id: CLIENT_ID.exec(clientId)?.[1] ?? NOBODY }),
+  tenantOf: ({ clientId, tenant }) =>
+    tenant === undefined ? { id: CLIENT_ID.exec(clientId)?.[1] ?? NOBODY } : { name: tenant },
   prepare: async () => undefined,
-  prove: async (tx, tenant, { clientId, clientSecret }, _, { source }) => {
-    const [, , userId = NOBODY] = CLIENT_ID.exec(clientId) ?? [];
+  prove: async (tx, tenant, { clientId, clientSecret, tenant: named }, _, { source }) => {
     const parsed = parseClientSecret(clientSecret);
-    const account = await readService(tx, tenant, userId);
+    const account = await readService(tx, tenant, clientId, named !== undefined);
+    const userId = account?.userId ?? NOBODY;
     const stored = await readSecret(tx, tenant, userId, parsed?.secretId ?? NOBODY);
     const fits = equalHash(stored?.secretHash ?? NO_HASH, parsed?.secretHash ?? NO_HASH) && parsed?.tenantId === tenant;
     const refuse = (refused: string): Proof => ({ refused, of: account && { id: userId, name: account.name } });
     if (!account) return refuse('unknown_client');
     if (!stored || !fits) return refuse('wrong_secret');
     if (stored.expired) return refuse('expired_secret');
+    if (stored.usesLeft === 0) return refuse('used_up_secret');
     if (account.disabled) return refuse('disabled');
-    if (stored.cidrs !== null && !isFrom(stored.cidrs, source)) return refuse('other_network');
+    const allowed = [stored.cidrs, account.secretCidrs, account.tokenCidrs];
+    if (!allowed.every((cidrs) => cidrs === null || isFrom(cidrs, source))) return refuse('other_network');
     await tx`
-      UPDATE client_secrets SET last_used_at = bulla.now(), last_used_from = ${source}
+      UPDATE client_secrets SET last_used_at = bulla.now(), last_used_from = ${source}, uses_left = uses_left - 1
       WHERE tenant_id = ${tenant} AND secret_id = ${stored.secretId}`;
-    return {
-      account: { userId },
-      token: {
-        ttlSeconds: account.tokenTtlSeconds ?? undefined,
-        periodSeconds: account.tokenPeriodSeconds ?? undefined,
-        cidrs: stored.cidrs ?? undefined,
-        clientSecret: { id: stored.secretId, expiresAt: stored.expiresAt },
-      },
-      details: { client_secret: stored.name },
-    };
+    return proofOf(account, stored);
   },
 };
 
+function proofOf(account: ServiceRow, stored: SecretRow): Proof {
+  return {
+    account: { userId: account.userId },
+    token: {
+      ttlSeconds: account.tokenTtlSeconds ?? undefined,
+      maxTtlSeconds: account.tokenMaxTtlSeconds ?? undefined,
+      periodSeconds: account.tokenPeriodSeconds ?? undefined,
+      uses: account.tokenUses ?? undefined,
+      // The source lies in both, so that they have something in common.
+      cidrs: common(stored.cidrs, account.tokenCidrs) ?? undefined,
+      clientSecret: { id: stored.secretId, expiresAt: stored.expiresAt },
+      metadata: stored.metadata === null ? undefined : (JSON.parse(stored.metadata) as Record<string, string>),
+    },
+    details: { client_secret: stored.name },
+  };
+}
+
 type ServiceRow = {
+  readonly userId: string;
   readonly name: string;
   readonly disabled: boolean;
   readonly tokenTtlSeconds: number | null;
+  readonly tokenMaxTtlSeconds: number | null;
   readonly tokenPeriodSeconds: number | null;
+  readonly tokenUses: number | null;
+  readonly tokenCidrs: string[] | null;
+  readonly secretCidrs: string[] | null;
 };
 
-async function readService(tx: Tx, tenant: TenantId, userId: string): Promise<ServiceRow | undefined> {
+/** By its client id, which names its tenant; where the tenant is named apart, by its role id too. */
+async function readService(
+  tx: Tx,
+  tenant: TenantId,
+  clientId: string,
+  byRoleId: boolean,
+): Promise<ServiceRow | undefined> {
+  const [, of, userId] = CLIENT_ID.exec(clientId) ?? [];
+  const isOwn = of === tenant;
+  const which =
+    userId === undefined && byRoleId ? tx`s.role_id = ${clientId}` : tx`u.user_id = ${isOwn ? userId! : NOBODY}`;
   const [row] = await tx<ServiceRow[]>`
-    SELECT u.name, u.disabled, s.token_ttl_seconds AS "tokenTtlSeconds", s.token_period_seconds AS "tokenPeriodSeconds"
+    SELECT u.user_id AS "userId", u.name, u.disabled, s.token_ttl_seconds AS "tokenTtlSeconds",
+           s.token_max_ttl_seconds AS "tokenMaxTtlSeconds", s.token_period_seconds AS "tokenPeriodSeconds",
+           s.token_uses AS "tokenUses", s.token_cidrs AS "tokenCidrs", s.secret_cidrs AS "secretCidrs"
     FROM users u JOIN services s USING (tenant_id, user_id)
-    WHERE u.tenant_id = ${tenant} AND u.user_id = ${userId} FOR NO KEY UPDATE OF u FOR SHARE OF s`;
+    WHERE u.tenant_id = ${tenant} AND ${which} FOR NO KEY UPDATE OF u FOR SHARE OF s`;
   return row;
 }
 
@@ -67,6 +100,8 @@ type SecretRow = {
   readonly name: string;
   readonly secretHash: Uint8Array;
   readonly cidrs: string[] | null;
+  readonly usesLeft: number | null;
+  readonly metadata: string | null;
   readonly expiresAt: Timestamp;
   readonly expired: boolean;
 };
@@ -74,8 +109,8 @@ type SecretRow = {
 /** Of this service: a secret of another one is none, whatever its id. */
 async function readSecret(tx: Tx, tenant: TenantId, userId: string, secretId: string): Promise<SecretRow | undefined> {
   const [row] = await tx<SecretRow[]>`
-    SELECT secret_id AS "secretId", name, secret_hash AS "secretHash", cidrs, expires_at AS "expiresAt",
-           expires_at <= bulla.now() AS expired
+    SELECT secret_id AS "secretId", name, secret_hash AS "secretHash", cidrs, uses_left AS "usesLeft", metadata,
+           expires_at AS "expiresAt", expires_at <= bulla.now() AS expired
     FROM client_secrets WHERE tenant_id = ${tenant} AND user_id = ${userId} AND secret_id = ${secretId}
     FOR NO KEY UPDATE`;
   return row;

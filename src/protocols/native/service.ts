@@ -31,7 +31,14 @@ const service = z
     policies: z.array(name),
     disabled: z.boolean(),
     token_ttl_seconds: z.int().nullable(),
+    role_id: z.string().nullable().openapi({ description: 'What clients of other interfaces may name it by.' }),
+    token_max_ttl_seconds: z.int().nullable(),
     token_period_seconds: z.int().nullable(),
+    token_uses: z.int().nullable(),
+    token_cidrs: z.array(z.string()).nullable(),
+    secret_ttl_seconds: z.int().nullable(),
+    secret_uses: z.int().nullable(),
+    secret_cidrs: z.array(z.string()).nullable(),
     created_at: time,
     last_login_at: time.nullable(),
   })
@@ -44,8 +51,15 @@ const EXAMPLE = {
   description: 'reads the payment keys',
   policies: ['reader'],
   disabled: false,
+  role_id: null,
   token_ttl_seconds: 900,
+  token_max_ttl_seconds: null,
   token_period_seconds: null,
+  token_uses: null,
+  token_cidrs: null,
+  secret_ttl_seconds: null,
+  secret_uses: null,
+  secret_cidrs: null,
   created_at: '2026-01-02T03:04:05.678901Z',
   last_login_at: null,
 };
@@ -57,8 +71,15 @@ const shape = (found: ServiceInfo) => ({
   description: found.description,
   policies: found.policies,
   disabled: found.disabled,
+  role_id: found.roleId,
   token_ttl_seconds: found.tokenTtlSeconds,
+  token_max_ttl_seconds: found.tokenMaxTtlSeconds,
   token_period_seconds: found.tokenPeriodSeconds,
+  token_uses: found.tokenUses,
+  token_cidrs: found.tokenCidrs,
+  secret_ttl_seconds: found.secretTtlSeconds,
+  secret_uses: found.secretUses,
+  secret_cidrs: found.secretCidrs,
   created_at: found.createdAt,
   last_login_at: found.lastLoginAt,
 });
@@ -66,6 +87,55 @@ const shape = (found: ServiceInfo) => ({
 const durationOrNull = duration.nullable().openapi({
   anyOf: [{ type: 'string', pattern: '^[0-9]{1,10}[smhd]?$' }, { type: 'integer', minimum: 1 }, { type: 'null' }],
 });
+
+const usesOrNull = z
+  .int()
+  .min(1)
+  .max(LIMITS.tokenUsesMax)
+  .nullable()
+  .optional()
+  .openapi({ anyOf: [{ type: 'integer', minimum: 1, maximum: LIMITS.tokenUsesMax }, { type: 'null' }] });
+const cidrsOrNull = z
+  .array(z.string())
+  .min(1)
+  .max(LIMITS.tokenCidrsMax)
+  .nullable()
+  .optional()
+  .openapi({
+    anyOf: [
+      { type: 'array', items: { type: 'string' }, minItems: 1, maxItems: LIMITS.tokenCidrsMax },
+      { type: 'null' },
+    ],
+  });
+
+/** What bounds tokens and client secrets to come; null takes a bound away. */
+const bounds = {
+  token_max_ttl: durationOrNull.optional().openapi({ description: 'How long its tokens can be renewed for.' }),
+  token_uses: usesOrNull.openapi({ description: 'How many acts a token of it does.' }),
+  token_cidrs: cidrsOrNull.openapi({ description: 'Where its tokens may be used from.' }),
+  secret_ttl: durationOrNull.optional().openapi({ description: 'How long a client secret works when none is said.' }),
+  secret_uses: usesOrNull.openapi({ description: 'How many logins a client secret does when none is said.' }),
+  secret_cidrs: cidrsOrNull.openapi({ description: 'Where every client secret of it works at most.' }),
+};
+
+type Bounds = { readonly [K in keyof typeof bounds]?: z.output<(typeof bounds)[K]> };
+
+function settingsOf<
+  Rest extends Bounds & { token_ttl?: number | null | undefined; token_period?: number | null | undefined },
+>({
+  token_ttl: tokenTtlSeconds,
+  token_period: tokenPeriodSeconds,
+  token_max_ttl: tokenMaxTtlSeconds,
+  token_uses: tokenUses,
+  token_cidrs: tokenCidrs,
+  secret_ttl: secretTtlSeconds,
+  secret_uses: secretUses,
+  secret_cidrs: secretCidrs,
+  ...rest
+}: Rest) {
+  const token = { tokenTtlSeconds, tokenPeriodSeconds, tokenMaxTtlSeconds, tokenUses, tokenCidrs };
+  return { ...rest, ...token, secretTtlSeconds, secretUses, secretCidrs };
+}
 
 const TTL = 'How long its tokens last; null: as configured.';
 const PERIOD = 'In place of token_ttl: its tokens are periodic, renewed for this long as long as their secret works.';
@@ -104,15 +174,13 @@ export const create = endpoint(
       policies: policies.optional(),
       token_ttl: duration.optional().openapi({ description: TTL }),
       token_period: duration.optional().openapi({ description: PERIOD }),
+      ...bounds,
     }),
     bodyExample: { name: 'billing', description: 'reads the payment keys', policies: ['reader'], token_ttl: '15m' },
     answers: { 201: { about: 'The service.', schema: service, example: EXAMPLE } },
     errors: ['conflict'],
   },
-  async ({ vault, call, body }) => {
-    const { token_ttl: tokenTtlSeconds, token_period: tokenPeriodSeconds, ...rest } = body;
-    return json(201, shape(await createService(vault, call, { ...rest, tokenTtlSeconds, tokenPeriodSeconds })));
-  },
+  async ({ vault, call, body }) => json(201, shape(await createService(vault, call, settingsOf(body)))),
 );
 
 export const read = endpoint(
@@ -143,17 +211,14 @@ export const update = endpoint(
         disabled: z.boolean().optional(),
         token_ttl: durationOrNull.optional().openapi({ description: TTL }),
         token_period: durationOrNull.optional().openapi({ description: PERIOD }),
+        ...bounds,
       })
       .refine((change) => Object.keys(change).length > 0, 'expected at least one field to change'),
     bodyExample: { policies: ['reader'], disabled: false },
     answers: { 200: { about: 'The service as it is now.', schema: service, example: EXAMPLE } },
     errors: ['not_found'],
   },
-  async ({ vault, call, param, body }) => {
-    const { token_ttl: tokenTtlSeconds, token_period: tokenPeriodSeconds, ...rest } = body;
-    const change = { ...rest, tokenTtlSeconds, tokenPeriodSeconds };
-    return json(200, shape(await updateService(vault, call, param, change)));
-  },
+  async ({ vault, call, param, body }) => json(200, shape(await updateService(vault, call, param, settingsOf(body)))),
 );
 
 export const remove = endpoint(
@@ -178,6 +243,8 @@ const secretFields = {
   id: z.string(),
   name,
   cidrs: z.array(z.string()).nullable(),
+  uses_left: z.int().nullable().openapi({ description: 'Logins that it still does; null: any number.' }),
+  metadata: z.record(z.string(), z.string()).openapi({ description: 'What the tokens given for it show.' }),
   created_at: time,
   expires_at: time,
   expired: z.boolean(),
@@ -198,6 +265,8 @@ const SECRET_EXAMPLE = {
   id: 'r5s7ab2cz3nb5cde',
   name: '2026-q1',
   cidrs: null,
+  uses_left: null,
+  metadata: {},
   created_at: '2026-01-02T03:04:05.678901Z',
   expires_at: '2026-04-02T03:04:05.678901Z',
   expired: false,
@@ -209,6 +278,8 @@ const shapeSecret = (found: ClientSecretInfo) => ({
   id: found.id,
   name: found.name,
   cidrs: found.cidrs,
+  uses_left: found.usesLeft,
+  metadata: found.metadata,
   created_at: found.createdAt,
   expires_at: found.expiresAt,
   expired: found.expired,
@@ -250,6 +321,8 @@ export const createSecret = endpoint(
       name: name.openapi({ example: '2026-q1' }),
       ttl: duration.optional().openapi({ description: '90 days when absent, unless configured otherwise.' }),
       cidrs: cidrs.optional().openapi({ description: 'Where it, and the tokens given for it, may be used from.' }),
+      uses: z.int().min(1).max(LIMITS.tokenUsesMax).optional().openapi({ description: 'Logins that it does.' }),
+      metadata: z.record(z.string().max(64), z.string().max(512)).optional(),
       replaces: name.optional(),
       overlap: duration.optional(),
     }),
@@ -281,7 +354,7 @@ export const removeSecret = endpoint(
     errors: ['not_found'],
   },
   async ({ vault, call, param, params }) => {
-    await deleteClientSecret(vault, call, param, params.secret!);
+    await deleteClientSecret(vault, call, param, { name: params.secret! });
     return noContent();
   },
 );

@@ -76,7 +76,35 @@ function grantsOf({ path, prefix, version }: Mount): Grant[] {
 const transit = (verb: string, action: Action, more = ''): Grant =>
   grant(`transit/${verb}/{name}${more}`, 'update', action, 'transit:{name}');
 
+/** The parts of a role at paths of their own. */
+export const APPROLE_PARTS = [
+  ...(['policies', 'period', 'token-ttl', 'token-max-ttl', 'token-num-uses', 'token-bound-cidrs'] as const),
+  ...(['bind-secret-id', 'local-secret-ids', 'secret-id-ttl', 'secret-id-num-uses', 'secret-id-bound-cidrs'] as const),
+  'bound-cidr-list' as const,
+];
+
+const role = 'auth/approle/role/{name}';
+const APPROLE: readonly Grant[] = [
+  grant('auth/approle/role', 'list', 'service.list', 'service:*'),
+  grant(role, 'read', 'service.read', 'service:{name}'),
+  grant(role, WRITE, 'service.write', 'service:{name}'),
+  grant(role, 'delete', 'service.delete', 'service:{name}'),
+  ...['role-id', ...APPROLE_PARTS].flatMap((part) => [
+    grant(`${role}/${part}`, 'read', 'service.read', 'service:{name}'),
+    grant(`${role}/${part}`, 'update', 'service.write', 'service:{name}'),
+    ...(part === 'role-id' ? [] : [grant(`${role}/${part}`, 'delete', 'service.write', 'service:{name}')]),
+  ]),
+  grant(`${role}/secret-id`, 'update', 'service.issue', 'service:{name}'),
+  grant(`${role}/secret-id`, 'list', 'service.read', 'service:{name}'),
+  ...['secret-id', 'secret-id-accessor'].flatMap((by) => [
+    grant(`${role}/${by}/lookup`, 'update', 'service.read', 'service:{name}'),
+    grant(`${role}/${by}/destroy`, 'update', 'service.revoke', 'service:{name}'),
+    grant(`${role}/${by}/destroy`, 'delete', 'service.revoke', 'service:{name}'),
+  ]),
+];
+
 const FIXED: readonly Grant[] = [
+  ...APPROLE,
   ...['sys/policies/acl', 'sys/policy'].flatMap((at) => [
     grant(at, 'list', 'policy.list', 'policy:*'),
     grant(`${at}/{name}`, 'read', 'policy.read', 'policy:{name}'),

@@ -32,6 +32,7 @@ const ENGINES: readonly { readonly path: string; readonly type: string; readonly
 ];
 
 const AUTH_METHODS: readonly { readonly path: string; readonly type: string; readonly description: string }[] = [
+  { path: 'approle', type: 'approle', description: 'machines with a secret id' },
   { path: 'token', type: 'token', description: 'token based credentials' },
   { path: 'userpass', type: 'userpass', description: 'users with a password' },
 ];

@@ -31,7 +31,14 @@ const LOGIN_PATH: Readonly<Record<string, string>> = {
 export const policiesOf = (policies: readonly string[]): string[] => [...new Set(['default', ...policies])].sort();
 
 const unixSeconds = (time: string) => Math.floor(Date.parse(time) / 1000);
-const metaOf = ({ username, metadata }: TokenInfo) => ({ username, ...metadata });
+
+/** What a login of each method answers as its metadata, and a lookup of its token again. */
+export function metaOf({ method, username, metadata }: Pick<TokenInfo, 'method' | 'username' | 'metadata'>) {
+  if (method === 'service') return { role_name: username, ...metadata };
+  if (method === 'jwt' || method === 'cert') return { ...metadata };
+  return { username, ...metadata };
+}
+
 const isOrphan = ({ parent }: TokenInfo) => parent === null;
 
 /** `accountPolicies` are those of the account where they are known; a token that is bound has the bound ones. */
@@ -85,14 +92,20 @@ export function authOf(
 
 /** What a login of whatever method answers. */
 export function loginAuth(
-  login: { token: string; accessor: string; policies: readonly string[]; ttlSeconds: number },
+  login: {
+    readonly token: string;
+    readonly accessor: string;
+    readonly policies: readonly string[];
+    readonly ttlSeconds: number;
+    readonly uses?: number | null;
+  },
   metadata: Readonly<Record<string, string>>,
 ): Answer {
   const policies = policiesOf(login.policies);
   const auth: Auth = {
     ...{ client_token: login.token, accessor: login.accessor, policies, token_policies: policies, metadata },
     ...{ lease_duration: login.ttlSeconds, renewable: true, entity_id: '', token_type: 'service', orphan: true },
-    ...{ mfa_requirement: null, num_uses: 0 },
+    ...{ mfa_requirement: null, num_uses: login.uses ?? 0 },
   };
   return { kind: 'envelope', auth };
 }

@@ -4,9 +4,9 @@ import { createUser, deleteUser, listUsers, readUser, updateUser } from '../../a
 import { VaultError } from '../../errors.ts';
 import { type Answer, data, EMPTY, json, keys } from './answer.ts';
 import { badRequest, notFound, saying } from './error.ts';
-import type { Fields } from './field.ts';
 import type { Route, VaultRequest } from './route.ts';
 import { loginAuth } from './token.ts';
+import { policiesIn, refuseNotKept, shapeTokenFields } from './token-field.ts';
 
 export const TENANT_DEFAULT = 'default';
 const MOUNT_TYPE = 'userpass';
@@ -30,18 +30,6 @@ const NOT_KEPT = [
   ...['token_num_uses', 'token_period', 'token_strictly_bind_ip', 'ttl', 'max_ttl', 'bound_cidrs', 'password_hash'],
 ];
 
-export function refuseNotKept(fields: Fields, names: readonly string[]): void {
-  const set = names.find((name) => {
-    const value = fields.value(name);
-    const empty = Array.isArray(value) ? value.length === 0 : !value || value === '0' || value === '0s';
-    return value !== undefined && !empty;
-  });
-  if (set !== undefined) throw badRequest(`${set} is not supported by this auth method`);
-}
-
-const policiesIn = (fields: Fields): string[] | undefined =>
-  (fields.strings('token_policies') ?? fields.strings('policies'))?.filter((name) => name !== 'default');
-
 async function write(request: VaultRequest): Promise<Answer> {
   const { vault, call, fields } = request;
   refuseNotKept(fields, NOT_KEPT);
@@ -59,11 +47,7 @@ async function write(request: VaultRequest): Promise<Answer> {
 
 async function read(request: VaultRequest): Promise<Answer> {
   const user = await readUser(request.vault, request.call, nameOf(request));
-  const settings = {
-    ...{ token_bound_cidrs: [], token_explicit_max_ttl: 0, token_max_ttl: 0, token_no_default_policy: false },
-    ...{ token_num_uses: 0, token_period: 0, token_policies: user.policies, token_strictly_bind_ip: false },
-    ...{ token_ttl: 0, token_type: 'default' },
-  };
+  const settings = shapeTokenFields({ policies: user.policies });
   return data(json(settings), { mountType: MOUNT_TYPE });
 }
 

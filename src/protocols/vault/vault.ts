@@ -15,6 +15,7 @@ import { isOwnTenant } from '../../tenant/tenant.ts';
 import type { Vault } from '../../vault.ts';
 import type { Dialect, Exchange, Host, Protocol } from '../protocol.ts';
 import { type Answer, envelopeText, responseOf } from './answer.ts';
+import { APPROLE_ROUTES } from './approle.ts';
 import { CUBBYHOLE_ROUTES } from './cubbyhole.ts';
 import { DATABASE_ROUTES } from './database.ts';
 import { errorAnswer, noHandler, said, unsupportedOperation, unsupportedPath } from './error.ts';
@@ -42,6 +43,7 @@ export const FIXED: readonly { readonly at: string; readonly routes: readonly Ro
   { at: 'sys', routes: SYS_ROUTES },
   { at: 'auth/token', routes: TOKEN_ROUTES },
   { at: 'auth/userpass', routes: USERPASS_ROUTES },
+  { at: 'auth/approle', routes: APPROLE_ROUTES },
   { at: 'auth', routes: [] },
   { at: 'identity', routes: [] },
   { at: 'cubbyhole', routes: CUBBYHOLE_ROUTES },
