@@ -21,7 +21,7 @@ export type ClientSecretInfo = {
   readonly id: string;
   readonly name: string;
   readonly cidrs: readonly string[] | null;
-  /** Logins that it still does; null: any number. */
+  /** Logins that it still does; null: however many. */
   readonly usesLeft: number | null;
   /** Names and labels, which the tokens given for it show. */
   readonly metadata: Readonly<Record<string, string>>;

@@ -22,7 +22,7 @@ export type ProvenLogin = IssuedToken & {
   readonly tenant: string;
   readonly username: string;
   readonly policies: readonly string[];
-  /** How many acts the token does; null: any number. */
+  /** How many acts the token does; null: however many. */
   readonly uses: number | null;
   /** What the method says of the login, which the token shows. */
   readonly metadata: NonNullable<ProvenToken['metadata']>;

@@ -243,7 +243,7 @@ const secretFields = {
   id: z.string(),
   name,
   cidrs: z.array(z.string()).nullable(),
-  uses_left: z.int().nullable().openapi({ description: 'Logins that it still does; null: any number.' }),
+  uses_left: z.int().nullable().openapi({ description: 'Logins that it still does; null: however many.' }),
   metadata: z.record(z.string(), z.string()).openapi({ description: 'What the tokens given for it show.' }),
   created_at: time,
   expires_at: time,
