@@ -119,7 +119,15 @@ export type Service = {
   policies: string[];
   disabled: boolean;
   token_ttl_seconds: number | null;
+  /** What clients of other interfaces may name it by. */
+  role_id: string | null;
+  token_max_ttl_seconds: number | null;
   token_period_seconds: number | null;
+  token_uses: number | null;
+  token_cidrs: string[] | null;
+  secret_ttl_seconds: number | null;
+  secret_uses: number | null;
+  secret_cidrs: string[] | null;
   created_at: string;
   last_login_at: string | null;
 };
@@ -128,6 +136,10 @@ export type ClientSecret = {
   id: string;
   name: string;
   cidrs: string[] | null;
+  /** Logins that it still does; null: however many. */
+  uses_left: number | null;
+  /** What the tokens given for it show. */
+  metadata: Record<string, string>;
   created_at: string;
   expires_at: string;
   expired: boolean;
@@ -142,6 +154,10 @@ export type NewClientSecret = {
   id: string;
   name: string;
   cidrs: string[] | null;
+  /** Logins that it still does; null: however many. */
+  uses_left: number | null;
+  /** What the tokens given for it show. */
+  metadata: Record<string, string>;
   created_at: string;
   expires_at: string;
   expired: boolean;
@@ -1389,6 +1405,18 @@ export type CreateServiceBody = {
   token_ttl?: string | number;
   /** In place of token_ttl: its tokens are periodic, renewed for this long as long as their secret works. */
   token_period?: string | number;
+  /** How long its tokens can be renewed for. */
+  token_max_ttl?: string | number | null;
+  /** How many acts a token of it does. */
+  token_uses?: number | null;
+  /** Where its tokens may be used from. */
+  token_cidrs?: string[] | null;
+  /** How long a client secret works when none is said. */
+  secret_ttl?: string | number | null;
+  /** How many logins a client secret does when none is said. */
+  secret_uses?: number | null;
+  /** Where every client secret of it works at most. */
+  secret_cidrs?: string[] | null;
 };
 
 export type UpdateServiceBody = {
@@ -1399,6 +1427,18 @@ export type UpdateServiceBody = {
   token_ttl?: string | number | null;
   /** In place of token_ttl: its tokens are periodic, renewed for this long as long as their secret works. */
   token_period?: string | number | null;
+  /** How long its tokens can be renewed for. */
+  token_max_ttl?: string | number | null;
+  /** How many acts a token of it does. */
+  token_uses?: number | null;
+  /** Where its tokens may be used from. */
+  token_cidrs?: string[] | null;
+  /** How long a client secret works when none is said. */
+  secret_ttl?: string | number | null;
+  /** How many logins a client secret does when none is said. */
+  secret_uses?: number | null;
+  /** Where every client secret of it works at most. */
+  secret_cidrs?: string[] | null;
 };
 
 export type CreateClientSecretBody = {
@@ -1407,6 +1447,9 @@ export type CreateClientSecretBody = {
   ttl?: string | number;
   /** Where it, and the tokens given for it, may be used from. */
   cidrs?: string[];
+  /** Logins that it does. */
+  uses?: number;
+  metadata?: Record<string, string>;
   replaces?: string;
   overlap?: string | number;
 };
