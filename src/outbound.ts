@@ -101,13 +101,27 @@ const isLoopback = (text: string) => {
 const cidrs = (...texts: string[]) => texts.map((text) => parseCidr(text)!);
 const LOOPBACK = cidrs('127.0.0.0/8', '::1/128');
 
+/** A public address by its number, and the host's own service to every machine in Azure. */
+const HOST_SERVICES = cidrs('168.63.129.16/32');
+
 /** IANA's special-purpose registries (RFC 6890 and later); IPv4-mapped IPv6 addresses count as IPv4. */
 const NOT_PUBLIC = [
   ...LOOPBACK,
+  ...HOST_SERVICES,
   ...cidrs('0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '169.254.0.0/16', '172.16.0.0/12', '192.0.0.0/24'),
   ...cidrs('192.0.2.0/24', '192.88.99.0/24', '192.168.0.0/16', '198.18.0.0/15', '198.51.100.0/24', '203.0.113.0/24'),
   ...cidrs('224.0.0.0/4', '240.0.0.0/4'),
-  ...cidrs('::/128', '64:ff9b::/96', '64:ff9b:1::/48', '100::/64', '2001::/23', '2001:db8::/32', '2002::/16'),
+  // Of old ways to write IPv4 in IPv6 (RFC 4291 §2.5.5.1, RFC 2765) too; whoever routes them, routes to those addresses.
+  ...cidrs(
+    '::/96',
+    '::ffff:0:0:0/96',
+    '64:ff9b::/96',
+    '64:ff9b:1::/48',
+    '100::/64',
+    '2001::/23',
+    '2001:db8::/32',
+    '2002::/16',
+  ),
   ...cidrs('3fff::/20', '5f00::/16', 'fc00::/7', 'fe80::/10', 'fec0::/10', 'ff00::/8'),
 ];
 

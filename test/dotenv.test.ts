@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { decidesCode } from '../src/cli/run.ts';
 import { VaultError } from '../src/errors.ts';
 import { type FlatSource, flatten, toDotenv } from '../src/secret/dotenv.ts';
 
@@ -227,5 +228,20 @@ describe('flat names', () => {
       }),
       { numRuns: 500 },
     );
+  });
+
+  test('a name that decides what code programs load, or whom they trust, is known as one', () => {
+    const names = ['LD_PRELOAD', 'Node_Options', 'ZDOTDIR', 'HOME', 'LESSOPEN', 'SSL_CERT_FILE', 'NODE_EXTRA_CA_CERTS'];
+    const more = [
+      'PYTHONPYCACHEPREFIX',
+      'RUSTC_WRAPPER',
+      'ERL_AFLAGS',
+      'MAVEN_OPTS',
+      'PSQLRC',
+      'R_PROFILE_USER',
+      'GOFLAGS',
+    ];
+    expect([...names, ...more].filter((name) => !decidesCode(name))).toEqual([]);
+    expect(['DATABASE_URL', 'ENV', 'HOMEPAGE', 'MY_PATH', 'LESSON'].filter(decidesCode)).toEqual([]);
   });
 });

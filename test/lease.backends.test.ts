@@ -480,6 +480,10 @@ describe('webhook', () => {
     'https://10.0.0.1/',
     'https://[fd00::1]/',
     'https://0.0.0.0/',
+    'https://[::10.0.0.1]/',
+    'https://[::ffff:0:10.0.0.1]/',
+    'https://[64:ff9b::a00:1]/',
+    'https://168.63.129.16/machine',
     'http://0x7f.1:9/',
   ])('T-122 an address that is not public is refused: %s', async (url) => {
     await expect(at(url, []).check(limits())).rejects.toMatchObject({ code: 'invalid_request' });

@@ -333,6 +333,19 @@ describe('one place each', () => {
     expect([...env, ...argv]).toEqual([]);
   });
 
+  it('every action is in docs/policy.md, every setting in docs/configuration.md', () => {
+    const actions = [...textOf('src/policy/action.ts').matchAll(/^ {2}'([a-z-]+\.[a-z-]+)': \{/gm)].map(
+      ([, name]) => name!,
+    );
+    const settings = SOURCES.filter((file) => /^src\/config[a-z-]*\.ts$/.test(file)).flatMap((file) =>
+      [...codeOf(file).matchAll(/\bBULLA_[A-Z0-9_]+\b/g)].map(([name]) => name),
+    );
+    expect([actions.length > 100, settings.length > 50]).toEqual([true, true]);
+    const [policy, configuration] = [textOf('docs/policy.md'), textOf('docs/configuration.md')];
+    expect(actions.filter((name) => !policy.includes(`\n| \`${name}\` |`))).toEqual([]);
+    expect(settings.filter((name) => !configuration.includes(`\`${name}`))).toEqual([]);
+  });
+
   it('every error code has a status, and no other status stands beside it', () => {
     const union = /export type ErrorCode =([\s\S]*?);\n/.exec(textOf('src/errors.ts'))![1]!;
     const codes = [...union.matchAll(/\|\s*'([a-z_]+)'/g)].map(([, code]) => code!);

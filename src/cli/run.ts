@@ -163,19 +163,24 @@ async function fetchVariables(
 const UNSAFE = new RegExp(
   `^(?:${[
     'LD_.*|DYLD_.*|GCONV_PATH|GLIBC_TUNABLES|LOCPATH|NLSPATH|HOSTALIASES',
-    'PATH|IFS|BASH_ENV|BASH_FUNC_.*|SHELLOPTS|BASHOPTS|PS4|PROMPT_COMMAND',
+    'HOME|XDG_CONFIG_HOME|ZDOTDIR|PATH|IFS|BASH_ENV|BASH_FUNC_.*|SHELLOPTS|BASHOPTS|PS4|PROMPT_COMMAND',
     'NODE_OPTIONS|NODE_PATH|NODE_REPL_EXTERNAL_MODULE|NODE_TLS_REJECT_UNAUTHORIZED|SSLKEYLOGFILE',
     'NPM_CONFIG_(?:SCRIPT_SHELL|NODE_OPTIONS|PREFIX|GLOBALCONFIG|USERCONFIG)',
-    'PYTHON(?:PATH|HOME|STARTUP|EXECUTABLE|USERBASE|INSPECT|BREAKPOINT|WARNINGS|PLATLIBDIR)',
+    'PYTHON(?:PATH|HOME|STARTUP|EXECUTABLE|USERBASE|INSPECT|BREAKPOINT|WARNINGS|PLATLIBDIR|PYCACHEPREFIX)',
     'PERL5?LIB|PERL5OPT|PERL5DB|RUBYLIB|RUBYOPT|GEM_HOME|GEM_PATH|BUNDLE_GEMFILE|BUNDLE_PATH',
     'LUA_INIT.*|LUA_PATH.*|LUA_CPATH.*|PHPRC|PHP_INI_SCAN_DIR',
     'JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|JDK_JAVA_OPTIONS|CLASSPATH',
     'DOTNET_STARTUP_HOOKS|DOTNET_ADDITIONAL_DEPS|CORECLR_.*PROFIL.*|COR_.*PROFIL.*',
     'GIT_(?:SSH|SSH_COMMAND|EXEC_PATH|EXTERNAL_DIFF|PAGER|EDITOR|ASKPASS|CONFIG.*|PROXY_COMMAND|TEMPLATE_DIR)',
-    'OPENSSL_(?:CONF|MODULES|ENGINES)',
+    'OPENSSL_(?:CONF|MODULES|ENGINES)|SSL_CERT_(?:FILE|DIR)|NODE_EXTRA_CA_CERTS|CURL_HOME|PSQLRC|PGSYSCONFDIR',
+    'LESSOPEN|LESSCLOSE|MAKEFLAGS|GNUMAKEFLAGS|GOFLAGS|RUSTC_WRAPPER|RUSTC_WORKSPACE_WRAPPER|BUN_OPTIONS|COMPLUS_.*',
+    'ERL_(?:LIBS|FLAGS|AFLAGS|ZFLAGS)|ELIXIR_ERL_OPTIONS|R_(?:PROFILE|ENVIRON)(?:_USER)?|JULIA_LOAD_PATH|TCLLIBPATH',
+    'GUILE_LOAD_(?:COMPILED_)?PATH|(?:MAVEN|GRADLE|SBT|CATALINA)_OPTS',
   ].join('|')})$`,
   'i',
 );
+
+export const decidesCode = (variable: string) => UNSAFE.test(variable);
 
 /** Linux takes a variable of up to 32 pages, its name and its end included. */
 const VARIABLE_BYTES_MAX = 128 * 1024;
@@ -183,7 +188,7 @@ const VARIABLE_BYTES_MAX = 128 * 1024;
 function checkVariables(variables: Readonly<Record<string, string>>, unsafeAllowed: boolean): void {
   for (const [name, value] of Object.entries(variables)) {
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) throw usage('The server gave a variable a name that is none.');
-    if (!unsafeAllowed && UNSAFE.test(name)) {
+    if (!unsafeAllowed && decidesCode(name)) {
       throw usage(
         `A secret would set ${name}, which decides what code programs load: leave it out with --except ${name}, or allow it with --allow-unsafe-env.`,
       );
