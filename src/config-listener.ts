@@ -1,6 +1,7 @@
 /** The settings of the listener: TLS and where its certificate comes from, and what a connection may cost. Part of config.ts. */
 import { z } from 'zod';
-import { count, duration, flag, HOUR, listen, parseListen } from './config-value.ts';
+import { HOUR } from './config-duration.ts';
+import { count, duration, flag, listen, parseListen } from './config-value.ts';
 import { VaultError } from './errors.ts';
 
 /** One or two, such as `/etc/bulla/ecdsa.crt,/etc/bulla/rsa.crt`. */

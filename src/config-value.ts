@@ -1,23 +1,8 @@
 /** The kinds of value that settings have: durations, counts, flags, addresses to listen on. */
 import { z } from 'zod';
+import { parseDurationSeconds } from './config-duration.ts';
 import { VaultError } from './errors.ts';
 import { parseCidr } from './policy/cidr.ts';
-
-export const SECOND = 1;
-export const MINUTE = 60 * SECOND;
-export const HOUR = 60 * MINUTE;
-export const DAY = 24 * HOUR;
-
-const DURATION_UNITS: Readonly<Record<string, number>> = { s: SECOND, m: MINUTE, h: HOUR, d: DAY };
-
-/** `"15m"`, `"1h"`, `"30d"`, `"90s"` or integer seconds; undefined when it is neither. Never negative, never fractional. */
-export function parseDurationSeconds(value: string | number): number | undefined {
-  if (typeof value === 'number') return Number.isSafeInteger(value) && value >= 0 ? value : undefined;
-  const match = /^(\d{1,10})([smhd]?)$/.exec(value);
-  if (!match) return undefined;
-  const seconds = Number(match[1]) * (DURATION_UNITS[match[2] || 's'] ?? 0);
-  return Number.isSafeInteger(seconds) ? seconds : undefined;
-}
 
 export const duration = (fallback: string) =>
   z

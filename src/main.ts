@@ -6,7 +6,7 @@
  * code was working on (T-222).
  */
 import { runProgram } from './cli/program.ts';
-import { loadClientConfig, loadConfig } from './config.ts';
+import { loadClientConfig } from './config-client.ts';
 
 // Node opens its debugger on SIGUSR1, on a port that any user of the machine can reach (T-127).
 process.on('SIGUSR1', () => {});
@@ -30,7 +30,8 @@ process.exitCode = await runProgram(process.argv.slice(2), {
   io: { stdin, stdout, stderr },
   config: loadClientConfig(),
   serve: async (tls) => {
-    // Loaded here, so that every other command starts without the server.
+    // Loaded here, so that every other command starts without the server and its settings.
+    const { loadConfig } = await import('./config.ts');
     const { runServer } = await import('./cli/server.ts');
     const { createAsker } = await import('./cli/io.ts');
     const ask = async (question: string, again: boolean) => {
@@ -45,10 +46,12 @@ process.exitCode = await runProgram(process.argv.slice(2), {
     return runServer(config, { stdout, stderr, isTty: stdout.isTTY, ...(stdin.isTTY ? { ask } : {}) });
   },
   unsealHere: async () => {
+    const { loadConfig } = await import('./config.ts');
     const { unsealHere } = await import('./cli/host-vault.ts');
     return unsealHere(loadConfig());
   },
   unlockHere: async (unlock) => {
+    const { loadConfig } = await import('./config.ts');
     const { unlockHere } = await import('./cli/host-vault.ts');
     return unlockHere(loadConfig(), unlock);
   },

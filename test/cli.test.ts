@@ -26,7 +26,7 @@ import { Secret, TOTP } from 'otpauth';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { runProgram } from '../src/cli/program.ts';
 import { Bulla } from '../src/client/index.ts';
-import { loadClientConfig } from '../src/config.ts';
+import { loadClientConfig } from '../src/config-client.ts';
 import { createApp } from '../src/http/app.ts';
 import { type Listener, listen } from '../src/http/listener.ts';
 import { startJobs } from '../src/job/kinds.ts';

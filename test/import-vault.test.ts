@@ -6,7 +6,7 @@ import { PassThrough } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { runProgram } from '../src/cli/program.ts';
-import { loadClientConfig } from '../src/config.ts';
+import { loadClientConfig } from '../src/config-client.ts';
 import { createApp } from '../src/http/app.ts';
 import { type Listener, listen } from '../src/http/listener.ts';
 import { type Answer, type TestVault, testVault } from './harness.ts';

@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { runProgram } from '../src/cli/program.ts';
 import { Bulla } from '../src/client/index.ts';
-import { loadClientConfig } from '../src/config.ts';
+import { loadClientConfig } from '../src/config-client.ts';
 import { createApp } from '../src/http/app.ts';
 import { type Listener, listen } from '../src/http/listener.ts';
 import { KMS_CREDENTIALS } from './fixtures/kms.ts';

@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runProgram } from '../src/cli/program.ts';
 import { Bulla } from '../src/client/index.ts';
-import { loadClientConfig } from '../src/config.ts';
+import { loadClientConfig } from '../src/config-client.ts';
 import { createApp } from '../src/http/app.ts';
 import { type Listener, listen } from '../src/http/listener.ts';
 import { spellings, type TestVault, testVault } from './harness.ts';

@@ -1,7 +1,6 @@
 /** `bulla audit tail`, `checkpoint`, `key` and `acknowledge-rollback`. */
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { loadConfig } from '../config.ts';
 import { VaultError } from '../errors.ts';
 import { wholeNumber } from './argument.ts';
 import type { Cli } from './cli.ts';
@@ -90,6 +89,7 @@ function shown(line: string): string {
 
 /** Sets the mark aside, as whoever may write beside the data. */
 async function acknowledge(cli: Cli): Promise<void> {
+  const { loadConfig } = await import('../config.ts');
   const { acknowledgeRollback } = await import('../audit/mark.ts');
   const { resolveDataDir } = await import('../db/embedded-directory.ts');
   const { auditMarkFile, dataDir, dataDirConfigured } = loadConfig();

@@ -1,6 +1,6 @@
 /** What every command works with. */
 import type { Bulla } from '../client/index.ts';
-import type { ClientConfig } from '../config.ts';
+import type { ClientConfig } from '../config-client.ts';
 import type { Io } from './io.ts';
 
 export type Cli = {

@@ -9,7 +9,7 @@
  */
 import type { Command } from 'commander';
 import { type Bulla, BullaError } from '../client/index.ts';
-import { parseDurationSeconds } from '../config.ts';
+import { parseDurationSeconds } from '../config-duration.ts';
 import { VaultError } from '../errors.ts';
 import type { Cli } from './cli.ts';
 import { EXIT } from './exit.ts';

@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { Bulla } from '../client/index.ts';
-import type { ClientConfig } from '../config.ts';
+import type { ClientConfig } from '../config-client.ts';
 import { VaultError } from '../errors.ts';
 import { addAccountCommands } from './account.ts';
 import { addApprovalCommands } from './approval.ts';
