@@ -4,7 +4,9 @@
  */
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { useMemory } from './test/memory.ts';
 
+useMemory();
 const dist = fileURLToPath(new URL('./dist/', import.meta.url));
 
 export default defineConfig({
@@ -18,8 +20,9 @@ export default defineConfig({
     // Many tests wait, for a process or a time: three keep two cores busy. A worker imports the product once for all its files.
     maxWorkers: 3,
     isolate: false,
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // Only what hangs takes as long as this, on however busy a machine.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     server: { deps: { external: [/\/dist\//] } },
   },
 });

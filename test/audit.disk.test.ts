@@ -38,4 +38,4 @@ test('T-085 T-186 a full disk: refused in time, nothing acknowledged is lost, an
     attempt('umount', [directory.path]);
     directory.remove();
   }
-}, 90_000);
+});

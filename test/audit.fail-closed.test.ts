@@ -57,7 +57,7 @@ async function expectAllRefused(): Promise<void> {
 }
 
 async function expectServing(): Promise<void> {
-  await expect.poll(async () => (await ask(ACTS[0]!)).status, { timeout: 10_000, interval: 100 }).toBe(200);
+  await expect.poll(async () => (await ask(ACTS[0]!)).status, { timeout: 60_000, interval: 100 }).toBe(200);
   await t.check();
 }
 
@@ -86,7 +86,7 @@ describe('the log cannot be written', () => {
       await holder;
     }
     await expectServing();
-  }, 40_000);
+  });
 
   it('T-085 while the insert fails: nothing was done', async () => {
     await t.owner`REVOKE INSERT ON audit_segments FROM bulla_app`;
@@ -102,7 +102,7 @@ describe('the log cannot be written', () => {
       await t.owner`GRANT INSERT ON audit_segments TO bulla_app`;
     }
     await expectServing();
-  }, 40_000);
+  });
 
   it('T-181 while the backends of its connections are stopped: refused in time, and healed on new connections', async () => {
     const backends = await t.owner`
@@ -120,14 +120,14 @@ describe('the log cannot be written', () => {
         if (status !== 200) expect(text).not.toContain(VALUE);
       }
       expect(answers.some(({ status }) => status === 503)).toBe(true);
-      await expect.poll(async () => (await ask(ACTS[0]!)).status, { timeout: 10_000, interval: 100 }).toBe(200);
+      await expect.poll(async () => (await ask(ACTS[0]!)).status, { timeout: 60_000, interval: 100 }).toBe(200);
     } finally {
       for (const pid of pids) process.kill(pid, 'SIGCONT');
     }
     const after = (await state()) as { secrets: string };
     expect(after.secrets).toBe((before as { secrets: string }).secrets);
     await expectServing();
-  }, 40_000);
+  });
 
   it('T-178 when backends are ended under load, every answered read has its entry', async () => {
     const ids: string[] = [];
@@ -151,5 +151,5 @@ describe('the log cannot be written', () => {
     const log = rows.map((row) => row.lines.toString('utf8')).join('');
     for (const id of ids) expect(log).toContain(`"request":"${id}"`);
     await expectServing();
-  }, 40_000);
+  });
 });

@@ -79,7 +79,7 @@ const PUBLIC = /^\/(healthz|readyz|metrics|openapi\.(json|yaml))$/;
 
 /** Until what was sent has been counted: the last of it is when the connection is done with the answer. */
 async function eventually<T>(read: () => T | Promise<T>, wanted: T): Promise<void> {
-  await expect.poll(read, { timeout: 5000, interval: 20 }).toEqual(wanted);
+  await expect.poll(read, { timeout: 60_000, interval: 20 }).toEqual(wanted);
 }
 
 it('T-087 every route, by everybody: each request of a known token has entries with its id, the rest is counted', async () => {
@@ -116,7 +116,7 @@ it('T-087 every route, by everybody: each request of a known token has entries w
   expect(known.filter(([, id]) => !recorded.has(id)).map(([name]) => name)).toEqual([]);
   let counted = 0;
   await eventually(() => (counted += countedNow()), strangers);
-}, 120_000);
+});
 
 it('T-087 requests of no route, of no method, with a bad path or Host: an entry for a known token, else counted', async () => {
   takeCounts(t.vault);

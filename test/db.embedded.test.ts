@@ -285,7 +285,7 @@ describe('ten vaults on one directory', () => {
       if (winner) await kill(winner);
     }
     expect(readdirSync(join(dataDir, 'lock'))).toHaveLength(1);
-  }, 40_000);
+  });
 
   it('one that is stopped by a signal still holds its directory', async () => {
     const dataDir = await usedDir();

@@ -51,7 +51,7 @@ beforeAll(async () => {
   server = await startServer(join(place.path, 'data'));
   const people = ['operator', 'admin', 'app', 'eve', 'stranger'].map((name) => person(server.address, file(name)));
   [operator, admin, app, eve, stranger] = people as [Person, Person, Person, Person, Person];
-}, 60_000);
+});
 
 afterAll(async () => {
   await server?.end('SIGTERM');
@@ -137,7 +137,7 @@ describe('the main job', () => {
     await ok(admin(['secret', 'put', 'prod/db', '--text'], 'only for administrators'));
     expect(await ok(admin(['secret', 'get', 'prod/web/logo']))).toEqual(logo);
     expect((await ok(admin(['secret', 'get', 'prod/web/database']))).toString().trim()).toBe(url);
-  }, 60_000);
+  });
 
   it('an application starts with its secrets and serves TLS with the stored certificate', async () => {
     const rules = {
@@ -156,7 +156,7 @@ describe('the main job', () => {
        server.listen(0, '127.0.0.1', () => console.log(server.address().port));`,
     );
     expect(await appAnswers()).toBe(EXPECTED_ANSWER);
-  }, 60_000);
+  });
 
   it('every key rotates while it runs, and the application starts again', async () => {
     await ok(admin(['key', 'rotate']));
@@ -164,7 +164,7 @@ describe('the main job', () => {
     expect(await appAnswers()).toBe(EXPECTED_ANSWER);
     const keys = JSON.parse((await ok(operator(['root-key', 'list', '--json']))).toString());
     expect(keys.map((key: { state: string }) => key.state)).toEqual(['active', 'destroyed']);
-  }, 60_000);
+  });
 
   it('nobody gets what is not theirs', async () => {
     expect((await eve(['secret', 'get', 'prod/web/database'])).code).toBe(4);
@@ -211,7 +211,7 @@ describe('the main job', () => {
       expect(verified.code, how).toBe(1);
       expect(verified.stdout.toString() + verified.stderr, how).toMatch(/\b(entry|line) [56]\b/);
     }
-  }, 60_000);
+  });
 
   it('nothing that was stored stands readable in the tables, the data files or their log', async () => {
     const credentials = JSON.parse(readFileSync(join(server.dataDir, 'pg-credentials.json'), 'utf8'));
@@ -250,7 +250,7 @@ describe('the main job', () => {
       ).toEqual([]);
     }
     expect(wanted.filter((spelling) => Buffer.from(server.output()).includes(spelling))).toEqual([]);
-  }, 120_000);
+  });
 });
 
 function tokenOf(home: string): string | undefined {

@@ -95,8 +95,7 @@ export async function testVault(options: NodeOptions = {}): Promise<TestVault> {
   const call = callOf;
   const loginTo = async (tenant: string, username: string, password = PASSWORD) =>
     (await login(vault, call(), { tenant, username, password })).token;
-  const operator = await loginTo('system', 'operator');
-  const admin = await loginTo('default', 'admin');
+  const { operator, admin } = server.tokens;
   let listener: Listener | undefined;
   const secrets = new Set<string>([PASSWORD]);
   return {
@@ -163,7 +162,7 @@ async function send(address: string, method: string, path: string, asked: Reques
 async function cloneDatabase(owner: Endpoint, name: string): Promise<void> {
   const sql = postgres({ ...owner, max: 1, onnotice: () => undefined });
   try {
-    await sql.unsafe(`CREATE DATABASE ${name} TEMPLATE ${TEMPLATE}`);
+    await sql.unsafe(`CREATE DATABASE ${name} TEMPLATE ${TEMPLATE} STRATEGY file_copy`);
   } finally {
     await sql.end();
   }

@@ -8,7 +8,6 @@ const HERE = ['reencrypt.committed', 'root-key.destroyed', 'account.changed', 'a
 
 for (const point of HERE) {
   const { case: number, scenario } = KILL_CASES[point];
-  test(`${number} T-170 SIGKILL at ${point} loses nothing`, { timeout: 60_000 }, () =>
-    killAndProve(point, scenario!, inject('server').owner),
-  );
+  test(`${number} T-170 SIGKILL at ${point} loses nothing`, () =>
+    killAndProve(point, scenario!, inject('server').owner));
 }

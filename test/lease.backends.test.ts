@@ -174,7 +174,7 @@ describe.each(TARGETS)('the contract of $kind', ({ kind, make, has, why }) => {
     if (!has) return;
     target = await make();
     backend = member.connect(member.config.parse(target.config), about);
-  }, 60_000);
+  });
   afterAll(async () => {
     await backend?.close();
     await target?.stop();
@@ -375,7 +375,7 @@ describe.skipIf(!hasMariaDb)('mysql', () => {
       root.destroy();
       await server.stop();
     }
-  }, 60_000);
+  });
 
   it('what is refused half-way leaves no account', async () => {
     const server = await startMariaDb();
@@ -397,7 +397,7 @@ describe.skipIf(!hasMariaDb)('mysql', () => {
       root.destroy();
       await server.stop();
     }
-  }, 60_000);
+  });
 });
 
 describe.skipIf(!hasRedis)('redis', () => {
@@ -446,7 +446,7 @@ describe.skipIf(!hasRedis)('redis', () => {
       await backend.close();
       await server.stop();
     }
-  }, 60_000);
+  });
 });
 
 describe('webhook', () => {

@@ -163,29 +163,25 @@ describe.skipIf(!hasSshd)('certificates', () => {
   });
 });
 
-it.skipIf(!hasSshd)(
-  'a real sshd lets the holder in until the certificate expires, and nobody else',
-  async () => {
-    const config = authority();
-    const sshd = await startSshd(config.ca_public_key);
-    try {
-      const { publicKey: public_key, user } = sshd;
-      const made = await issue(config, { principals: [user] }, { public_key }, 6);
-      const inside = await sshd.run(made.signed_key as string);
-      expect(inside).toMatchObject({ code: 0, stdout: 'inside\n' });
-      const other = await issue(config, { principals: [`${user}x`] }, { public_key });
-      expect((await sshd.run(other.signed_key as string)).code).toBe(255);
-      const foreign = await issue(authority(), { principals: [user] }, { public_key });
-      expect((await sshd.run(foreign.signed_key as string)).code).toBe(255);
-      const forced = await issue(config, { principals: [user], force_command: 'echo forced' }, { public_key });
-      expect(await sshd.run(forced.signed_key as string)).toMatchObject({ stdout: 'forced\n' });
-      await sleep(Math.max(0, (made.valid_before as number) * 1000 - Date.now()));
-      expect((await sshd.run(made.signed_key as string)).code, 'after it has expired').toBe(255);
-    } finally {
-      await sshd.stop();
-    }
-  },
-  60_000,
-);
+it.skipIf(!hasSshd)('a real sshd lets the holder in until the certificate expires, and nobody else', async () => {
+  const config = authority();
+  const sshd = await startSshd(config.ca_public_key);
+  try {
+    const { publicKey: public_key, user } = sshd;
+    const made = await issue(config, { principals: [user] }, { public_key }, 6);
+    const inside = await sshd.run(made.signed_key as string);
+    expect(inside).toMatchObject({ code: 0, stdout: 'inside\n' });
+    const other = await issue(config, { principals: [`${user}x`] }, { public_key });
+    expect((await sshd.run(other.signed_key as string)).code).toBe(255);
+    const foreign = await issue(authority(), { principals: [user] }, { public_key });
+    expect((await sshd.run(foreign.signed_key as string)).code).toBe(255);
+    const forced = await issue(config, { principals: [user], force_command: 'echo forced' }, { public_key });
+    expect(await sshd.run(forced.signed_key as string)).toMatchObject({ stdout: 'forced\n' });
+    await sleep(Math.max(0, (made.valid_before as number) * 1000 - Date.now()));
+    expect((await sshd.run(made.signed_key as string)).code, 'after it has expired').toBe(255);
+  } finally {
+    await sshd.stop();
+  }
+});
 
 it.runIf(!hasSshd)(`skipped: ${NO_SSHD}`, (context) => context.skip(NO_SSHD));

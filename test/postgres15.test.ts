@@ -122,7 +122,7 @@ beforeAll(async () => {
     if (user.uid !== undefined) chownSync(file, user.uid, user.gid);
   await startPostgres();
   await psql('postgres', "ALTER ROLE boss PASSWORD 'boss-of-the-test'");
-}, 60_000);
+});
 
 afterEach(async () => {
   for (const server of servers.splice(0)) {

@@ -117,7 +117,7 @@ it('from each member to each other: all is readable, the new seal opens it after
   await until('the first node to follow', async () => t.vault.seal.kind === 'file' && !t.vault.seal.sealed);
   for (const secret of [PASSPHRASE, transit.token, env.BULLA_SEAL_KEY!]) t.secrets.add(secret);
   await t.check();
-}, 120_000);
+});
 
 it('the old seal opens nothing in the live database; an old copy opens with it as before', async () => {
   const { t, node } = await started();

@@ -1,6 +1,7 @@
 /**
  * Once a run: a real PostgreSQL (the embedded one) with an initialised vault in a database that every test file
- * clones. Its two accounts have PASSWORD. Everything lies in one temporary directory that goes when the run ends.
+ * clones. Its two accounts have PASSWORD and are logged in, so that a clone needs no hashing to begin with.
+ * Everything lies in one temporary directory that goes when the run ends.
  */
 import { appendFileSync, chmodSync, cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,8 +16,9 @@ import { parseToken } from '../dist/crypto/token.js';
 import type { Endpoint } from '../dist/db/database.js';
 import { type Embedded, startEmbedded } from '../dist/db/embedded.js';
 import { migrate } from '../dist/db/migrate.js';
-import { initialise } from '../dist/job/initialise.js';
+import { type FirstAccount, initialise } from '../dist/job/initialise.js';
 import { closeVault, openVault } from '../dist/vault.js';
+import { leaveMemory } from './memory.ts';
 
 export const PASSWORD = 'correct horse battery staple';
 /** The OWASP floor: the tests hash often. */
@@ -24,7 +26,14 @@ export const CHEAP_ARGON2 = { BULLA_ARGON2_MEMORY_KIB: '19456', BULLA_ARGON2_PAS
 
 export const TEMPLATE = 'vault_template';
 
-export type TestServer = { owner: Endpoint; app: Endpoint; sealFile: string; directory: string };
+export type TestServer = {
+  owner: Endpoint;
+  app: Endpoint;
+  sealFile: string;
+  directory: string;
+  /** Of the first two accounts, good for the whole run. */
+  tokens: { operator: string; admin: string };
+};
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -38,7 +47,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   chmodSync(directory, 0o711);
   const embedded = await startWithRoom(join(directory, 'data'));
   await migrate(embedded.owner);
-  const config = loadConfig(CHEAP_ARGON2);
+  const config = loadConfig({ ...CHEAP_ARGON2, BULLA_TOKEN_TTL: '12h' });
   const vault = await openVault({
     config,
     target: embedded.app,
@@ -48,26 +57,29 @@ export default async function setup(project: TestProject): Promise<() => Promise
   });
   const origin = { requestId: 'setup', source: '127.0.0.1', protocol: 'native' };
   const first = await initialise(vault, () => undefined);
-  for (const account of [first!.system, first!.default]) {
+  const enter = async (account: FirstAccount) => {
     const { token } = await login(vault, { ...origin, token: undefined }, account);
     const call = { ...origin, token: parseToken(token) };
     await changePassword(vault, call, { currentPassword: account.password, newPassword: PASSWORD });
-  }
+    return (await login(vault, { ...origin, token: undefined }, { ...account, password: PASSWORD })).token;
+  };
+  const tokens = { operator: await enter(first!.system), admin: await enter(first!.default) };
   await closeVault(vault);
   const sealFile = join(directory, 'seal.key');
   cpSync(join(embedded.dataDir, 'seal.key'), sealFile);
-  project.provide('server', { owner: embedded.owner, app: embedded.app, sealFile, directory });
+  project.provide('server', { owner: embedded.owner, app: embedded.app, sealFile, directory, tokens });
   await makeTemplate(embedded.owner);
   return async () => {
     await embedded.stop();
     rmSync(directory, { recursive: true, force: true });
+    leaveMemory();
   };
 }
 
-/** Several test files at once, each with several nodes, take more connections than a vault does. */
+/** Several test files at once, each with several nodes, take more connections than a vault does; and memory is dear. */
 async function startWithRoom(dataDir: string): Promise<Embedded> {
   await (await startEmbedded({ dataDir })).stop();
-  appendFileSync(join(dataDir, 'pg', 'postgresql.conf'), '\nmax_connections = 400\n');
+  appendFileSync(join(dataDir, 'pg', 'postgresql.conf'), '\nmax_connections = 400\nmax_wal_size = 128MB\n');
   return startEmbedded({ dataDir });
 }
 

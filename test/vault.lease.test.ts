@@ -74,8 +74,8 @@ it('a token ends what hangs under it, and a prefix what was taken there', async 
   expect((await v1('LIST', 'sys/leases/lookup/database/creds/reporting')).json.data.keys).toHaveLength(2);
   expect((await v1('LIST', 'sys/leases/lookup/database')).json.data.keys).toEqual(['creds/']);
   expect((await v1('PUT', 'sys/leases/revoke-prefix/database/creds/reporting')).status).toBe(204);
-  await expect.poll(() => works(target, others.data), { timeout: 10_000 }).toBe(false);
-  await expect.poll(() => works(target, own.data), { timeout: 10_000 }).toBe(false);
+  await expect.poll(() => works(target, others.data), { timeout: 60_000 }).toBe(false);
+  await expect.poll(() => works(target, own.data), { timeout: 60_000 }).toBe(false);
   expect(errors(await v1('LIST', 'sys/leases/lookup/database'))).toEqual([404, []]);
 });
 
