@@ -135,23 +135,33 @@ describe('batches', () => {
     } finally {
       await release();
     }
-    expect(Math.max(...took)).toBeLessThan(1_000);
+    // Less than the deadline, at which those that do wait end.
+    expect(Math.max(...took)).toBeLessThan(3_000);
     expect(new Set(await Promise.all(stuck))).toEqual(new Set(['ok']));
   });
 
   it('I7 a tenant that writes as fast as it can does not keep another from reading and writing', async () => {
     await put(acmeAdmin, 'calm/secret', 'x');
-    const storm = Array.from({ length: 300 }, (_, i) => codeOf(put(t.admin, `storm/${i}`, 'x')));
-    const took: number[] = [];
-    for (let i = 0; i < 10; i += 1) {
-      const started = performance.now();
-      await read(acmeAdmin, 'calm/secret');
-      await put(acmeAdmin, 'calm/other', 'y');
-      took.push(performance.now() - started);
+    const writers = 300;
+    let isOver = false;
+    let written = 0;
+    const storm = Array.from({ length: writers }, async (_, i) => {
+      while (!isOver) {
+        await codeOf(put(t.admin, `storm/${i}`, 'x'));
+        written += 1;
+      }
+    });
+    const rounds = 10;
+    try {
+      for (let i = 0; i < rounds; i += 1) {
+        await read(acmeAdmin, 'calm/secret');
+        await put(acmeAdmin, 'calm/other', 'y');
+      }
+    } finally {
+      isOver = true;
     }
-    const behind = await Promise.race([Promise.all(storm).then(() => 'the storm was over first'), 'served meanwhile']);
-    expect(behind).toBe('served meanwhile');
-    expect(Math.max(...took)).toBeLessThan(1_000);
+    // Whoever queues behind the storm sees all of its writers pass before each act; two are made a round.
+    expect(written / (2 * rounds)).toBeLessThan(writers / 3);
     await Promise.all(storm);
   });
 

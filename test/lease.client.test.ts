@@ -44,7 +44,7 @@ afterAll(async () => {
 });
 
 it('a pool that swaps to the next credential runs through several maximum times without a failed query', async () => {
-  await bulla.roles.put('brief', { backend: 'db', settings: {}, default_ttl: '2s', max_ttl: '3s' });
+  await bulla.roles.put('brief', { backend: 'db', settings: {}, default_ttl: '4s', max_ttl: '6s' });
   let sql: postgres.Sql | undefined;
   const seen: string[] = [];
   const errors: unknown[] = [];
@@ -65,19 +65,22 @@ it('a pool that swaps to the next credential runs through several maximum times 
   );
   let queries = 0;
   const worker = async () => {
-    while (seen.length < 4) {
+    while (seen.length < 3) {
       const [row] = await sql!`SELECT current_user AS me`;
       expect(seen).toContain(row!.me);
       queries += 1;
     }
   };
-  await Promise.all([worker(), worker(), worker()]);
+  try {
+    await Promise.all([worker(), worker(), worker()]);
+  } finally {
+    await sql!.end();
+    await kept.close();
+  }
   expect(queries).toBeGreaterThan(10);
   expect(errors).toEqual([]);
-  expect(endings.length).toBeGreaterThanOrEqual(3);
-  await sql!.end();
+  expect(endings.length).toBeGreaterThanOrEqual(2);
   const last = kept.lease();
-  await kept.close();
   expect((await bulla.leases.get(last.id)).state).toBe('ended');
   await until('no credential is left', async () => !(await target.roles()).some((role) => seen.includes(role)));
 });

@@ -29,17 +29,18 @@ export function temporaryDirectory(name: string): { path: string; remove: () => 
 
 /**
  * Starts the real process and resolves when it serves; rejects with what it printed when it ends before. `through` is a
- * program that becomes the server, such as `setpriv` with its options.
+ * program that becomes the server, such as `setpriv` with its options; `descriptor` is the server's descriptor 3.
  */
 export function startServer(
   dataDir: string,
   env: Record<string, string> = {},
   through: readonly string[] = [],
+  descriptor?: number,
 ): Promise<Server> {
   const [program = '', ...args] = [...through, process.execPath, MAIN, 'server'];
   const child = spawn(program, args, {
     env: { PATH: process.env.PATH, BULLA_DATA_DIR: dataDir, BULLA_LISTEN: '127.0.0.1:0', ...CHEAP_ARGON2, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe', ...(descriptor === undefined ? [] : [descriptor])],
   });
   let output = '';
   const ended = new Promise<number | string>((done) =>
@@ -56,8 +57,8 @@ export function startServer(
       };
       resolve({ address, dataDir, child, output: () => output, end });
     };
-    child.stdout.on('data', read);
-    child.stderr.on('data', read);
+    child.stdout?.on('data', read);
+    child.stderr?.on('data', read);
     void ended.then((code) => reject(new Error(`the server ended with ${code}:\n${output}`)));
   });
 }
@@ -87,12 +88,12 @@ export function run(
 
 export type Person = (args: readonly string[], input?: string | Uint8Array) => Promise<Ran>;
 
-/** Somebody at the command line, with a home of their own, where the token is kept. */
-export function person(address: string, home: string): Person {
+/** Somebody at the command line, with a home of their own, where the token is kept; `more` is of their environment. */
+export function person(address: string, home: string, more: Record<string, string> = {}): Person {
   mkdirSync(home, { recursive: true, mode: 0o700 });
   return (args, input) =>
     run(process.execPath, [MAIN, ...args], {
-      env: { HOME: home, BULLA_ADDR: address },
+      env: { HOME: home, BULLA_ADDR: address, ...more },
       ...(input === undefined ? {} : { input }),
     });
 }

@@ -4,9 +4,10 @@
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll } from 'vitest';
+import { afterAll, expect } from 'vitest';
 import { logIn, postgresOf, untilAnswered } from './lifecycle.ts';
-import { type Server, startServer, temporaryDirectory } from './process.ts';
+import { MAIN, run, type Server, startServer, temporaryDirectory } from './process.ts';
+import { CHEAP_ARGON2 } from './setup.ts';
 import { until } from './until.ts';
 
 export const OPERATOR = 'the operator chose this one';
@@ -15,11 +16,16 @@ export const ADMIN = 'the first admin chose this one';
 export const ANSWER_MS_MAX = 5_000 + 1_500;
 
 export type Vaults = {
-  readonly path: string;
   readonly dir: (name: string) => string;
   /** Starts a vault and waits for its first answer. `through` as in startServer. */
-  readonly start: (name: string, env?: Record<string, string>, through?: readonly string[]) => Promise<Server>;
-  readonly isOpen: (name: string) => boolean;
+  readonly start: (
+    name: string,
+    env?: Record<string, string>,
+    through?: readonly string[],
+    descriptor?: number,
+  ) => Promise<Server>;
+  /** Starts one that must refuse: exit code 1, and on both streams one sentence and nothing else. */
+  readonly refusal: (name: string, env?: Record<string, string>, through?: readonly string[]) => Promise<string>;
   /** For afterEach: what a failed test left running must not fail the next ones. */
   readonly endAll: () => Promise<void>;
 };
@@ -39,6 +45,7 @@ export function vaults(name: string): Vaults {
   /** From the start to the first answer, for people to read. */
   const figures: string[] = [];
   const postgres = () => readdirSync(place.path).flatMap((vault) => postgresOf(dir(vault)));
+  const isOpen = (vault: string) => servers.some((server) => server.dataDir === dir(vault) && !hasEnded(server));
   afterAll(async () => {
     for (const server of servers) if (!hasEnded(server)) server.child.kill('SIGKILL');
     for (const pid of postgres()) process.kill(pid, 'SIGKILL');
@@ -47,17 +54,28 @@ export function vaults(name: string): Vaults {
     process.stderr.write(`${name}, start to first answer in ms: ${figures.join(', ')}\n`);
   });
   return {
-    path: place.path,
     dir,
-    start: async (vault, env = {}, through = []) => {
+    start: async (vault, env = {}, through = [], descriptor = undefined) => {
       const began = performance.now();
-      const server = await startServer(dir(vault), env, through);
+      const server = await startServer(dir(vault), env, through, descriptor);
       servers.push(server);
       await untilAnswered(server.address, '/readyz', 200);
       figures.push(`${vault} ${Math.round(performance.now() - began)}`);
       return server;
     },
-    isOpen: (vault) => servers.some((server) => server.dataDir === dir(vault) && !hasEnded(server)),
+    refusal: async (vault, env = {}, through = []) => {
+      const [program = '', ...args] = [...through, process.execPath, MAIN, 'server'];
+      const ran = await run(program, args, {
+        env: { BULLA_DATA_DIR: dir(vault), BULLA_LISTEN: '127.0.0.1:0', ...CHEAP_ARGON2, ...env },
+        cwd: place.path,
+      });
+      expect(ran.stdout.toString()).toBe('');
+      expect(ran.stderr).toMatch(/^bulla: [^\n]+[.)]\n$/);
+      expect(ran.stderr).not.toMatch(/\n\s+at |\{"level"|node:internal/);
+      expect(ran.code).toBe(1);
+      expect(postgresOf(dir(vault)).length === 0 || isOpen(vault)).toBe(true);
+      return ran.stderr.trim();
+    },
     endAll: async () => {
       for (const server of servers.splice(0)) if (!hasEnded(server)) await server.end('SIGTERM');
     },

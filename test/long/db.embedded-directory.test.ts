@@ -12,13 +12,11 @@ import {
   readFileSync,
   rmSync,
   statSync,
-  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { findPackage, prepareBinaries } from '../../src/db/embedded-binaries.ts';
-import { resolveDataDir } from '../../src/db/embedded-directory.ts';
 import {
   type Answer,
   answers,
@@ -31,7 +29,6 @@ import {
   mode,
   NOBODY,
   refusal,
-  root,
   serverPid,
   spawnAnswering,
   spawnVault,
@@ -58,23 +55,6 @@ describe('a data directory', () => {
     expect(await refusal(dataDir)).toContain('conflict');
     await stop();
     rmSync(join(app.host, '..'), { recursive: true });
-  });
-
-  it('that is a file, or below one, is refused', async () => {
-    const file = freshDir();
-    writeFileSync(file, '');
-    for (const path of [file, join(file, 'deep')]) {
-      expect(await refusal(path)).toMatch(/^VaultError unavailable: .* is not a directory: move it away, or set BULLA/);
-    }
-  });
-
-  it('with other files that others may write to is refused and left as it was', async () => {
-    const dataDir = freshDir();
-    mkdirSync(dataDir);
-    writeFileSync(join(dataDir, 'letter'), '');
-    chmodSync(dataDir, 0o1777);
-    expect(await refusal(dataDir)).toMatch(/unavailable: .* set BULLA_DATA_DIR to a directory of its own/);
-    expect(statSync(dataDir).mode & 0o7777).toBe(0o1777);
   });
 
   it('whose cluster is not ours, of another version, or without its passwords is refused and left alone', async () => {
@@ -128,28 +108,6 @@ describe('a data directory', () => {
     expect(lines[0]).toMatchObject({ adopted: false });
     expect(lines[1]).toMatchObject({ code: 'unavailable', message: expect.stringMatching(/full|No space left/) });
     expect(lines[2]).toMatchObject({ adopted: false });
-  });
-
-  it.runIf(isRoot)('of root that its server cannot enter moves to /var/lib/bulla, unless it was asked for', () => {
-    const closed = freshDir();
-    mkdirSync(closed, { mode: 0o700 });
-    const wanted = join(closed, 'bulla-data');
-    expect(resolveDataDir(wanted, false)).toBe('/var/lib/bulla');
-    expect(() => resolveDataDir(wanted, true)).toThrow(
-      new RegExp(`cannot enter ${closed}: chmod o\\+x ${closed}, or set`),
-    );
-    mkdirSync(join(wanted, 'pg'), { recursive: true });
-    expect(() => resolveDataDir(wanted, false)).toThrow('cannot enter');
-    chmodSync(closed, 0o711);
-    expect(resolveDataDir(wanted, true)).toBe(wanted);
-  });
-
-  it('is the real path of what was given, and never holds a control character', () => {
-    const real = freshDir();
-    mkdirSync(real);
-    symlinkSync(real, freshDir('link'));
-    expect(resolveDataDir(join(root, 'link', 'new', '..', 'data'), true)).toBe(join(real, 'data'));
-    expect(() => resolveDataDir(`${real}\n1`, true)).toThrow('control character');
   });
 });
 

@@ -1,32 +1,19 @@
 /**
- * The vault from outside, with real processes: what a start that cannot serve says, and what the system shows of one that
- * does. Linux; what needs root says so where it is skipped.
+ * The vault from outside, with real processes: what each start that cannot serve says, and whom it tries to reach; the
+ * shorter half is test/server.outside.test.ts. Linux; what needs root says so where it is skipped.
  */
 import { spawnSync } from 'node:child_process';
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { call, fileOf, hasherOf, logIn, postgresOf, statusOf } from '../lifecycle.ts';
+import { fileOf, logIn, postgresOf, statusOf } from '../lifecycle.ts';
 import { firstCredentials, MAIN, run, startServer } from '../process.ts';
-import { CHEAP_ARGON2 } from '../setup.ts';
 import { until } from '../until.ts';
 import { ADMIN, admin, vaults } from '../vaults.ts';
 
 const isRoot = process.getuid?.() === 0;
-const { path, dir, start, isOpen, endAll } = vaults('outside');
+const { dir, start, refusal, endAll } = vaults('outside');
 
 /** Two vaults that have been used before. */
 beforeAll(async () => {
@@ -38,25 +25,6 @@ beforeAll(async () => {
 }, 60_000);
 
 // ---- refusing -----------------------------------------------------------------------------------------------------
-
-/** Starts a vault that must refuse: exit code 1, and on both streams one sentence and nothing else. */
-async function refusal(
-  name: string,
-  env: Record<string, string> = {},
-  through: readonly string[] = [],
-): Promise<string> {
-  const [program = '', ...args] = [...through, process.execPath, MAIN, 'server'];
-  const ran = await run(program, args, {
-    env: { BULLA_DATA_DIR: dir(name), BULLA_LISTEN: '127.0.0.1:0', ...CHEAP_ARGON2, ...env },
-    cwd: path,
-  });
-  expect(ran.stdout.toString()).toBe('');
-  expect(ran.stderr).toMatch(/^bulla: [^\n]+[.)]\n$/);
-  expect(ran.stderr).not.toMatch(/\n\s+at |\{"level"|node:internal/);
-  expect(ran.code).toBe(1);
-  expect(postgresOf(dir(name)).length === 0 || isOpen(name)).toBe(true);
-  return ran.stderr.trim();
-}
 
 const AS_NOBODY = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'];
 const canBeNobody =
@@ -141,13 +109,6 @@ describe('a start that cannot serve ends with one sentence that says what to do'
     },
   );
 
-  it('T-127 a debugger that is open already', async () => {
-    const env = { BULLA_DATA_DIR: dir('a'), NODE_OPTIONS: '--inspect=127.0.0.1:0' };
-    const ran = await run(process.execPath, [MAIN, 'server'], { env });
-    expect(ran.code).toBe(1);
-    expect(ran.stderr).toMatch(/^bulla: A debugger can reach this process .* start it without --inspect.*\.$/m);
-  });
-
   it('a PostgreSQL that is not there', async () => {
     expect(await refusal('none', { BULLA_DATABASE_URL: 'postgres://bulla:hunter2hunter2@127.0.0.1:1/bulla' })).toBe(
       'bulla: PostgreSQL cannot be reached (ECONNREFUSED): check host and port in BULLA_DATABASE_URL, and that the server runs.',
@@ -157,83 +118,8 @@ describe('a start that cannot serve ends with one sentence that says what to do'
 
 // ---- from outside -------------------------------------------------------------------------------------------------
 
-const SEAL_KEY = `bulla-seal-key-v1:${Buffer.alloc(32, 7).toString('base64')}`;
-
-const namesIn = (environment: string) =>
-  environment
-    .split('\0')
-    .filter(Boolean)
-    .map((entry) => entry.split('=')[0])
-    .sort();
-
-/** The inodes of the sockets that a process listens on. */
-function listening(pid: number): string[] {
-  const table = fileOf(pid, 'net/tcp') + fileOf(pid, 'net/tcp6');
-  const inodes = table
-    .split('\n')
-    .map((line) => line.trim().split(/\s+/))
-    .filter((fields) => fields[3] === '0A')
-    .map((fields) => fields[9]!);
-  const held = readdirSync(`/proc/${pid}/fd`).map((fd) => {
-    try {
-      return readlinkSync(`/proc/${pid}/fd/${fd}`);
-    } catch {
-      return '';
-    }
-  });
-  return inodes.filter((inode) => held.includes(`socket:[${inode}]`));
-}
-
 describe('from outside', () => {
   afterEach(endAll);
-
-  it('T-127 T-224 T-228 T-229 T-238 processes show no key, take no debugger and leave no memory in a core file', async () => {
-    const server = await start('seen', { BULLA_SEAL: 'env', BULLA_SEAL_KEY: SEAL_KEY }, [
-      'sh',
-      '-c',
-      'umask 000; exec "$0" "$@"',
-    ]);
-    const vault = server.child.pid!;
-    const first = firstCredentials(dir('seen'));
-    const token = await logIn(server.address, first.default, ADMIN);
-    await call(server.address, 'PUT', '/secrets/a', { token, body: { text: 'a canary for a core' } });
-    const hasher = await until('passwords are hashed', async () => hasherOf(vault));
-
-    // The residual that SECURITY.md names: what starts the vault put the env seal's key there, and only there.
-    expect(fileOf(vault, 'environ')).toContain(SEAL_KEY);
-    const others = [hasher, ...postgresOf(dir('seen'))];
-    const shown = [
-      fileOf(vault, 'cmdline'),
-      ...others.flatMap((pid) => [fileOf(pid, 'cmdline'), fileOf(pid, 'environ')]),
-    ].join('\n');
-    expect(shown).not.toMatch(/BULLA_|bulla-seal-key/);
-    expect(namesIn(fileOf(hasher, 'environ'))).toEqual([
-      'NODE_CHANNEL_FD',
-      'NODE_CHANNEL_SERIALIZATION_MODE',
-      'UV_THREADPOOL_SIZE',
-    ]);
-    for (const secret of [SEAL_KEY.split(':')[1]!, first.default.password, first.system.password, ADMIN, token]) {
-      expect(shown).not.toContain(secret);
-    }
-    for (const pid of [vault, hasher]) expect(fileOf(pid, 'coredump_filter').trim()).toMatch(/^0+$/);
-
-    const before = [listening(vault), listening(hasher)];
-    expect(before.map((sockets) => sockets.length)).toEqual([1, 0]);
-    for (const pid of [vault, hasher]) process.kill(pid, 'SIGUSR1');
-    await call(server.address, 'GET', '/secrets/a', { token });
-    await logIn(server.address, { ...first.default, password: ADMIN }, ADMIN);
-    expect([listening(vault), listening(hasher)]).toEqual(before);
-    expect(hasherOf(vault)).toBe(hasher);
-
-    // T-250, started under umask 000: nothing is readable to others but what is named here.
-    const open = readdirSync(dir('seen'), { recursive: true, encoding: 'utf8' }).filter(
-      (name) => (statSync(join(dir('seen'), name)).mode & 0o077) !== 0,
-    );
-    expect(open.filter((name) => !(isRoot && name === 'pg_hba.conf'))).toEqual([]);
-    expect(statSync(dir('seen')).mode & 0o777).toBe(isRoot ? 0o711 : 0o700);
-    expect(server.output()).not.toContain(SEAL_KEY);
-    await server.end('SIGTERM');
-  });
 
   const alone = ['unshare', '-n', 'sh', '-c', 'ip link set lo up && exec "$0" "$@"'];
   const canBeAlone = isRoot && spawnSync(alone[0]!, [...alone.slice(1), 'true']).status === 0;
