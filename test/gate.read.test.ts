@@ -122,21 +122,22 @@ describe('batches', () => {
   it('I7 a tenant whose log is busy does not delay another, however much it reads', async () => {
     await put(t.admin, 'busy/mine', 'x');
     await put(acmeAdmin, 'busy/theirs', 'y');
+    // Those who wait for the log are not to be turned away before it is free, however slow this machine is.
+    const patient = await t.node({ env: { BULLA_REQUEST_DEADLINE: '120s' } });
+    const ask = (token: string, path: string) => codeOf(readSecret(patient, t.call(token), parsePath(path), 0));
     const release = await holdHead(t.owner, tenant);
     const stuck: Promise<string>[] = [];
-    const took: number[] = [];
+    const others: string[] = [];
     try {
       for (let i = 0; i < 60; i += 1) {
-        stuck.push(codeOf(read(t.admin, 'busy/mine')));
-        const started = performance.now();
-        await read(acmeAdmin, 'busy/theirs');
-        took.push(performance.now() - started);
+        stuck.push(ask(t.admin, 'busy/mine'));
+        // Answered while the log is held, or this waits for ever.
+        others.push(await ask(acmeAdmin, 'busy/theirs'));
       }
     } finally {
       await release();
     }
-    // Less than the deadline, at which those that do wait end.
-    expect(Math.max(...took)).toBeLessThan(3_000);
+    expect(new Set(others)).toEqual(new Set(['ok']));
     expect(new Set(await Promise.all(stuck))).toEqual(new Set(['ok']));
   });
 

@@ -31,7 +31,7 @@ export type TestServer = {
   app: Endpoint;
   sealFile: string;
   directory: string;
-  /** Of the first two accounts, good for the whole run. */
+  /** Of the first two accounts. They last an hour, which no run takes. */
   tokens: { operator: string; admin: string };
 };
 
@@ -47,7 +47,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   chmodSync(directory, 0o711);
   const embedded = await startWithRoom(join(directory, 'data'));
   await migrate(embedded.owner);
-  const config = loadConfig({ ...CHEAP_ARGON2, BULLA_TOKEN_TTL: '12h' });
+  const config = loadConfig(CHEAP_ARGON2);
   const vault = await openVault({
     config,
     target: embedded.app,
