@@ -11,7 +11,7 @@ const VALUE = 'a-value-that-must-not-leave-4711';
 const DEADLINE_MS = 5000;
 
 beforeAll(async () => {
-  t = await testVault();
+  t = await testVault({ env: { BULLA_REQUEST_DEADLINE: '4s' } });
   tenant = (await t.owner`SELECT tenant_id FROM tenants WHERE name = 'default'`)[0]!.tenant_id;
   await t.request('PUT', '/api/v1/secrets/prod/db', { token: t.admin, body: { text: VALUE } });
 });

@@ -175,14 +175,14 @@ describe('stored passwords', () => {
   });
 
   it('T-032 the pepper lost: one sentence that says what to restore, and no account is harmed', async () => {
-    await make('peppered');
+    await make('unpeppered');
     const before = await rowsHash(t.owner, tenant, ['audit_heads', 'audit_segments', 'audit_leaves']);
     const key = 'users_pepper_tenant_pepper_purpose_pepper_version_fkey';
     const columns = '(pepper_tenant, pepper_purpose, pepper_version)';
     await t.owner.unsafe(`ALTER TABLE users DROP CONSTRAINT ${key}`);
     const rows = await t.owner`DELETE FROM system_key_material WHERE purpose = 'pepper' RETURNING *`;
     try {
-      const error = await errorOf(attempt('peppered'));
+      const error = await errorOf(attempt('unpeppered'));
       expect(error.code).toBe('integrity');
       expect(error.message).toMatch(/pepper .*restore/i);
     } finally {
@@ -192,7 +192,7 @@ describe('stored passwords', () => {
       );
     }
     expect(await rowsHash(t.owner, tenant, ['audit_heads', 'audit_segments', 'audit_leaves'])).toBe(before);
-    expect(await codeOf(attempt('peppered'))).toBe('ok');
+    expect(await codeOf(attempt('unpeppered'))).toBe('ok');
   });
 
   it('T-033 a poisoned hash in the row is refused before it takes memory', async () => {

@@ -104,19 +104,23 @@ describe('hashing', () => {
   test('a decoy is never verified and costs what a hash costs', async () => {
     const passwords = hasher();
     const phc = await passwords.hash('x', pepper);
-    // Taken in turns, and the quickest of each, until what else the machine does has let one of each alone.
-    let [known, unknown] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
-    const alike = () => unknown / known > 0.5 && unknown / known < 2;
-    for (let i = 0; i < 10 || (i < 100 && !alike()); i++) {
-      const start = performance.now();
-      await passwords.verify(phc, 'wrong', pepper);
-      const between = performance.now();
-      await passwords.verifyDecoy('wrong', pepper);
-      known = Math.min(known, between - start);
-      unknown = Math.min(unknown, performance.now() - between);
-    }
+    // In the processor's time, which does not depend on what else the machine does; in ticks of 10 ms.
+    const [pid] = children();
+    const ticks = () => {
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
+      return Number(fields[11]) + Number(fields[12]);
+    };
+    const costOf = async (act: () => Promise<unknown>) => {
+      const before = ticks();
+      for (let i = 0; i < 10; i++) await act();
+      return ticks() - before;
+    };
+    const known = await costOf(() => passwords.verify(phc, 'wrong', pepper));
+    const unknown = await costOf(() => passwords.verifyDecoy('wrong', pepper));
+    expect(known).toBeGreaterThan(10);
     expect(await passwords.verifyDecoy('', pepper)).toBe(false);
-    expect([unknown / known, alike()]).toEqual([expect.any(Number), true]);
+    expect(unknown / known).toBeGreaterThan(0.5);
+    expect(unknown / known).toBeLessThan(2);
   });
 
   test('other parameters verify and ask for a new hash', async () => {
@@ -284,7 +288,7 @@ describe('the queue', () => {
         peak = Math.max(peak, memory() - idle);
         expect(finished).toBe(true);
       },
-      { timeout: 20_000, interval: 5 },
+      { timeout: 60_000, interval: 5 },
     );
     await all;
     expect(peak).toBeGreaterThan(65_536);

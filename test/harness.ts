@@ -27,7 +27,7 @@ import type { Call } from '../src/policy/access.ts';
 import { putPolicy } from '../src/policy/store.ts';
 import { dataKey } from '../src/tenant/keyring.ts';
 import { closeVault, openVault, type Vault } from '../src/vault.ts';
-import { CHEAP_ARGON2, PASSWORD, TEMPLATE } from './setup.ts';
+import { CHEAP_ARGON2, PASSWORD, PATIENT, TEMPLATE } from './setup.ts';
 
 export { PASSWORD };
 
@@ -80,7 +80,7 @@ export async function testVault(options: NodeOptions = {}): Promise<TestVault> {
   const app: Endpoint = { ...server.app, database };
   const nodes: Vault[] = [];
   const node = async ({ env = {}, clockOffsetSeconds = 0, target = app }: NodeOptions = {}) => {
-    const config = loadConfig({ ...CHEAP_ARGON2, BULLA_LISTEN: '127.0.0.1:0', ...env });
+    const config = loadConfig({ ...CHEAP_ARGON2, ...PATIENT, BULLA_LISTEN: '127.0.0.1:0', ...env });
     const log = pino({ level: 'silent' });
     const vault = await openVault({ config, target, setRole: false, dataDir, log, clockOffsetSeconds });
     nodes.push(vault);

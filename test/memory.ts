@@ -5,7 +5,7 @@
  * what a killed process loses is the same on both. What a lost machine loses is test/long's, which stays on the disk
  * (disk.test.ts), as does everything when TMPDIR is set.
  */
-import { mkdirSync, readdirSync, rmSync, statfsSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -19,8 +19,9 @@ export function useMemory(): void {
   if (process.env.TMPDIR !== undefined || room() < ROOM_BYTES_MIN) return;
   removeLeft();
   const directory = join(MEMORY, `bulla-run-${process.pid}`);
-  // The embedded server runs as another user, who has to pass here.
-  mkdirSync(directory, { mode: 0o711 });
+  mkdirSync(directory);
+  // As /tmp is: the servers of the tests run as several users.
+  chmodSync(directory, 0o1777);
   process.env.TMPDIR = directory;
 }
 
