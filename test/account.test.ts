@@ -106,6 +106,34 @@ describe('an account', () => {
     expect((await put({ rotation_period: 59 }, 'own')).status).toBe(400);
   });
 
+  it('goes nowhere else with its backend by the word of somebody who may not reveal it; nor does a lease', async () => {
+    const writer = await t.user('mover', [], [{ effect: 'allow', actions: ['backend.*'], resources: ['backend:**'] }]);
+    const movable = { ...target.config, username: 'movable', password: 'known to the mover' };
+    const admin = connectWith(target, target.config);
+    await admin.unsafe(`CREATE ROLE movable LOGIN CREATEROLE PASSWORD '${movable.password}'`);
+    await admin.end();
+    t.secrets.add(movable.password);
+    const move = (config: object, token = writer) =>
+      api('PUT', '/backends/moving', { kind: 'postgres', config }, token);
+    expect((await move(movable)).status).toBe(201);
+    const elsewhere = { ...movable, port: target.direct.port };
+    expect((await move(elsewhere)).status).toBe(200);
+    const { username, password } = await roleAt('moved along');
+    expect((await api('PUT', '/accounts/along', { backend: 'moving', username, password })).status).toBe(201);
+    const refused = await move(movable);
+    expect(refused).toMatchObject({ status: 403, json: { action: 'account.reveal', resource: 'account:along' } });
+    expect((await move({ ...elsewhere, database: 'postgres' })).status).toBe(200);
+    expect((await move(movable, t.admin)).status).toBe(200);
+    expect((await api('DELETE', '/accounts/along')).status).toBeLessThan(300);
+    expect((await api('PUT', '/roles/any', { backend: 'moving', settings: {} })).status).toBe(201);
+    const lease = await api('POST', '/leases', { role: 'moving/any' });
+    expect(lease.status, lease.text).toBe(201);
+    t.secrets.add(lease.json.credential.password);
+    expect((await move(elsewhere)).json).toMatchObject({ action: 'lease.force', resource: 'lease:moving/any' });
+    await api('DELETE', `/leases/${lease.json.id}`);
+    expect((await move(elsewhere)).status).toBe(200);
+  });
+
   it('that the target does not know, or does not let be changed, is not there afterwards', async () => {
     for (const username of ['nobody at all', 'postgres']) {
       const refused = await api('PUT', '/accounts/none', { backend: 'db', username });

@@ -20,9 +20,9 @@ import {
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
-import type { Call } from '../policy/access.ts';
+import type { Ask, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
-import { permit, precheck } from '../policy/permit.ts';
+import { type Permit, permit, precheck } from '../policy/permit.ts';
 import { activeDataKey, dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import type { BackendMember } from './backend.ts';
@@ -112,10 +112,12 @@ export async function putBackend(
   checkTimes(wanted);
   const id = stored?.row.id ?? randomId();
   await tryOut(vault, member, config, tenant, id);
-  const put = await permit(vault, call, ask, async (tx) => {
+  const moved = stored !== undefined && isElsewhere(config, stored.config);
+  const put = await permit(vault, call, ask, async (tx, granted) => {
     const row = await storeBackend(vault, tx, tenant, { id, name, wanted, config, was: stored?.row.revision });
+    if (moved) await checkMove(tx, granted, id);
     const created = stored === undefined;
-    const details = { kind: wanted.kind, created, ...targetOf(config) };
+    const details = { kind: wanted.kind, created, ...targetOf(config), ...(moved ? { moved } : {}) };
     return { value: { ...(await infoOf(vault, tx, tenant, row)), created }, notes: [{ details }] };
   });
   return put;
@@ -138,8 +140,35 @@ function parseConfig(
   );
   const config = checkedBy(member.config, { ...given, ...kept }, 'config') as Readonly<Record<string, unknown>>;
   const [secret] = Object.keys(kept);
-  if (secret !== undefined && PLACE.some((field) => config[field] !== stored![field])) throw goesElsewhere(secret);
+  if (secret !== undefined && isElsewhere(config, stored!)) throw goesElsewhere(secret);
   return config;
+}
+
+function isElsewhere(config: Readonly<Record<string, unknown>>, stored: Readonly<Record<string, unknown>>): boolean {
+  return PLACE.some((field) => config[field] !== stored[field]);
+}
+
+/**
+ * What hangs under a backend goes with it: the new place is shown the passwords of its static accounts, and is where its
+ * leases are revoked, although their credentials go on working at the old one. Moving it is both of these.
+ */
+async function checkMove(tx: Tx, { tenant, allows }: Permit, id: string): Promise<void> {
+  const accounts = await tx<{ name: string }[]>`
+    SELECT name FROM static_accounts WHERE tenant_id = ${tenant} AND backend_id = ${id} ORDER BY name`;
+  const leases = await tx<{ path: string }[]>`
+    SELECT DISTINCT path FROM leases WHERE tenant_id = ${tenant} AND backend_id = ${id} AND state <> 'ended' ORDER BY path`;
+  const asks: readonly Ask[] = [
+    ...accounts.map(({ name }) => ({ action: 'account.reveal', resource: `account:${name}` }) as const),
+    ...leases.map(({ path }) => ({ action: 'lease.force', resource: `lease:${path}` }) as const),
+  ];
+  const lacking = asks.find((ask) => !allows(ask));
+  if (!lacking) return;
+  const { action, resource } = lacking;
+  throw new VaultError(
+    'forbidden',
+    `Another ${PLACE.join(', ')} takes along what hangs under the backend, and no policy allows you ${action} on ${resource}.`,
+    { details: { action, resource } },
+  );
 }
 
 /** Where a configuration leads, how it is protected on the way, and as whom. */
