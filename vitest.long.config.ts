@@ -1,4 +1,7 @@
 /** The tests that take minutes (`npm run test:long`): everything is as in vitest.config.ts but which files run. */
 import config from './vitest.config.ts';
 
-export default { ...config, test: { ...config.test, include: ['test/long/**/*.test.ts'], exclude: [] } };
+const { test } = config;
+const patience = { testTimeout: 120_000, hookTimeout: 120_000 };
+
+export default { ...config, test: { ...test, ...patience, include: ['test/long/**/*.test.ts'], exclude: [] } };

@@ -357,8 +357,9 @@ async function prepare(t: TestVault): Promise<{ token: string; bystander: string
     });
   for (let i = 0; i < 10; i += 1) await put(t.admin, `load/base-${i}`);
   const paths = Array.from({ length: SECRETS }, (_, i) => `many/${i}`);
-  for (let at = 0; at < paths.length; at += 20)
-    await Promise.all(paths.slice(at, at + 20).map((path) => put(t.admin, path)));
+  // As many at once as there are connections: more would only wait, and on a slow machine too long.
+  for (let at = 0; at < paths.length; at += 8)
+    await Promise.all(paths.slice(at, at + 8).map((path) => put(t.admin, path)));
   const other = await t.tenant('bystander');
   const doomed = await t.tenant('doomed');
   for (let i = 0; i < 5; i += 1) await Promise.all([put(other, `s${i}`), put(doomed, `s${i}`)]);

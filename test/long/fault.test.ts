@@ -1,27 +1,21 @@
-/** Faults of rotation that take a while: a hundred races, PostgreSQL killed under it, a dump taken in the middle of it. */
-import { randomBytes } from 'node:crypto';
+/** Faults of rotation that take a while: a hundred races, a process killed in it, PostgreSQL killed under it. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pino } from 'pino';
-import postgres from 'postgres';
 import { expect, inject, test } from 'vitest';
-import { migrate } from '../../src/db/migrate.ts';
 import { readJob } from '../../src/job/job.ts';
-import { startJobs } from '../../src/job/kinds.ts';
 import { rotateKey, rotateRoot } from '../../src/job/reencrypt.ts';
-import { readSecret } from '../../src/policy/read.ts';
 import { parsePath } from '../../src/secret/path.ts';
 import { putSecret } from '../../src/secret/secret.ts';
-import { closeVault, openVault, type Vault } from '../../src/vault.ts';
+import type { Vault } from '../../src/vault.ts';
 import { callOf, PASSWORD, type TestVault, testVault } from '../harness.ts';
 import { proveKeys, serverAt, startKillable } from '../kill.ts';
 import { startServer, temporaryDirectory } from '../process.ts';
 import { until } from '../until.ts';
 
 const fill = async (vault: Vault, token: string, count: number) => {
-  for (let at = 0; at < count; at += 20) {
+  for (let at = 0; at < count; at += 8) {
     await Promise.all(
-      Array.from({ length: 20 }, (_, i) =>
+      Array.from({ length: 8 }, (_, i) =>
         putSecret(vault, callOf(token), parsePath(`s${at + i}`), { kind: 'text', body: Buffer.from(`v${at + i}`) }),
       ),
     );
@@ -122,80 +116,11 @@ test('T-178 PostgreSQL killed in mid-rotation: the job goes on when it is back, 
       },
       90_000,
     );
-    expect([done.state, done.report.left]).toEqual(['done', { secret_versions: 0, secret_metadata: 0 }]);
+    expect([done.state, Object.entries(done.report.left).filter(([, rows]) => rows !== 0)]).toEqual(['done', []]);
+    expect(done.report.left).toMatchObject({ secret_versions: 0, secret_metadata: 0 });
     for (const path of paths) expect((await api('GET', `/secrets/${path}`, token)).json.text).toBe(path);
   } finally {
     await server.end('SIGTERM');
     directory.remove();
   }
 });
-
-test('T-209 a dump taken in mid-rotation restores, opens and ends its rotation', { timeout: 180_000 }, () =>
-  withVault(async (t) => {
-    await fill(t.vault, t.admin, 1500);
-    const runner = startJobs(t.vault);
-    const { job } = await rotateKey(t.vault, callOf(t.admin), { reencrypt: true });
-    await until('some are moved', async () => (await readJob(t.vault, callOf(t.admin), job!.id)).state !== 'queued');
-    const database = `t_${randomBytes(6).toString('hex')}`;
-    const { owner } = inject('server');
-    await restore(t, { ...owner, database });
-    await runner.stop();
-
-    const log = pino({ level: 'silent' });
-    const options = { config: t.config, target: { ...t.app, database }, setRole: false, dataDir: t.dataDir, log };
-    const copy = await openVault(options);
-    const jobs = startJobs(copy);
-    try {
-      const end = await until(
-        'the copy ends its rotation',
-        async () => {
-          const now = await readJob(copy, callOf(t.admin), job!.id);
-          return ['done', 'failed'].includes(now.state) && now;
-        },
-        60_000,
-      );
-      expect(end.state).toBe('done');
-      for (let i = 0; i < 1500; i += 50) {
-        expect(Buffer.from((await readSecret(copy, callOf(t.admin), `s${i}`, 0)).body).toString()).toBe(`v${i}`);
-      }
-    } finally {
-      await jobs.stop();
-      await closeVault(copy);
-      const sql = postgres({ ...owner, max: 1, onnotice: () => undefined });
-      await sql.unsafe(`DROP DATABASE ${database} WITH (FORCE)`);
-      await sql.end();
-    }
-  }),
-);
-
-/** What pg_dump does: every row of every table, as one snapshot sees it, into an empty database of the same schema. */
-async function restore(
-  t: TestVault,
-  target: { host: string; port: number; database: string; username: string; password: string },
-): Promise<void> {
-  await t.owner.unsafe(`CREATE DATABASE ${target.database}`);
-  await migrate(target);
-  const into = postgres({ ...target, max: 1, onnotice: () => undefined, connection: { search_path: 'bulla' } });
-  const rows = new Map<string, string[]>();
-  await t.owner.begin('ISOLATION LEVEL REPEATABLE READ', async (sql) => {
-    for (const {
-      name,
-    } of await sql`SELECT tablename AS name FROM pg_tables WHERE schemaname = 'bulla' AND tablename <> 'schema_versions'`) {
-      rows.set(
-        name,
-        (await sql`SELECT t::text AS row FROM ${sql(name)} t`).map(({ row }) => row),
-      );
-    }
-  });
-  // A table goes in once those that it refers to are there.
-  for (let left = [...rows]; left.length > 0; ) {
-    const later: typeof left = [];
-    for (const [name, texts] of left) {
-      const insert = `INSERT INTO ${name} SELECT (r.row::${name}).* FROM unnest($1::text[]) AS r (row)`;
-      await into.unsafe(insert, [texts]).catch(() => later.push([name, texts]));
-    }
-    expect(later.length).toBeLessThan(left.length);
-    left = later;
-  }
-  await into.end();
-}

@@ -17,7 +17,7 @@ const utf8 = (text: string) => Buffer.from(text);
 
 test.each(['rsa-3072', 'rsa-4096'] as const)(
   '%s encrypts and signs, over a rotation',
-  { timeout: 60_000 },
+  { timeout: 240_000 },
   async (type) => {
     const key = parseKeyName(type);
     const call = () => callOf(t.admin);
