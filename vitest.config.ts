@@ -5,6 +5,7 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 import { useMemory } from './test/memory.ts';
+import { LongestFirst } from './test/order.ts';
 
 useMemory();
 const dist = fileURLToPath(new URL('./dist/', import.meta.url));
@@ -20,6 +21,7 @@ export default defineConfig({
     // Many tests wait, for a process or a time: three keep two cores busy. A worker imports the product once for all its files.
     maxWorkers: 3,
     isolate: false,
+    sequence: { sequencer: LongestFirst },
     // Only what hangs takes as long as this, on however busy a machine.
     testTimeout: 120_000,
     hookTimeout: 120_000,

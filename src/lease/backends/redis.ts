@@ -6,7 +6,8 @@
  * replicas do not take them over, and after a restart those are gone that no ACL file holds.
  */
 import { createHash } from 'node:crypto';
-import { createClient, ErrorReply } from '@redis/client';
+import type * as Library from '@redis/client';
+import type { ErrorReply } from '@redis/client';
 import { z } from 'zod';
 import { randomPassword } from '../../crypto/token.ts';
 import { VaultError } from '../../errors.ts';
@@ -143,6 +144,15 @@ const missing = (rights: string) => new VaultError('invalid_request', `username:
 
 const NOT_PERMITTED = 'NOPERM';
 
+/** Loaded at the first act: most vaults have no such backend, and start sooner without it. */
+let library: typeof Library | undefined;
+const load = async () => {
+  library ??= await import('@redis/client');
+  return library;
+};
+
+const isReply = (error: unknown): error is ErrorReply => library !== undefined && error instanceof library.ErrorReply;
+
 /** The first word of an error reply is its code. */
 const codeOfReply = (error: ErrorReply) => /^[A-Z]+/.exec(error.message)?.[0] ?? 'ERR';
 
@@ -151,7 +161,7 @@ async function codeOf(answer: Promise<unknown>): Promise<string | undefined> {
     await answer;
     return undefined;
   } catch (error) {
-    if (error instanceof ErrorReply) return codeOfReply(error);
+    if (isReply(error)) return codeOfReply(error);
     throw error;
   }
 }
@@ -166,7 +176,7 @@ const IDLE_MS = 60_000;
 
 /** One connection, over which commands follow each other; one that has failed or hung is ended. */
 function connection({ host, port, username, password, tls, ca }: Config) {
-  const open = () => {
+  const open = ({ createClient }: typeof Library) => {
     const client = createClient({
       ...{ username, password, disableOfflineQueue: true, RESP: 2 as const },
       socket: {
@@ -186,7 +196,8 @@ function connection({ host, port, username, password, tls, ca }: Config) {
   };
   return {
     run: async <T>({ signal }: Limits, act: string, work: (send: Send) => Promise<T>): Promise<T> => {
-      const mine = current?.client.isOpen ? current : open();
+      const loaded = await load();
+      const mine = current?.client.isOpen ? current : open(loaded);
       current = mine;
       clearTimeout(mine.idle);
       mine.users += 1;
@@ -200,7 +211,7 @@ function connection({ host, port, username, password, tls, ca }: Config) {
           return mine.client.sendCommand([...command]);
         });
       } catch (error) {
-        if (!(error instanceof VaultError || error instanceof ErrorReply) || !sent) end(mine);
+        if (!(error instanceof VaultError || isReply(error)) || !sent) end(mine);
         throw told(error, act, sent);
       } finally {
         signal.removeEventListener('abort', onAbort);
@@ -216,7 +227,7 @@ const NOT_LET_IN = new Set(['WRONGPASS', 'NOAUTH', NOT_PERMITTED]);
 
 function told(error: unknown, act: string, sent: boolean): VaultError {
   if (error instanceof VaultError) return error;
-  if (error instanceof ErrorReply) {
+  if (isReply(error)) {
     const code = codeOfReply(error);
     if (NOT_LET_IN.has(code)) {
       const what = `The server refused the user or password of the backend, or what it may do (${code}).`;
