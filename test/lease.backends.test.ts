@@ -32,6 +32,8 @@ type Target = {
   /** Makes an account by hand, and one that its administrator may not touch; absent where there are no accounts. */
   readonly account?: (username: string, password: string) => Promise<void>;
   readonly own?: string;
+  /** Locks it by hand, where that is not the same as ending it. */
+  readonly lock?: (username: string) => Promise<void>;
   /** Stops answering, without closing a connection. */
   readonly pid: () => number | undefined;
   readonly stop: () => Promise<void>;
@@ -66,6 +68,9 @@ async function mariadb(): Promise<Target> {
     },
     account: async (name, given) => {
       await root.query('CREATE USER ?@? IDENTIFIED BY ?', [name, '%', given]);
+    },
+    lock: async (name) => {
+      await root.query('ALTER USER ?@? ACCOUNT LOCK', [name, '%']);
     },
     own: username,
     pid: () => server.pid,
@@ -207,6 +212,11 @@ describe.each(TARGETS)('the contract of $kind', ({ kind, make, has, why }) => {
     expect(await session.alive()).toBe(true);
     await backend.renew({ handle, role, expiresAt: inMinutes(10), ...limits() });
     expect(await session.alive()).toBe(true);
+    if (target.lock) {
+      await target.lock(String(credential.username));
+      await backend.renew({ handle, role, expiresAt: inMinutes(10), ...limits() });
+      await expect(target.open(credential), 'what somebody has locked stays locked').rejects.toThrow();
+    }
     await backend.revoke({ handle, role, ...limits() });
     expect(await session.alive()).toBe(false);
     await session.close();

@@ -145,10 +145,12 @@ function connect(configured: Config): Backend<Role> {
       await run(act, 'issue', (connection) => create(connection, act.handle, password, act.role));
       return credentialOf(configured, act.handle, password);
     },
-    // Nothing there says when it ends; that it is still there is all that can be seen to.
+    // Nothing there says when it ends; that it is still there is all that can be seen to. An account that is locked, by a
+    // revocation that has not ended yet or by hand, stays locked.
     renew: (act) =>
       run(act, 'renew', async (connection) => {
-        await connection.query(`ALTER USER ${accountOf(act.handle).quoted} ACCOUNT UNLOCK`);
+        const limit = `MAX_USER_CONNECTIONS ${act.role.connection_limit ?? 0}`;
+        await connection.query(`ALTER USER ${accountOf(act.handle).quoted} WITH ${limit}`);
       }),
     revoke: (act) => run(act, 'revoke', (connection) => drop(connection, act)),
     accounts: accountsOf(configured, run),
