@@ -3,6 +3,7 @@
  * refuses, hangs or lets nobody in. Whatever happens, a password that the vault has is the one that works.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { rotateDueSecrets } from '../src/job/rotator.ts';
 import { checkOut } from '../src/lease/check-out.ts';
 import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
 import { callOf, type TestVault, testVault } from './harness.ts';
@@ -319,6 +320,32 @@ describe('a rotation', () => {
     await target.sql.unsafe(`GRANT kept TO ${quote(target.config.username)} WITH ADMIN OPTION`);
     expect((await api('POST', '/accounts/kept/rotate')).status).toBe(200);
     expect(await works(target, before)).toBe(false);
+  });
+});
+
+describe('a secret that follows an account', () => {
+  it('has its password after each rotation, whoever asked for it, and waits while somebody has it', async () => {
+    await made('followed');
+    const put = await api('PUT', '/rotators/app/db', { kind: 'account', account: 'followed', every: '1h' });
+    expect(put, put.text).toMatchObject({ status: 201, json: { version: 1, attempts: 0 } });
+    const stored = async () => (await api('GET', '/secrets/app/db')).json;
+    expect((await stored()).data).toEqual(await current('followed'));
+    // By the secret's schedule, which changes the account.
+    const first = await current('followed');
+    await t.owner`UPDATE rotators SET due_at = now()`;
+    await rotateDueSecrets(t.vault);
+    expect((await stored()).version).toBe(2);
+    expect([await works(target, first), await works(target, (await stored()).data)]).toEqual([false, true]);
+    // By the account's end of a check-out, which the secret follows.
+    const lease = (await take('followed')).json;
+    const refused = await api('POST', '/rotators/app/db/rotate');
+    expect([refused.status, refused.json.detail]).toEqual([409, expect.stringMatching(/checked out/)]);
+    await api('DELETE', `/leases/${lease.id}`);
+    await t.owner`UPDATE rotators SET attempts = 0, due_at = NULL`;
+    await rotateDueSecrets(t.vault);
+    expect(await stored()).toMatchObject({ version: 3, data: await current('followed') });
+    await rotateDueSecrets(t.vault);
+    expect((await stored()).version).toBe(3);
   });
 });
 

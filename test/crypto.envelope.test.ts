@@ -173,6 +173,7 @@ describe('refusing', () => {
         { label: 'lease-credential', tenant: a, lease: b },
         { label: 'backend-config', tenant: a, backend: b },
         { label: 'static-account', tenant: a, account: b },
+        { label: 'rotator', tenant: a, secret: b },
         { label: 'totp-seed', tenant: a, user: b },
         { label: 'cubbyhole', tenant: a, token: b, path: 'c' },
         { label: 'transit-key', tenant: a, key: b, version: 1 },

@@ -18,6 +18,7 @@ const ORDER: Record<string, string[]> = {
   'lease-credential': ['tenant', 'lease'],
   'backend-config': ['tenant', 'backend'],
   'static-account': ['tenant', 'account'],
+  rotator: ['tenant', 'secret'],
   'totp-seed': ['tenant', 'user'],
   cubbyhole: ['tenant', 'token', 'path'],
   'transit-key': ['tenant', 'key', 'version'],

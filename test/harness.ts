@@ -229,6 +229,7 @@ const SEALED: Readonly<Record<string, (tenant: TenantId, row: postgres.Row) => C
   backends: (tenant, row) => ({ label: 'backend-config', tenant, backend: row.backend_id }),
   lease_credentials: (tenant, row) => ({ label: 'lease-credential', tenant, lease: row.lease_id }),
   static_accounts: (tenant, row) => ({ label: 'static-account', tenant, account: row.account_id }),
+  rotators: (tenant, row) => ({ label: 'rotator', tenant, secret: row.secret_id }),
   transit_key_versions: (tenant, row) => ({ label: 'transit-key', tenant, key: row.key_id, version: row.version }),
   totp_factors: (tenant, row) => ({ label: 'totp-seed', tenant, user: row.user_id }),
   cubbyholes: (tenant, row) => ({ label: 'cubbyhole', tenant, token: row.token_id, path: row.path }),

@@ -2,7 +2,8 @@
 import type { Killpoint } from '../src/db/killpoint.ts';
 import { SCENARIOS, type Scenario } from './kill.ts';
 
-const { rotate, pepper, reencrypt, root, migrate, seal, unseal, tenantDelete, lease, account, load } = SCENARIOS;
+const { rotate, pepper, reencrypt, root, migrate, seal, unseal, tenantDelete, lease, account, rotator, load } =
+  SCENARIOS;
 
 type Case = { readonly case: string; readonly scenario?: Scenario };
 
@@ -15,6 +16,7 @@ const migrating = { case: 'T-171', scenario: migrate };
 const deleting = { case: 'T-176', scenario: tenantDelete };
 const leased = { case: 'T-173', scenario: lease };
 const held = { case: 'T-173', scenario: account };
+const rotating = { case: 'T-174', scenario: rotator };
 const loaded = { case: 'T-174', scenario: load };
 const first = { case: 'T-175' };
 
@@ -68,6 +70,9 @@ export const KILL_CASES: Readonly<Record<Killpoint, Case>> = {
   'account.changed': held,
   'account.proven': held,
   'account.rotated': held,
+  'rotator.claimed': rotating,
+  'rotator.made': rotating,
+  'rotator.stored': rotating,
   'audit.locked': loaded,
   'audit.written': loaded,
   'transaction.committed': loaded,

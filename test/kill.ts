@@ -299,6 +299,27 @@ export const SCENARIOS = {
       }
     },
   },
+  rotator: {
+    before: async ({ address, token }) => {
+      expect((await api(address, 'PUT', '/secrets/turned', token, { text: 'the first' })).status).toBe(201);
+      const body = { kind: 'password', grace: '1h' };
+      expect((await api(address, 'PUT', '/rotators/turned', token, body)).status).toBe(201);
+    },
+    act: ({ address, token }) => api(address, 'POST', '/rotators/turned/rotate', token),
+    after: async (t, { address, token }) => {
+      const read = async (version?: number) =>
+        (await api(address, 'GET', `/secrets/turned${version ? `?version=${version}` : ''}`, token)).json;
+      // The version before is whole, whether it has been followed or not.
+      expect(await read(1)).toMatchObject({ text: 'the first' });
+      const { version } = await read();
+      // As time does: the claim of the dead node runs out.
+      await t.owner`UPDATE rotators SET claim_until = now() WHERE claim IS NOT NULL`;
+      expect((await api(address, 'POST', '/rotators/turned/rotate', token)).json.version).toBe(version + 1);
+      const rows =
+        await t.owner`SELECT 1 FROM secret_versions JOIN secrets USING (tenant_id, secret_id) WHERE path = 'turned'`;
+      expect(rows).toHaveLength(version + 1);
+    },
+  },
   load: { times: 40, act: async () => undefined },
 } as const satisfies Record<string, Scenario>;
 

@@ -67,7 +67,7 @@ describe('imports', () => {
     [/^src\/vault\.ts$/, 1.5],
     [/^src\/seal\/seal\.ts$/, 0],
     [/^src\/seal\//, 1],
-    [/^src\/(errors|config(-\w+)?|outbound|private-file)\.ts$|^src\/(crypto|db)\//, 0],
+    [/^src\/(errors|config(-\w+)?|outbound|webhook|private-file)\.ts$|^src\/(crypto|db)\//, 0],
     [/^src\/client\//, 0],
   ];
   const rankOf = (file: string) => {
@@ -213,6 +213,7 @@ describe('tables', () => {
     destroyed_versions: 'src/secret/',
     secret_metadata: 'src/secret/',
     mounts: 'src/secret/',
+    rotators: 'src/secret/',
     transit_keys: 'src/transit/',
     transit_key_versions: 'src/transit/',
     transit_key_uses: 'src/transit/',
@@ -278,13 +279,18 @@ describe('tables', () => {
     {
       file: /^src\/tenant\/rotation\.ts$/,
       tables:
-        /^(cubbyholes|secret_versions|secret_metadata|backends|lease_credentials|static_accounts|transit_key_versions|totp_factors)$/,
+        /^(cubbyholes|secret_versions|secret_metadata|rotators|backends|lease_credentials|static_accounts|transit_key_versions|totp_factors)$/,
       why: 'how much depends on a key, in the list of keys',
     },
     {
       file: /^src\/transit\/rotate\.ts$/,
       tables: /^tenants$/,
       why: 'which named keys rotate by themselves: those of tenants that are active, as for data keys',
+    },
+    {
+      file: /^src\/secret\/rotation\.ts$/,
+      tables: /^(tenants|static_accounts)$/,
+      why: 'which rotators are due: those of tenants that are active, and those whose account has another password since',
     },
     {
       file: /^src\/seal\/store\.ts$/,

@@ -120,7 +120,7 @@ const ROLE_EXAMPLE = `
   END`;
 
 /** The parser's own error would quote the text, and the text has a password in it. */
-async function readObject(cli: Cli, file: string | undefined): Promise<object> {
+export async function readObject(cli: Cli, file: string | undefined): Promise<object> {
   const text = asText(await readInput(cli.io, file));
   try {
     const value: unknown = JSON.parse(text);

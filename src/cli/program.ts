@@ -29,6 +29,7 @@ import { addLoginCommands } from './login.ts';
 import { addMountCommands } from './mount.ts';
 import { addPepperCommands } from './pepper.ts';
 import { addPolicyCommands } from './policy.ts';
+import { addRotatorCommands } from './rotator.ts';
 import { addRunCommand } from './run.ts';
 import { addSealCommands } from './seal.ts';
 import { addSecretCommands } from './secret.ts';
@@ -93,6 +94,7 @@ export function addCommands(root: Command, cli: Cli, serve: Program['serve']): v
   addLeaseCommands(root, cli);
   addBackendCommands(root, cli);
   addAccountCommands(root, cli);
+  addRotatorCommands(root, cli);
   addKeyCommands(root, cli);
   addJobCommands(root, cli);
   addPepperCommands(root, cli);

@@ -33,6 +33,7 @@ import {
 import { createMounts, type Mounts } from './mount.ts';
 import { createPeppers, type Peppers } from './pepper.ts';
 import { createPolicies, type Policies } from './policy.ts';
+import { createRotators, type Rotators } from './rotator.ts';
 import { createSeal, type SealClient } from './seal.ts';
 import { createSecondFactor, createSessions, type SecondFactor, type Sessions } from './second-factor.ts';
 import { createSecrets, type Secrets } from './secret.ts';
@@ -109,6 +110,7 @@ export class Bulla {
   readonly backends: Backends;
   readonly roles: Roles;
   readonly accounts: Accounts;
+  readonly rotators: Rotators;
   readonly keys: Keys;
   readonly rootKeys: RootKeys;
   readonly jobs: Jobs;
@@ -149,6 +151,7 @@ export class Bulla {
     this.backends = createBackends(connection);
     this.roles = createRoles(connection);
     this.accounts = createAccounts(connection);
+    this.rotators = createRotators(connection);
     this.keys = createKeys(connection);
     this.rootKeys = createRootKeys(connection);
     this.jobs = createJobs(connection);

@@ -30,6 +30,7 @@ export type Context =
   | { readonly label: 'lease-credential'; readonly tenant: string; readonly lease: string }
   | { readonly label: 'backend-config'; readonly tenant: string; readonly backend: string }
   | { readonly label: 'static-account'; readonly tenant: string; readonly account: string }
+  | { readonly label: 'rotator'; readonly tenant: string; readonly secret: string }
   | { readonly label: 'totp-seed'; readonly tenant: string; readonly user: string }
   | { readonly label: 'cubbyhole'; readonly tenant: string; readonly token: string; readonly path: string }
   | { readonly label: 'transit-key'; readonly tenant: string; readonly key: string; readonly version: number };
@@ -47,6 +48,7 @@ export const CONTEXT_FIELDS: { readonly [L in Context['label']]: FieldsOf<Extrac
   'lease-credential': ['tenant', 'lease'],
   'backend-config': ['tenant', 'backend'],
   'static-account': ['tenant', 'account'],
+  rotator: ['tenant', 'secret'],
   'totp-seed': ['tenant', 'user'],
   cubbyhole: ['tenant', 'token', 'path'],
   'transit-key': ['tenant', 'key', 'version'],

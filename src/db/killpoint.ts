@@ -65,6 +65,10 @@ export const KILLPOINTS = [
   'account.changed', // the target has the next one, nobody has proven it
   'account.proven', // a login has proven it, the row does not know
   'account.rotated',
+  // The rotation of a stored secret.
+  'rotator.claimed', // a node has taken it, nothing is made
+  'rotator.made', // the next value is made, or asked for, nothing is stored
+  'rotator.stored',
   // Every change and its entry.
   'audit.locked', // the log's head is locked, nothing is written
   'audit.written', // the entry is written, not committed

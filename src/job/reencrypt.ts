@@ -15,7 +15,7 @@ import { VaultError } from '../errors.ts';
 import { BACKEND_CONFIGS, LEASE_CREDENTIALS, STATIC_ACCOUNTS } from '../lease/envelopes.ts';
 import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
-import { SECRET_METADATA, SECRET_VERSIONS } from '../secret/envelopes.ts';
+import { ROTATORS, SECRET_METADATA, SECRET_VERSIONS } from '../secret/envelopes.ts';
 import { forgetDataKeys } from '../tenant/keyring.ts';
 import { countBelow, type EnvelopeTable, type RowKey, reencryptPass } from '../tenant/reencrypt.ts';
 import {
@@ -38,6 +38,7 @@ export const ENVELOPE_TABLES: readonly EnvelopeTable[] = [
   BACKEND_CONFIGS,
   LEASE_CREDENTIALS,
   STATIC_ACCOUNTS,
+  ROTATORS,
   TRANSIT_KEY_VERSIONS,
   TOTP_SEEDS,
   CUBBYHOLES,

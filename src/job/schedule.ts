@@ -15,6 +15,7 @@ import { readDueNamedKeys, rotateByItself } from '../transit/rotate.ts';
 import type { Vault } from '../vault.ts';
 import { insertJob, wake } from './job.ts';
 import { recordRootRotation } from './reencrypt.ts';
+import { rotateDueSecrets } from './rotator.ts';
 import { VAULT_ACTOR } from './runner.ts';
 
 const LOOK_MS = 60_000;
@@ -26,6 +27,18 @@ export type Schedule = { readonly stop: () => Promise<void> };
 export function startSchedule(vault: Vault, rootMarkFile?: string): Schedule {
   let seen: SeenMark | undefined;
   let running: Promise<void> = Promise.resolve();
+  let rotating: Promise<void> | undefined;
+  /** Beside the keys: an endpoint that hangs keeps no key waiting, and the next look waits for it. */
+  const rotateSecrets = () => {
+    rotating ??= rotateDueSecrets(vault)
+      .catch((error) => {
+        const reason = error instanceof VaultError ? error.message : error;
+        vault.log.warn({ reason }, 'secrets that are due were not looked for; the next look tries again');
+      })
+      .finally(() => {
+        rotating = undefined;
+      });
+  };
   const look = async () => {
     try {
       seen = await advanceMark(vault, seen);
@@ -44,6 +57,7 @@ export function startSchedule(vault: Vault, rootMarkFile?: string): Schedule {
   };
   const turn = () => {
     running = running.then(look);
+    rotateSecrets();
   };
   turn();
   const timer = setInterval(turn, LOOK_MS).unref();
@@ -51,6 +65,7 @@ export function startSchedule(vault: Vault, rootMarkFile?: string): Schedule {
     stop: async () => {
       clearInterval(timer);
       await running;
+      await rotating;
     },
   };
 }

@@ -7,7 +7,14 @@
  */
 import { lockToken } from '../auth/issue.ts';
 import { randomId } from '../crypto/token.ts';
-import { isUniqueViolation, RetryTransaction, type Tx } from '../db/database.ts';
+import {
+  isUniqueViolation,
+  RetryTransaction,
+  type TenantId,
+  type Timestamp,
+  type Tx,
+  transaction,
+} from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
@@ -25,6 +32,7 @@ import {
   noAccount,
 } from './account.ts';
 import { openPasswords, type Passwords } from './account-password.ts';
+import { beginRotation, runRotation } from './account-rotation.ts';
 import { backendFailed, type Credential } from './backend.ts';
 import {
   type CredentialLease,
@@ -141,6 +149,39 @@ export async function revealAccount(vault: Vault, call: Call, name: string): Pro
   );
   const password = passwords.next === undefined ? passwords.current! : await provenOf(vault, at, account, passwords);
   return { account, credential: accountsOf(at).credentialOf(account.username, password) };
+}
+
+/**
+ * The password of an account for the vault itself, which keeps it in a secret. With `rotate` it is a new one: the account
+ * is rotated, unless that has happened since `since`. Throws `conflict` while it is checked out or being changed.
+ */
+export async function followAccount(
+  vault: Vault,
+  tenant: TenantId,
+  name: string,
+  { since, rotate }: { readonly since: Timestamp | null; readonly rotate: boolean },
+): Promise<{ readonly credential: Credential; readonly rotatedAt: Timestamp | undefined }> {
+  const look = (begin: boolean) =>
+    transaction(vault.db, [tenant], async (tx) => {
+      const row = await lockAccount(tx, tenant, name);
+      const { rotatedAt } = await accountInfo(tx, tenant, name);
+      const at = await connected(vault, tx, tenant, row.backendId);
+      const isNew = rotatedAt !== null && (since === null || rotatedAt > since);
+      if (begin && !isNew) {
+        if (row.heldUntil !== null) throw heldError(name, row.heldUntil);
+        if (row.busy) throw busyError(name);
+        return { rotation: await beginRotation(vault, tx, at, row.id) };
+      }
+      if (row.inDoubt) throw busyError(name);
+      const { current } = await openPasswords(vault, tx, tenant, row.id, row);
+      return { credential: accountsOf(at).credentialOf(row.username, current!), rotatedAt: rotatedAt ?? undefined };
+    });
+  const first = await look(rotate);
+  if (first.rotation === undefined) return first;
+  await runRotation(vault, first.rotation, { reason: 'asked', awaited: 'rotating' });
+  const after = await look(false);
+  if (after.rotation !== undefined) throw busyError(name);
+  return after;
 }
 
 async function provenOf(

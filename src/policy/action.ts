@@ -32,6 +32,9 @@ const TABLE = {
   'secret.metadata-read': { noun: 'secret', about: 'Read the metadata and settings of a secret.' },
   'secret.metadata-write': { noun: 'secret', about: 'Change the metadata and settings of a secret.' },
   'secret.subkeys': { noun: 'secret', about: 'See the keys of a secret’s data without their values.' },
+  'secret.rotator-read': { noun: 'secret', about: 'See how and when a secret rotates by itself.' },
+  'secret.rotator-write': { noun: 'secret', about: 'Let a secret rotate by itself, or change how.' },
+  'secret.rotate': { noun: 'secret', about: 'Let a secret that has a rotator rotate now.' },
   // mount:<path>
   'mount.list': { noun: 'mount', about: 'List the mounts.' },
   'mount.read': { noun: 'mount', about: 'Read a mount and the settings of its secrets.' },

@@ -28,3 +28,14 @@ async function pathOf(tx: Tx, tenant: TenantId, secret: string): Promise<string>
     SELECT path FROM secrets WHERE tenant_id = ${tenant} AND secret_id = ${secret}`;
   return row?.path ?? '(removed)';
 }
+
+export const ROTATORS: EnvelopeTable = {
+  table: 'rotators',
+  key: [{ column: 'secret_id', type: 'text' }],
+  context: (tenant, [secret]) => ({ label: 'rotator', tenant, secret: secret as string }),
+  nameOf: async (tx, tenant, [secret]) => {
+    const [row] = await tx<{ path: string }[]>`
+      SELECT path FROM secrets WHERE tenant_id = ${tenant} AND secret_id = ${secret as string}`;
+    return `rotator of secret:${row?.path ?? '(removed)'}`;
+  },
+};

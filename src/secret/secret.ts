@@ -36,6 +36,8 @@ export type NewVersion = {
   readonly versionsKept?: number | undefined;
   /** It is the only version that is kept: where it was written, secrets have no others. */
   readonly alone?: true | undefined;
+  /** So many versions are kept at least, whatever is set. */
+  readonly keptAtLeast?: number | undefined;
   /** The answer is to say the custom metadata, to whoever may read it. */
   readonly tellMetadata?: true | undefined;
 };
@@ -198,7 +200,7 @@ function casRequired(path: string): VaultError {
 
 const shorter = (a: number | null, b: number | null) => (a === null || b === null ? (a ?? b) : Math.min(a, b));
 
-function checkVersion({ body, ttlSeconds, expiresAt, metadata, versionsKept }: NewVersion): void {
+export function checkVersion({ body, ttlSeconds, expiresAt, metadata, versionsKept }: NewVersion): void {
   if (body.length > LIMITS.secretBytesMax) {
     throw new VaultError(
       'too_large',
@@ -227,14 +229,19 @@ export function checkMetadata(metadata: Readonly<Record<string, string>>): void 
   }
 }
 
-async function insertVersion(
+/** Who writes: somebody with leave to, or the vault itself. */
+export type Writer = Pick<Permit, 'tenant' | 'userId' | 'allows'>;
+
+/** `secret` is locked. */
+export async function insertVersion(
   vault: Vault,
   tx: Tx,
-  granted: Permit,
+  granted: Writer,
   path: SecretPath,
   secret: SecretRow,
-  { kind, body, contentType, expect, ttlSeconds, expiresAt, metadata, versionsKept, alone, tellMetadata }: NewVersion,
+  asked: NewVersion,
 ): Promise<Written> {
+  const { kind, body, contentType, expect, ttlSeconds, expiresAt, metadata, versionsKept, alone, tellMetadata } = asked;
   const { tenant, userId } = granted;
   const [settings, key] = await Promise.all([settingsAt(tx, tenant, path), activeDataKey(vault, tx, tenant)]);
   if (expect === undefined && (secret.casRequired || settings.casRequired)) throw casRequired(path);
@@ -258,12 +265,8 @@ async function insertVersion(
                               now + make_interval(secs => ${deleteAfter}))
       FROM clock RETURNING created_at AS "createdAt", expires_at AS "expiresAt"`,
   );
-  await prune(
-    tx,
-    tenant,
-    secret.secretId,
-    version - (kept ?? settings.versionsKept ?? vault.config.secretVersionsKept),
-  );
+  const most = kept ?? settings.versionsKept ?? vault.config.secretVersionsKept;
+  await prune(tx, tenant, secret.secretId, version - Math.max(most, asked.keptAtLeast ?? 1));
   if (metadata) await storeMetadata(vault, tx, tenant, secret.secretId, metadata);
   const told =
     tellMetadata && granted.allows(secretAsk('secret.metadata-read', path))
@@ -327,7 +330,8 @@ export async function openMetadata(
   );
 }
 
-async function currentData(
+/** Throws `not_found` and `conflict` where there is no JSON object to change. */
+export async function currentData(
   vault: Vault,
   tx: Tx,
   tenant: TenantId,

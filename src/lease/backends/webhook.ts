@@ -1,36 +1,14 @@
 /**
  * Webhook: an HTTP endpoint of the user's makes and ends credentials, so that anything can be a backend (docs/leases.md
- * has the protocol). Each request is signed as in the Standard Webhooks specification (standardwebhooks.com), so that the
- * endpoint can tell ours from others', and is repeated under the same `webhook-id` when its outcome is not known: whoever
- * has done it answers again and does nothing.
+ * has the protocol). Each request is signed, and is repeated under the same id when its outcome is not known (webhook.ts).
  */
-import { createHmac } from 'node:crypto';
 import { z } from 'zod';
 import { VaultError } from '../../errors.ts';
-import { fetchOutbound } from '../../outbound.ts';
+import { postSigned, webhookCa, webhookSecret, webhookUrl } from '../../webhook.ts';
 import { type Act, type Backend, type BackendMember, backendFailed, type Credential } from '../backend.ts';
 
-const SECRET = /^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/;
-
-const config = z.strictObject({
-  url: z
-    .url({ protocol: /^https?$/ })
-    .max(2048)
-    .refine((text) => !/^[a-z]+:\/\/[^/]*@/.test(text), 'expected no user or password in the URL'),
-  /** `whsec_` and 24 to 64 random bytes in base64: the key of the signatures. */
-  secret: z
-    .string()
-    .regex(SECRET, 'expected whsec_ and 24 to 64 bytes in base64')
-    .refine((text) => keyOf(text).length >= 24 && keyOf(text).length <= 64, 'expected 24 to 64 bytes'),
-  /** PEM of the authorities to trust instead of the system's. */
-  ca: z
-    .string()
-    .max(64 * 1024)
-    .optional(),
-});
+const config = z.strictObject({ url: webhookUrl, secret: webhookSecret, ca: webhookCa.optional() });
 type Config = z.output<typeof config>;
-
-const keyOf = (secret: string) => Buffer.from(secret.slice('whsec_'.length), 'base64');
 
 /** Passed on to the endpoint as they are: what they mean is its to say. */
 const settingValue = z.union([z.string().max(4096), z.number(), z.boolean()]);
@@ -58,20 +36,14 @@ export const webhookBackend: BackendMember<Config, Role> = {
   connect: (configured, { outbound }) => connect(configured, outbound),
 };
 
-function connect({ url, secret, ca }: Config, networks: Outbound): Backend<Role> {
+function connect(configured: Config, networks: Outbound): Backend<Role> {
   const call = async (type: string, id: string, body: object, { signal }: Pick<Act<Role>, 'signal'>) => {
-    const text = JSON.stringify({ type, ...body });
     let sent = false;
     try {
-      return await fetchOutbound(
-        {
-          ...{ method: 'POST', url: new URL(url), body: text, ca, networks, signal, bytesMax: ANSWER_BYTES_MAX },
-          headers: { 'content-type': 'application/json', ...signatureOf(secret, `${type}_${id}`, text) },
-        },
-        () => {
-          sent = true;
-        },
-      );
+      const asked = { id: `${type}_${id}`, body: { type, ...body } };
+      return await postSigned(configured, asked, { networks, signal, bytesMax: ANSWER_BYTES_MAX }, () => {
+        sent = true;
+      });
     } catch (error) {
       if (error instanceof VaultError && (type === 'check' || sent === false)) throw error;
       const code = (error as { code?: unknown })?.code;
@@ -106,13 +78,6 @@ function connect({ url, secret, ca }: Config, networks: Outbound): Backend<Role>
 }
 
 type Outbound = Parameters<BackendMember['connect']>[1]['outbound'];
-
-/** standardwebhooks.com: `v1,` and HMAC-SHA-256 over id, time and body, in base64. */
-function signatureOf(secret: string, id: string, body: string): Record<string, string> {
-  const timestamp = String(Math.floor(Date.now() / 1000));
-  const mac = createHmac('sha256', keyOf(secret)).update(`${id}.${timestamp}.${body}`).digest('base64');
-  return { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${mac}` };
-}
 
 /** 4xx is a no; 5xx, and a redirect that is not followed, say nothing of what was done. */
 function expectDone(act: string, status: number): void {

@@ -20,6 +20,7 @@ import * as mount from './mount.ts';
 import { describeEndpoint, describeErrors } from './openapi.ts';
 import * as pepper from './pepper.ts';
 import * as policy from './policy.ts';
+import * as rotator from './rotator.ts';
 import * as seal from './seal.ts';
 import * as secondFactor from './second-factor.ts';
 import * as secret from './secret.ts';
@@ -55,6 +56,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...[secret.put, secret.read, secret.patch, secret.remove, secret.list, secret.move, fetch],
   ...[version.list, version.undelete, version.destroy],
   ...[metadata.read, metadata.patch, metadata.remove],
+  ...[rotator.list, rotator.read, rotator.put, rotator.remove, rotator.rotate],
   ...[mount.list, mount.create, mount.read, mount.update, mount.remove],
   ...[lease.create, lease.list, lease.read, lease.renew, lease.revoke, lease.revokeMany],
   ...[lease.readSweeping, lease.confirmSweeping],
