@@ -103,12 +103,19 @@ export const read = endpoint(
   async ({ vault, call, param }) => json(200, shape(await readRotator(vault, call, parsePath(param)))),
 );
 
+/** As webhook.ts has it, described for the document. */
+const as = (schema: z.ZodType, expected: string) =>
+  z.string().refine((text) => schema.safeParse(text).success, `expected ${expected}`);
+
 const webhook = z.strictObject({
-  url: webhookUrl.openapi({ type: 'string', format: 'uri', example: 'https://deploy.example/rotated' }),
-  secret: webhookSecret
+  url: as(webhookUrl, 'an https URL without a user in it').openapi({
+    format: 'uri',
+    example: 'https://deploy.example/rotated',
+  }),
+  secret: as(webhookSecret, 'whsec_ and 24 to 64 bytes in base64')
     .optional()
     .openapi({ description: 'whsec_ and 24 to 64 bytes in base64; it stays as it is when absent.' }),
-  ca: webhookCa.optional(),
+  ca: as(webhookCa, 'at most 64 KiB of PEM').optional(),
 });
 
 const CHARACTERS_MAX = 1024;
