@@ -800,6 +800,42 @@ export type Metadata = {
   metadata: Record<string, string>;
 };
 
+export type Rotator = {
+  path: string;
+  /** password: random characters. diceware: six words. account: the password of a static account, whenever that changes. webhook: what an endpoint of yours answers. */
+  kind: 'password' | 'diceware' | 'account' | 'webhook';
+  field?: string;
+  length?: number;
+  alphabet?: string;
+  account?: string;
+  /** Without its secret. */
+  webhook?: {
+    url: string;
+    ca?: string;
+  };
+  /** Without its secret. */
+  notify?: {
+    url: string;
+    ca?: string;
+  };
+  /** Seconds. */
+  every: number | null;
+  /** Seconds that the version before stays readable. */
+  grace: number;
+  rotated_at: string | null;
+  /** By its schedule, or for another try. */
+  next_at: string | null;
+  /** The last one that it made. */
+  version: number | null;
+  /** How often it has failed since it last worked. */
+  attempts: number;
+  last_error: string | null;
+  /** Why notify has not been told of the last version yet. */
+  notice_error: string | null;
+  created_at: string;
+  updated_at: string;
+};
+
 export type Mount = {
   path: string;
   /** Where in the tree of secrets it begins; empty is the root. */
@@ -1688,6 +1724,33 @@ export type PatchMetadataBody = {
   cas_required?: boolean;
   /** How long after its writing a new version is readable; null: for good. */
   delete_after?: string | number;
+};
+
+export type PutRotatorBody = {
+  /** password: random characters. diceware: six words. account: the password of a static account, whenever that changes. webhook: what an endpoint of yours answers. */
+  kind: 'password' | 'diceware' | 'account' | 'webhook';
+  /** The member of the data that changes; the whole secret when absent. */
+  field?: string;
+  length?: number;
+  alphabet?: string;
+  account?: string;
+  webhook?: {
+    url: string;
+    /** whsec_ and 24 to 64 bytes in base64; it stays as it is when absent. */
+    secret?: string;
+    ca?: string;
+  };
+  /** Is told of every new version. */
+  notify?: {
+    url: string;
+    /** whsec_ and 24 to 64 bytes in base64; it stays as it is when absent. */
+    secret?: string;
+    ca?: string;
+  };
+  /** Only when somebody asks, or the account changes, when absent. */
+  every?: string | number;
+  /** How long the version before stays readable; a day when absent. */
+  grace?: string | number;
 };
 
 export type CreateMountBody = {
