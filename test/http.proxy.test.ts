@@ -207,14 +207,14 @@ describe.each(Object.entries(PROXIES))('behind %s', (name, configure) => {
       };
       const [one, other] = ['127.0.0.2', '127.0.0.3'];
       const held = [half(one), half(one)];
-      await expect.poll(() => status(one), { interval: 20 }).toBe(429);
+      await expect.poll(() => status(one), { interval: 20, timeout: 20_000 }).toBe(429);
       expect(await status(other)).toBe(200);
       const more = [half(other), half(other)];
-      await expect.poll(() => status(other), { interval: 20 }).toBe(429);
+      await expect.poll(() => status(other), { interval: 20, timeout: 20_000 }).toBe(429);
       const ends = [...held, ...more].map(untilClosed);
       held[0]!.write(rest);
       expect((await ends[0]!).answers.map((answer) => answer.status)).toEqual([400]);
-      await expect.poll(() => status(one), { interval: 20 }).toBe(200);
+      await expect.poll(() => status(one), { interval: 20, timeout: 20_000 }).toBe(200);
       for (const socket of [held[1]!, ...more]) socket.write(rest);
       for (const { answers } of await Promise.all(ends)) expect(answers.map((answer) => answer.status)).toEqual([400]);
     },
