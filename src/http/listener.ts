@@ -19,6 +19,7 @@ import { methodNotAllowed, recordOf } from './error.ts';
 import { type ConnectionLimits, connectionLimits } from './limit.ts';
 import { acceptListVerb } from './list-verb.ts';
 import { answerRaw, onParserError } from './parser.ts';
+import { createRunning, type Running } from './running.ts';
 import { canonicalAddress, isLoopback } from './source.ts';
 
 export type Listener = {
@@ -40,7 +41,7 @@ export async function listen(
   const plain = app.tls === undefined;
   if (plain && !isLoopback(canonicalAddress(address)) && !config.plainHttpBehindProxy) throw plainHttp(host);
   const server = createLimited(app, limits);
-  const state: State = { stopping: false, running: new Set(), sockets: new Set() };
+  const state: State = { stopping: false, running: createRunning(), sockets: new Set() };
   serve(server, app, state);
   const endPending = admit(server, app, limits, state.sockets);
   await bind(server, address, host, port);
@@ -81,15 +82,13 @@ function createLimited({ tls }: App, limits: ConnectionLimits): Server {
   return server;
 }
 
-/** `running` are the answers not yet sent, in the order of their requests. */
-type State = { stopping: boolean; readonly running: Set<ServerResponse>; readonly sockets: Set<Socket> };
+type State = { stopping: boolean; readonly running: Running; readonly sockets: Set<Socket> };
 
 /** The same for plain HTTP and for TLS. */
 function serve(server: Server, app: App, state: State): void {
   acceptListVerb(server, app.tls ? 'secureConnection' : 'connection');
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse, refusal?: VaultError) => {
     state.running.add(outgoing);
-    outgoing.on('close', () => state.running.delete(outgoing));
     if (state.stopping) outgoing.shouldKeepAlive = false;
     app.handle(incoming, outgoing, state.stopping ? stopping() : refusal);
   };
@@ -116,7 +115,7 @@ function stopping(): VaultError {
 
 async function stop(server: Server, state: State, deadlineMs: number): Promise<void> {
   state.stopping = true;
-  for (const outgoing of state.running) if (!outgoing.headersSent) outgoing.shouldKeepAlive = false;
+  for (const outgoing of state.running.all()) if (!outgoing.headersSent) outgoing.shouldKeepAlive = false;
   const closed = new Promise<void>((resolve) => {
     server.close(() => resolve());
   });
@@ -131,8 +130,9 @@ async function stop(server: Server, state: State, deadlineMs: number): Promise<v
 const SWEEP_MS = 50;
 
 function closeIdle({ running, sockets }: State): void {
-  const busy = new Set(Array.from(running, (outgoing) => outgoing.req.socket));
-  for (const socket of sockets) if (!busy.has(socket) && !socket.writableEnded) socket.destroySoon();
+  for (const socket of sockets) {
+    if (running.on(socket).length === 0 && !socket.writableEnded) socket.destroySoon();
+  }
 }
 
 async function resolve(host: string): Promise<string> {

@@ -5,21 +5,21 @@
  * connection ends. Nothing of what was sent is repeated, and nothing is written where an answer is already under way.
  */
 import { randomUUID } from 'node:crypto';
-import { type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import { type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { VaultError } from '../errors.ts';
 import type { App } from './app.ts';
 import { methodNotAllowed, noSuchRoute, problemOf } from './error.ts';
 import { HSTS, isEncrypted, SECURITY_HEADERS } from './exchange.ts';
+import type { Running } from './running.ts';
 import { canonicalAddress } from './source.ts';
 import { assertCanonicalTarget } from './target.ts';
 
 type ParserError = Error & { readonly code?: string; readonly rawPacket?: Uint8Array; readonly bytesParsed?: number };
 
-/** `running` are the answers not yet sent, in the order of their requests. */
-export function onParserError(server: Server, app: App, running: ReadonlySet<ServerResponse>): void {
+export function onParserError(server: Server, app: App, running: Running): void {
   server.on('clientError', (error: ParserError, socket: Socket) => {
-    const before = [...running].filter((outgoing) => outgoing.req.socket === socket);
+    const before = running.on(socket);
     const last = before.at(-1);
     if (error.code === 'ECONNRESET' || !socket.writable) {
       socket.destroy();
