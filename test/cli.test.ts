@@ -236,8 +236,19 @@ describe('secrets', () => {
     ];
     expect((await here(words('secret destroy cli/v --versions 1'), { answers })).code).toBe(0);
     expect((await history()).map(({ state }: { state: string }) => state)).toEqual(['readable', 'destroyed']);
-    const changed = await here(words('secret metadata cli/v --set team=web --unset owner --versions-kept 3 --json'));
-    expect(JSON.parse(changed.stdout)).toMatchObject({ metadata: { team: 'web' }, versions_kept: 3 });
+    const changed = await here(
+      words('secret metadata cli/v --set team=web --unset owner --versions-kept 3 --delete-after 2h --json'),
+    );
+    expect(JSON.parse(changed.stdout)).toMatchObject({
+      metadata: { team: 'web' },
+      versions_kept: 3,
+      delete_after: 7200,
+    });
+    await here(words('secret metadata cli/v --cas-required --delete-after 0'));
+    const settled = (await here(words('secret metadata cli/v'))).stdout;
+    expect(settled).toMatch(/cas required\s+yes/);
+    expect(settled).toMatch(/delete after\s+never/);
+    await here(words('secret metadata cli/v --no-cas-required'));
     expect((await here(words('secret move cli/v cli/w'))).code).toBe(0);
     expect((await here(words('secret destroy cli/w --all --yes'))).code).toBe(0);
     expect((await here(words('secret metadata cli/w'))).code).toBe(5);

@@ -225,3 +225,24 @@ function checkKeys(jwks: { readonly keys: readonly object[] }): void {
     if (bits === undefined || bits < RSA_BITS_MIN) refuse(`jwks: expected RSA keys of at least ${RSA_BITS_MIN} bits.`);
   }
 }
+
+// ---- keys as PEM --------------------------------------------------------------------------------------------------
+
+/** Public keys, or certificates that hold them, as a set of keys. Throws `invalid_request`. */
+export function keysFromPem(pems: readonly string[]): { readonly keys: readonly object[] } {
+  const keys = pems.map((pem) => {
+    if (/PRIVATE KEY/.test(pem)) refuse('keys: expected public keys only; this one counts as known from now on.');
+    try {
+      return createPublicKey(pem).export({ format: 'jwk' });
+    } catch {
+      return refuse('keys: expected public keys as PEM.');
+    }
+  });
+  return { keys };
+}
+
+export const keysAsPem = (jwks: { readonly keys: readonly object[] }): string[] =>
+  jwks.keys.map((key) => {
+    const pem = createPublicKey({ key: key as JsonWebKey, format: 'jwk' }).export({ type: 'spki', format: 'pem' });
+    return pem.toString();
+  });

@@ -170,6 +170,8 @@ type MetadataOptions = {
   readonly set?: Record<string, string>;
   readonly unset?: string[];
   readonly versionsKept?: number;
+  readonly casRequired?: boolean;
+  readonly deleteAfter?: string;
 };
 
 function addMetadataCommand(secret: Command, cli: Cli): void {
@@ -180,12 +182,18 @@ function addMetadataCommand(secret: Command, cli: Cli): void {
     .option('--set <key=value>', 'set a key; repeatable. Metadata is no place for secrets', pair)
     .option('--unset <key>', 'remove a key; repeatable', collect)
     .option('--versions-kept <number>', 'how many versions to keep', wholeNumber)
-    .action(async (path: string, { set, unset = [], versionsKept }: MetadataOptions) => {
+    .option('--cas-required', 'a write has to say which version it replaces')
+    .option('--no-cas-required', 'a write may say nothing of versions')
+    .option('--delete-after <duration>', 'how long after its writing a version is deleted; 0: never')
+    .action(async (path: string, options: MetadataOptions) => {
+      const { set, unset = [], versionsKept, casRequired, deleteAfter } = options;
       const { secrets } = cli.client();
       const metadata = { ...Object.fromEntries(unset.map((key) => [key, null])), ...set };
       const patch = {
         ...(set === undefined && unset.length === 0 ? {} : { metadata }),
         ...(versionsKept === undefined ? {} : { versions_kept: versionsKept }),
+        ...(casRequired === undefined ? {} : { cas_required: casRequired }),
+        ...(deleteAfter === undefined ? {} : { delete_after: deleteAfter === '0' ? null : deleteAfter }),
       };
       const changes = Object.keys(patch).length > 0;
       await printMetadata(cli, changes ? await secrets.patchMetadata(path, patch) : await secrets.metadata(path));
@@ -197,6 +205,8 @@ function printMetadata(cli: Cli, metadata: Metadata): Promise<void> {
     ['path', ({ path }) => path],
     ['current version', ({ current_version }) => current_version],
     ['versions kept', ({ versions_kept }) => versions_kept],
+    ['cas required', ({ cas_required }) => (cas_required ? 'yes' : 'no')],
+    ['delete after', ({ delete_after }) => (delete_after ? `${delete_after} s` : 'never')],
     ['created', ({ created_at }) => time(created_at)],
     ['updated', ({ updated_at }) => time(updated_at)],
     ...Object.entries(metadata.metadata).map(([key, value]) => [`metadata ${key}`, () => value] as const),

@@ -16,7 +16,8 @@ import type { LoginMethod, Proof, ProvenAccount } from '../method.ts';
 
 export type CertificateCredentials = {
   readonly tenant: string;
-  readonly role: string;
+  /** Undefined: the first role of the tenant, by name, whose client this is. */
+  readonly role: string | undefined;
   /** As the connection has it: the client's own first, then what it sent along. */
   readonly chain: readonly Uint8Array[];
 };
@@ -45,28 +46,36 @@ export const cert: LoginMethod<CertificateCredentials, Prepared> = {
     }
   },
   prove: async (tx, tenant, { role: name }, prepared) => {
-    const role = await readRole(tx, tenant, name);
+    const roles = await readRoles(tx, tenant, name);
     if (typeof prepared === 'string') return { refused: prepared };
-    if (!role) return { refused: 'unknown_role' };
-    const [leaf, ...presented] = prepared.chain as [Certificate, ...Certificate[]];
-    const path = findPath(leaf, presented, prepared.parseBundle(role.certificates), role.nowMs);
-    if ('refused' in path) return path;
-    const revoked = await revocation(tx, tenant, role, path);
-    if (revoked) return { refused: revoked };
-    const { names, der } = leaf.subjectNames!;
-    const matching = names.find((subject) => role.names.some((pattern) => matchesName(pattern, subject)));
-    if (matching === undefined) return { refused: 'other_names' };
-    const leftSeconds = Math.floor((Math.min(...path.map(({ notAfterMs }) => notAfterMs)) - role.nowMs) / 1000);
-    if (leftSeconds < 1) return { refused: 'expired' };
-    const identity = identityOf(role, path, der);
-    const findOrMake = async (within: Tx) => {
-      const userId = await accountOf(within, tenant, role.roleId, identity);
-      await remember(within, tenant, userId, role.authorityId, path);
-      return userId;
-    };
-    return proofOf(role, path[0]!, { findOrMake }, matching, leftSeconds);
+    let proof: Proof = { refused: 'unknown_role' };
+    for (const role of roles) {
+      proof = await proveFor(tx, tenant, role, prepared);
+      if ('account' in proof) break;
+    }
+    return proof;
   },
 };
+
+async function proveFor(tx: Tx, tenant: TenantId, role: RoleRow, prepared: Exclude<Prepared, string>): Promise<Proof> {
+  const [leaf, ...presented] = prepared.chain as [Certificate, ...Certificate[]];
+  const path = findPath(leaf, presented, prepared.parseBundle(role.certificates), role.nowMs);
+  if ('refused' in path) return path;
+  const revoked = await revocation(tx, tenant, role, path);
+  if (revoked) return { refused: revoked };
+  const { names, der } = leaf.subjectNames!;
+  const matching = names.find((subject) => role.names.some((pattern) => matchesName(pattern, subject)));
+  if (matching === undefined) return { refused: 'other_names' };
+  const leftSeconds = Math.floor((Math.min(...path.map(({ notAfterMs }) => notAfterMs)) - role.nowMs) / 1000);
+  if (leftSeconds < 1) return { refused: 'expired' };
+  const identity = identityOf(role, path, der);
+  const findOrMake = async (within: Tx) => {
+    const userId = await accountOf(within, tenant, role.roleId, identity);
+    await remember(within, tenant, userId, role.authorityId, path);
+    return userId;
+  };
+  return proofOf(role, path[0]!, { findOrMake }, matching, leftSeconds);
+}
 
 function proofOf(
   role: RoleRow,
@@ -83,6 +92,7 @@ function proofOf(
       maxTtlSeconds: leftSeconds,
       policies: role.policies,
       certificate: leaf.thumbprint,
+      metadata: { cert_name: role.name, subject: matching, serial_number: leaf.serial },
     },
     details: {
       role: role.name,
@@ -108,15 +118,19 @@ type RoleRow = {
   readonly nowMs: number;
 };
 
+/** How many are tried for a client that names none. */
+const ROLES_TRIED_MAX = 100;
+
 /** Held until the login has committed: what takes the role or the authority away waits, and then ends the token. */
-async function readRole(tx: Tx, tenant: TenantId, name: string): Promise<RoleRow | undefined> {
-  const [row] = await tx<(Omit<RoleRow, 'nowMs'> & { now: Timestamp })[]>`
+async function readRoles(tx: Tx, tenant: TenantId, name: string | undefined): Promise<RoleRow[]> {
+  const rows = await tx<(Omit<RoleRow, 'nowMs'> & { now: Timestamp })[]>`
     SELECT r.role_id AS "roleId", r.name, r.names, r.policies, r.token_ttl_seconds AS "tokenTtlSeconds",
            a.authority_id AS "authorityId", a.name AS authority, a.certificates, a.list_required AS "listRequired",
            a.stale_list AS "staleList", bulla.now() AS now
     FROM certificate_roles r JOIN authorities a USING (tenant_id, authority_id)
-    WHERE r.tenant_id = ${tenant} AND r.name = ${name} FOR SHARE`;
-  return row && { ...row, nowMs: Date.parse(row.now) };
+    WHERE r.tenant_id = ${tenant} ${name === undefined ? tx`` : tx`AND r.name = ${name}`}
+    ORDER BY r.name LIMIT ${ROLES_TRIED_MAX} FOR SHARE`;
+  return rows.map((row) => ({ ...row, nowMs: Date.parse(row.now) }));
 }
 
 /** Every certificate of the path but the authority's own, in the list of whoever issued it. */

@@ -38,6 +38,7 @@ export const jwt: LoginMethod<JwtCredentials, Checked> = {
         policies,
         cidrs: role.cidrs ?? undefined,
         loginRole: role.roleId,
+        metadata: { role: role.name },
       },
       details: { role: role.name, issuer: issuer.issuer, subject: claims.sub! },
     };

@@ -79,7 +79,14 @@ export const patch = endpoint(
         delete_after: duration
           .nullable()
           .optional()
-          .openapi({ description: 'How long after its writing a new version is readable; null: for good.' }),
+          .openapi({
+            description: 'How long after its writing a new version is readable; null: for good.',
+            anyOf: [
+              { type: 'string', pattern: '^[0-9]{1,10}[smhd]?$' },
+              { type: 'integer', minimum: 1 },
+              { type: 'null' },
+            ],
+          }),
       })
       .refine((change) => Object.keys(change).length > 0, 'expected at least one field to change'),
     bodyExample: { metadata: { owner: 'team-web', old: null }, versions_kept: 20 },

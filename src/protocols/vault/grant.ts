@@ -103,8 +103,35 @@ const APPROLE: readonly Grant[] = [
   ]),
 ];
 
+const JWT_AND_CERT: readonly Grant[] = [
+  grant('auth/jwt/config', 'read', 'issuer.read', 'issuer:jwt'),
+  grant('auth/jwt/config', WRITE, 'issuer.write', 'issuer:jwt'),
+  grant('auth/jwt/role', 'list', 'login-role.list', 'login-role:*'),
+  grant('auth/jwt/role/{name}', 'read', 'login-role.read', 'login-role:{name}'),
+  grant('auth/jwt/role/{name}', WRITE, 'login-role.write', 'login-role:{name}'),
+  grant('auth/jwt/role/{name}', 'delete', 'login-role.delete', 'login-role:{name}'),
+  grant('auth/cert/config', 'read', 'cert-role.list', 'cert-role:*'),
+  grant('auth/cert/config', WRITE, 'cert-role.list', 'cert-role:*'),
+  grant('auth/cert/certs', 'list', 'cert-role.list', 'cert-role:*'),
+  ...(['read', 'write', 'delete'] as const).flatMap((verb) => {
+    const needs = verb === 'write' ? WRITE : verb;
+    const at = 'auth/cert/certs/{name}';
+    return [
+      grant(at, needs, `cert-role.${verb}`, 'cert-role:{name}'),
+      // A write keeps what is set of revocation lists, so it reads that first.
+      grant(
+        at,
+        needs,
+        verb === 'write' ? ['authority.read', 'authority.write'] : `authority.${verb}`,
+        'authority:{name}',
+      ),
+    ];
+  }),
+];
+
 const FIXED: readonly Grant[] = [
   ...APPROLE,
+  ...JWT_AND_CERT,
   ...['sys/policies/acl', 'sys/policy'].flatMap((at) => [
     grant(at, 'list', 'policy.list', 'policy:*'),
     grant(`${at}/{name}`, 'read', 'policy.read', 'policy:{name}'),

@@ -33,6 +33,8 @@ const ENGINES: readonly { readonly path: string; readonly type: string; readonly
 
 const AUTH_METHODS: readonly { readonly path: string; readonly type: string; readonly description: string }[] = [
   { path: 'approle', type: 'approle', description: 'machines with a secret id' },
+  { path: 'cert', type: 'cert', description: 'machines with a client certificate' },
+  { path: 'jwt', type: 'jwt', description: 'workloads with a token that somebody else has signed' },
   { path: 'token', type: 'token', description: 'token based credentials' },
   { path: 'userpass', type: 'userpass', description: 'users with a password' },
 ];

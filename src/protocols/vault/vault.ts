@@ -16,9 +16,11 @@ import type { Vault } from '../../vault.ts';
 import type { Dialect, Exchange, Host, Protocol } from '../protocol.ts';
 import { type Answer, envelopeText, responseOf } from './answer.ts';
 import { APPROLE_ROUTES } from './approle.ts';
+import { CERT_ROUTES } from './cert.ts';
 import { CUBBYHOLE_ROUTES } from './cubbyhole.ts';
 import { DATABASE_ROUTES } from './database.ts';
 import { errorAnswer, noHandler, said, unsupportedOperation, unsupportedPath } from './error.ts';
+import { JWT_ROUTES, OIDC_ROUTES } from './jwt.ts';
 import { KV1_ROUTES } from './kv1.ts';
 import { KV2_ROUTES } from './kv2.ts';
 import {
@@ -44,6 +46,9 @@ export const FIXED: readonly { readonly at: string; readonly routes: readonly Ro
   { at: 'auth/token', routes: TOKEN_ROUTES },
   { at: 'auth/userpass', routes: USERPASS_ROUTES },
   { at: 'auth/approle', routes: APPROLE_ROUTES },
+  { at: 'auth/jwt', routes: JWT_ROUTES },
+  { at: 'auth/oidc', routes: OIDC_ROUTES },
+  { at: 'auth/cert', routes: CERT_ROUTES },
   { at: 'auth', routes: [] },
   { at: 'identity', routes: [] },
   { at: 'cubbyhole', routes: CUBBYHOLE_ROUTES },
