@@ -1723,7 +1723,7 @@ export type PatchMetadataBody = {
   /** Whether a write must say which version is current. */
   cas_required?: boolean;
   /** How long after its writing a new version is readable; null: for good. */
-  delete_after?: string | number;
+  delete_after?: string | number | null;
 };
 
 export type PutRotatorBody = {
