@@ -155,3 +155,23 @@ it('whoever may not make secrets of a service does not by this path, and gives n
   const asked = await v1('POST', 'sys/capabilities-self', { path: 'auth/approle/role/web/secret-id' }, looker);
   expect(asked.json.data.capabilities).toEqual(['list']);
 });
+
+it('what no id can be finds none, as any wrong one; metadata does not say another role; the log says what is widened', async () => {
+  expect(errors(await logIn('\0aaaaaaaa', 'x'))).toEqual(WRONG);
+  const lookup = 'auth/approle/role/web/secret-id-accessor/lookup';
+  expect((await v1('POST', lookup, { secret_id_accessor: '\0aaaaaaaa' })).status).toBe(404);
+  const made = await secretId('web', { metadata: '{"role_name":"root"}' });
+  const done = await logIn(await roleId('web'), made.secret_id);
+  expect(done.json.auth.metadata).toEqual({ role_name: 'web' });
+  const part = (name: string) => `auth/approle/role/other/${name}`;
+  await v1('POST', part('secret-id-bound-cidrs'), { secret_id_bound_cidrs: '10.0.0.0/8,192.168.0.0/16' });
+  await v1('DELETE', part('secret-id-bound-cidrs'));
+  await v1('POST', part('token-num-uses'), { token_num_uses: 3 });
+  const entries = await entriesOf(t.owner, await tenantId(t.owner, 'default'));
+  const said = entries.filter(({ action, resource }) => action === 'service.write' && resource === 'service:other');
+  expect(said.slice(-3).map(({ details }) => details)).toEqual([
+    { secret_cidrs: '10.0.0.0/8 192.168.0.0/16' },
+    { secret_cidrs: 'none' },
+    { token_uses: 3 },
+  ]);
+});

@@ -200,6 +200,8 @@ async function endAfter(tx: Tx, tenant: TenantId, userId: string, name: string, 
     WHERE tenant_id = ${tenant} AND client_secret_id = ${secretId} AND max_expires_at > ${end}::timestamptz`;
 }
 
+const SECRET_ID = /^[a-z2-7]{16}$/;
+
 /** Of this service, whatever the id or the secret: another's is none. One that is shown is compared as at a login. */
 async function secretOf(
   tx: Tx,
@@ -212,7 +214,7 @@ async function secretOf(
   const which =
     'name' in ref
       ? tx`name = ${parseName(ref.name, 'secret')}`
-      : tx`secret_id = ${'id' in ref ? ref.id : shown?.tenantId === tenant ? shown.secretId : ''}`;
+      : tx`secret_id = ${'id' in ref ? (SECRET_ID.test(ref.id) ? ref.id : '') : shown?.tenantId === tenant ? shown.secretId : ''}`;
   const [row] = await tx<(Row & { secretHash: Uint8Array })[]>`
     SELECT ${tx.unsafe(COLUMNS)}, secret_hash AS "secretHash" FROM client_secrets
     WHERE tenant_id = ${tenant} AND user_id = ${userId} AND ${which} ${lock ? tx`FOR UPDATE` : tx``}`;

@@ -2,6 +2,7 @@
  * Service accounts: machines that log in with client secrets. Owns the table services; their names, policies and state
  * are rows of users, so that one name is one account whatever its kind.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { type Details, detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
@@ -109,7 +110,8 @@ export async function createService(vault: Vault, call: Call, service: NewServic
     await tx`INSERT INTO services (tenant_id, user_id) VALUES (${tenant}, ${id})`;
     await storeSettings(tx, tenant, id, service.description ?? '', settings);
     const value = await serviceNamed(tx, tenant, service.name);
-    return { value, notes: detailsNaming({}, { policies }).map((details) => ({ details })) };
+    const { said, lists } = changesOf(NO_SETTINGS, settings);
+    return { value, notes: detailsNaming(said, { policies, ...lists }).map((details) => ({ details })) };
   });
 }
 
@@ -135,8 +137,9 @@ export async function updateService(
     await storeSettings(tx, tenant, before.id, change.description ?? before.description, settings);
     if (before.disabled && change.disabled === false) await checkTakeover(tx, granted, before.id);
     if (change.disabled !== undefined) await setDisabled(tx, tenant, before.id, change.disabled);
-    const said: Details = change.disabled === undefined ? {} : { disabled: change.disabled };
-    const notes = detailsNaming(said, { policies }).map((details) => ({ details }));
+    const state: Details = change.disabled === undefined ? {} : { disabled: change.disabled };
+    const { said, lists } = changesOf(before, settings);
+    const notes = detailsNaming({ ...state, ...said }, { policies, ...lists }).map((details) => ({ details }));
     return { value: await serviceNamed(tx, tenant, name), notes, revokes: true };
   });
 }
@@ -157,6 +160,19 @@ function settingsFrom(before: Settings, { ...wish }: SettingsWish): Settings {
   return Object.fromEntries(
     names.map((name) => [name, wish[name] === undefined ? before[name] : wish[name]]),
   ) as Settings;
+}
+
+/** What is another than before, for the log: a bound that is taken away is as much as a policy that is given. */
+function changesOf(before: Settings, after: Settings): { said: Details; lists: Record<string, readonly string[]> } {
+  const said: Record<string, string | number> = {};
+  const lists: Record<string, readonly string[]> = {};
+  for (const [name, value] of Object.entries(after)) {
+    if (isDeepStrictEqual(value, before[name as keyof Settings])) continue;
+    const key = name.replace(/Seconds$/, '').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    if (Array.isArray(value)) lists[key] = value;
+    else said[key] = (value as string | number | null) ?? 'none';
+  }
+  return { said, lists };
 }
 
 /** Never what a client id looks like. */

@@ -17,6 +17,8 @@ export type ServiceCredentials = {
 };
 
 const CLIENT_ID = /^(system|[a-z2-7]{16})\.([a-z2-7]{16})$/;
+/** Other texts are not looked for: the database refuses some of them, and such a login would leave nothing in the log. */
+const ROLE_ID = /^[A-Za-z0-9._-]{8,128}$/;
 const NOBODY = 'aaaaaaaaaaaaaaaa';
 const NO_HASH = new Uint8Array(32);
 
@@ -84,8 +86,8 @@ async function readService(
 ): Promise<ServiceRow | undefined> {
   const [, of, userId] = CLIENT_ID.exec(clientId) ?? [];
   const isOwn = of === tenant;
-  const which =
-    userId === undefined && byRoleId ? tx`s.role_id = ${clientId}` : tx`u.user_id = ${isOwn ? userId! : NOBODY}`;
+  const isRoleId = userId === undefined && byRoleId && ROLE_ID.test(clientId);
+  const which = isRoleId ? tx`s.role_id = ${clientId}` : tx`u.user_id = ${isOwn ? userId! : NOBODY}`;
   const [row] = await tx<ServiceRow[]>`
     SELECT u.user_id AS "userId", u.name, u.disabled, s.token_ttl_seconds AS "tokenTtlSeconds",
            s.token_max_ttl_seconds AS "tokenMaxTtlSeconds", s.token_period_seconds AS "tokenPeriodSeconds",

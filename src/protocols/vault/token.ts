@@ -34,9 +34,9 @@ const unixSeconds = (time: string) => Math.floor(Date.parse(time) / 1000);
 
 /** What a login of each method answers as its metadata, and a lookup of its token again. */
 export function metaOf({ method, username, metadata }: Pick<TokenInfo, 'method' | 'username' | 'metadata'>) {
-  if (method === 'service') return { role_name: username, ...metadata };
+  if (method === 'service') return { ...metadata, role_name: username };
   if (method === 'jwt' || method === 'cert') return { ...metadata };
-  return { username, ...metadata };
+  return { ...metadata, username };
 }
 
 const isOrphan = ({ parent }: TokenInfo) => parent === null;
