@@ -1,7 +1,9 @@
 /** Access to one stored secret as a lease: a token that reads just that, so often, until then. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { takeAccess } from '../src/lease/access.ts';
 import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
-import { type TestVault, testVault } from './harness.ts';
+import { parsePath } from '../src/secret/path.ts';
+import { callOf, type TestVault, testVault } from './harness.ts';
 import { inState } from './lease-target.ts';
 import { until } from './until.ts';
 
@@ -128,5 +130,37 @@ describe('a token for one secret', () => {
       const rows = await t.owner`SELECT 1 FROM leases WHERE kind = 'access' AND state <> 'ended'`;
       return rows.length === 0;
     });
+  });
+});
+
+describe('limits', () => {
+  it('of a user and of the tenant say so with 429, and count what is alive only', async () => {
+    const env = { BULLA_LEASES_PER_ACTOR_MAX: '2', BULLA_LEASES_PER_TENANT_MAX: '4' };
+    const narrow = await t.node({ env });
+    await t.request('POST', '/api/v1/leases/revoke', { token: t.admin, body: { all: true } });
+    await until('none is left', async () => (await t.owner`SELECT 1 FROM leases WHERE state <> 'ended'`).length === 0);
+    const rules = [
+      { effect: 'allow', actions: ['lease.*', 'secret.read'], resources: ['lease:prod/**', 'secret:prod/**'] },
+    ];
+    const users = [];
+    for (const name of ['limited-a', 'limited-b', 'limited-c']) users.push(await t.user(name, [], rules));
+    const take = async (token: string) => {
+      const lease = await takeAccess(narrow, callOf(token), { secret: parsePath('prod/web/tls') });
+      t.secrets.add(lease.token);
+      return lease;
+    };
+    const [first] = [await take(users[0]!), await take(users[0]!)];
+    const busy = { code: 'too_many_requests', retryAfterSeconds: 30 };
+    await expect(take(users[0]!)).rejects.toMatchObject({
+      ...busy,
+      message: expect.stringMatching(/^You have 2 leases alive/),
+    });
+    for (let i = 0; i < 2; i += 1) await take(users[1]!);
+    await expect(take(users[2]!)).rejects.toMatchObject({
+      ...busy,
+      message: expect.stringMatching(/^This tenant has 4 leases/),
+    });
+    await t.request('DELETE', `/api/v1/leases/${first!.id}`, { token: users[0]! });
+    expect((await take(users[2]!)).state).toBe('active');
   });
 });

@@ -1,9 +1,13 @@
 /** The PostgreSQL backend against strange names, hostile templates, wrong credentials and a pooler. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { asTenantId } from '../src/db/database.ts';
+import { effectOf } from '../src/lease/backend.ts';
+import { BACKENDS } from '../src/lease/backends/index.ts';
 import { closeBackends } from '../src/lease/pool.ts';
 import { type TestVault, testVault } from './harness.ts';
 import { answers, connectWith, freePort, leaseTarget, quote, type Target, works } from './lease-target.ts';
@@ -153,6 +157,75 @@ describe('a configuration', () => {
     await put('roles', 'plain', { backend: 'db' });
     expect((await taken('plain')).credential.username).toMatch(/^bulla_admin_plain_[a-z2-7]{16}$/);
     expect((await put('backends', 'db', { kind: 'nothing', config: {} })).status).toBe(400);
+  });
+});
+
+describe('a target that is none', () => {
+  const member = BACKENDS.postgres!;
+  const about = { tenant: asTenantId('aaaaaaaaaaaaaaaa'), backendId: 'bbbbbbbbbbbbbbbb', outbound: [] };
+  const CONFIG = { host: '127.0.0.1', database: 'd', username: 'u', password: 'p', tls: 'off' };
+  const AUTHENTICATION_OK = Buffer.from('52000000080000000000', 'hex').subarray(0, 9);
+  const READY = Buffer.from('5a0000000549', 'hex');
+  /** A Query message that was not asked about: a row of one column that says nothing of what was wanted. */
+  const LIE = Buffer.concat([Buffer.from('430000000d53454c4543542031', 'hex'), Buffer.from([0]), READY]);
+
+  async function issueAt(serve: (socket: Socket) => void): Promise<string> {
+    const sockets = new Set<Socket>();
+    const server = createServer((socket) => {
+      sockets.add(socket);
+      socket.on('error', () => undefined);
+      serve(socket);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const backend = member.connect(member.config.parse({ ...CONFIG, port }), about);
+    const role = member.role.parse({});
+    const times = { issuedAt: '2026-01-02T03:04:05.000000Z', expiresAt: '2026-01-02T04:04:05.000000Z' } as never;
+    const asked = { role, roleName: 'r', holder: 'h', leaseId: 'cccccccccccccccc', parameters: {} };
+    const prepared = member.prepare({ ...asked, ...(times as object) } as never);
+    try {
+      const act = { handle: prepared.handle, role, signal: AbortSignal.timeout(400), deadlineMs: 400 };
+      const issued = backend.issue({ ...act, prepared, expiresAt: (times as { expiresAt: never }).expiresAt });
+      return await issued.then(() => 'issued', effectOf);
+    } finally {
+      await backend.close();
+      for (const socket of sockets) socket.destroy();
+      await new Promise((closed) => server.close(closed));
+    }
+  }
+
+  it.each<[string, (socket: Socket) => void]>([
+    ['says nothing', () => undefined],
+    ['hangs up', (socket) => socket.destroy()],
+    ['speaks HTTP', (socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')],
+    ['ends in the middle of a message', (socket) => socket.end(AUTHENTICATION_OK.subarray(0, 4))],
+    [
+      'lets anybody in and hangs up at the first statement',
+      (socket) => {
+        socket.once('data', () => {
+          socket.write(Buffer.concat([AUTHENTICATION_OK, READY]));
+          socket.once('data', () => socket.destroy());
+        });
+      },
+    ],
+    [
+      'lets anybody in and answers half',
+      (socket) => {
+        socket.once('data', () => {
+          socket.write(Buffer.concat([AUTHENTICATION_OK, READY]));
+          socket.once('data', () => socket.write(LIE.subarray(0, 7)));
+        });
+      },
+    ],
+  ])('T-078 that %s leaves the outcome unknown, and the vault as it was', async (_, serve) => {
+    expect(await issueAt(serve)).toBe('unknown');
+  });
+
+  it('that was never there was not reached', async () => {
+    const backend = member.connect(member.config.parse({ ...CONFIG, port: await freePort() }), about);
+    const act = { handle: 'x', role: member.role.parse({}), signal: AbortSignal.timeout(2_000), deadlineMs: 2_000 };
+    expect(await backend.revoke(act).then(() => 'revoked', effectOf)).toBe('unreached');
+    await backend.close();
   });
 });
 
