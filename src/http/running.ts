@@ -1,10 +1,10 @@
 /**
  * The answers that have not been sent yet, by connection.
  *
- * A Set of answers would be the obvious form, and once cost a fifth of a read: when a hash table of V8's is outgrown or has
- * had many deletions, the next one takes its place and the old one keeps what stood in it. An old table that was promoted
- * keeps those answers, with all that hangs on them, until the next full collection, so that most of what a request makes
- * survives it. Here the table changes only with connections, and an answer leaves its array without a trace.
+ * A Set of answers would be the obvious form, and it costs the collector dear: when a hash table of V8's has had many
+ * deletions, a new one takes its place and the old one keeps what stood in it. One that was promoted keeps those answers,
+ * with all that hangs on them, until the next full collection: a fifth of what the requests allocated survived them.
+ * Here the table changes only with connections, and an answer leaves its array without a trace.
  */
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
