@@ -201,6 +201,10 @@ export const LIMITS = {
   /** Of a service, those that programs make without naming them. */
   clientSecretsUnnamedMax: 2_000,
   jwtLengthMax: 16 * 1024,
+  /** How long a login at an OpenID provider may take, and how many are under way: from one network, and of a tenant. */
+  oidcLoginSeconds: 600,
+  oidcLoginsPerSourceMax: 20,
+  oidcLoginsPerTenantMax: 10_000,
   issuerKeysBytesMax: 64 * 1024,
   loginRulesMax: 50,
   loginRuleClaimsMax: 10,

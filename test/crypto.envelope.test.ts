@@ -175,6 +175,7 @@ describe('refusing', () => {
         { label: 'static-account', tenant: a, account: b },
         { label: 'rotator', tenant: a, secret: b },
         { label: 'totp-seed', tenant: a, user: b },
+        { label: 'issuer-secret', tenant: a, issuer: b },
         { label: 'cubbyhole', tenant: a, token: b, path: 'c' },
         { label: 'transit-key', tenant: a, key: b, version: 1 },
         { label: 'kept-answer', tenant: a, actor: b, key: a },

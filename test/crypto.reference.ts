@@ -20,6 +20,7 @@ const ORDER: Record<string, string[]> = {
   'static-account': ['tenant', 'account'],
   rotator: ['tenant', 'secret'],
   'totp-seed': ['tenant', 'user'],
+  'issuer-secret': ['tenant', 'issuer'],
   cubbyhole: ['tenant', 'token', 'path'],
   'transit-key': ['tenant', 'key', 'version'],
 };

@@ -232,6 +232,7 @@ const SEALED: Readonly<Record<string, (tenant: TenantId, row: postgres.Row) => C
   rotators: (tenant, row) => ({ label: 'rotator', tenant, secret: row.secret_id }),
   transit_key_versions: (tenant, row) => ({ label: 'transit-key', tenant, key: row.key_id, version: row.version }),
   totp_factors: (tenant, row) => ({ label: 'totp-seed', tenant, user: row.user_id }),
+  issuer_secrets: (tenant, row) => ({ label: 'issuer-secret', tenant, issuer: row.issuer_id }),
   cubbyholes: (tenant, row) => ({ label: 'cubbyhole', tenant, token: row.token_id, path: row.path }),
 };
 

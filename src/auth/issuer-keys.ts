@@ -1,8 +1,10 @@
 /**
- * The public keys of issuers: fetched by discovery, kept for a while, fetched again for a key that is not known.
+ * What issuers publish: their metadata, found by discovery, and their public keys, fetched again for a key that is not
+ * known.
  *
- * Every URL comes from somebody else, so each goes through outbound.ts, bounded in size and time. What is kept is named by tenant, issuer and revision, so nothing is ever used for another one
- * (T-057). An issuer that cannot be reached is not asked again for some seconds, whoever asks.
+ * Every URL comes from somebody else, so each goes through outbound.ts, bounded in size and time. What is kept is named
+ * by tenant, issuer and revision, so nothing is ever used for another one (T-057). An issuer that cannot be reached is
+ * not asked again for some seconds, whoever asks.
  */
 import { createLocalJWKSet, createRemoteJWKSet, customFetch, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose';
 import { VaultError } from '../errors.ts';
@@ -20,6 +22,16 @@ export type IssuerKeys = {
   readonly ca: string | null;
 };
 
+/** Of OpenID Connect Discovery 1.0 §3 and RFC 9207 §3: what is used here, as it was published. */
+export type IssuerMetadata = {
+  readonly issuer: string;
+  readonly jwks_uri?: unknown;
+  readonly authorization_endpoint?: unknown;
+  readonly token_endpoint?: unknown;
+  readonly token_endpoint_auth_methods_supported?: unknown;
+  readonly authorization_response_iss_parameter_supported?: unknown;
+};
+
 const BYTES_MAX = 256 * 1024;
 const TIMEOUT_MS = 5_000;
 const KEPT_MS = 10 * 60_000;
@@ -27,56 +39,85 @@ const COOLDOWN_MS = 30_000;
 const FAILURE_MS = 5_000;
 const ISSUERS_KEPT_MAX = 1_000;
 
-type Kept = { keys: Promise<JWTVerifyGetKey>; failedAtMs: number | undefined };
+type Kept = { metadata: Promise<IssuerMetadata>; keys: JWTVerifyGetKey | undefined; freshUntilMs: number };
 const perVault = new WeakMap<Vault, Map<string, Kept>>();
 
 /** Throws `unavailable` when they cannot be had now. */
 export async function keysOf(vault: Vault, issuer: IssuerKeys): Promise<JWTVerifyGetKey> {
   if (issuer.jwks !== null) return createLocalJWKSet(JSON.parse(issuer.jwks) as JSONWebKeySet);
-  const kept = perVault.get(vault) ?? new Map<string, Kept>();
-  perVault.set(vault, kept);
-  const name = `${issuer.tenant}/${issuer.issuerId}/${issuer.revision}`;
-  const nowMs = vault.clock.monotonicMs();
-  const known = kept.get(name);
-  if (known && (known.failedAtMs === undefined || nowMs - known.failedAtMs < FAILURE_MS)) return known.keys;
-  if (kept.size >= ISSUERS_KEPT_MAX) kept.clear();
-  const entry: Kept = { keys: discover(vault, issuer), failedAtMs: undefined };
-  entry.keys.catch(() => {
-    entry.failedAtMs = vault.clock.monotonicMs();
+  const kept = keptOf(vault, issuer);
+  const { jwks_uri: uri } = await kept.metadata;
+  if (typeof uri !== 'string' || !URL.canParse(uri)) throw unreachable('its discovery document names no keys');
+  kept.keys ??= createRemoteJWKSet(new URL(uri), {
+    ...{ cacheMaxAge: KEPT_MS, cooldownDuration: COOLDOWN_MS, timeoutDuration: TIMEOUT_MS },
+    [customFetch]: async (url) => Response.json(await fetchJson(vault, url, issuer.ca)),
   });
-  kept.set(name, entry);
-  return entry.keys;
+  return kept.keys;
 }
 
-/** OpenID Connect Discovery 1.0 §4: the document names the issuer that was asked, byte for byte, and where its keys are. */
-async function discover(vault: Vault, { issuer, ca }: IssuerKeys): Promise<JWTVerifyGetKey> {
-  const document = await fetchJson(vault, `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`, ca);
-  const { issuer: named, jwks_uri: uri } = document as { issuer?: unknown; jwks_uri?: unknown };
-  if (named !== issuer || typeof uri !== 'string' || !URL.canParse(uri)) throw unreachable('its discovery document');
-  const remote = createRemoteJWKSet(new URL(uri), {
-    ...{ cacheMaxAge: KEPT_MS, cooldownDuration: COOLDOWN_MS, timeoutDuration: TIMEOUT_MS },
-    [customFetch]: async (url) => Response.json(await fetchJson(vault, url, ca)),
+/** Throws `unavailable` when it cannot be had now. */
+export function metadataOf(vault: Vault, issuer: IssuerKeys): Promise<IssuerMetadata> {
+  return keptOf(vault, issuer).metadata;
+}
+
+function keptOf(vault: Vault, issuer: IssuerKeys): Kept {
+  const all = perVault.get(vault) ?? new Map<string, Kept>();
+  perVault.set(vault, all);
+  const name = `${issuer.tenant}/${issuer.issuerId}/${issuer.revision}`;
+  const nowMs = vault.clock.monotonicMs();
+  const known = all.get(name);
+  if (known && nowMs < known.freshUntilMs) return known;
+  if (all.size >= ISSUERS_KEPT_MAX) all.clear();
+  const entry: Kept = { metadata: discover(vault, issuer), keys: undefined, freshUntilMs: nowMs + KEPT_MS };
+  entry.metadata.catch(() => {
+    entry.freshUntilMs = vault.clock.monotonicMs() + FAILURE_MS;
   });
-  return remote;
+  all.set(name, entry);
+  return entry;
+}
+
+/** OpenID Connect Discovery 1.0 §4: the document names the issuer that was asked, byte for byte. */
+async function discover(vault: Vault, { issuer, ca }: IssuerKeys): Promise<IssuerMetadata> {
+  const document = await fetchJson(vault, `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`, ca);
+  const metadata = document as IssuerMetadata | null;
+  if (typeof metadata !== 'object' || metadata?.issuer !== issuer) throw unreachable('its discovery document');
+  return metadata;
 }
 
 const unreachable = (what: string, cause?: unknown) =>
-  new VaultError('unavailable', `The keys of the issuer cannot be had now (${what}); try again.`, {
+  new VaultError('unavailable', `The issuer cannot be reached now (${what}); try again.`, {
     retryAfterSeconds: 5,
     ...(cause === undefined ? {} : { cause }),
   });
 
 /** Throws `unavailable`. */
-async function fetchJson({ config }: Vault, address: string, ca: string | null): Promise<unknown> {
+async function fetchJson(vault: Vault, address: string, ca: string | null): Promise<unknown> {
+  const { status, json } = await askIssuer(vault, ca, { method: 'GET', url: address });
+  if (status !== 200) throw unreachable(`it answers ${status}`);
+  return json;
+}
+
+export type IssuerRequest = {
+  readonly method: 'GET' | 'POST';
+  readonly url: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+};
+
+/** An answer of the issuer, which is JSON. Throws `unavailable`, which says nothing of what was sent. */
+export async function askIssuer(
+  { config }: Vault,
+  ca: string | null,
+  { method, url, headers, body }: IssuerRequest,
+): Promise<{ readonly status: number; readonly json: unknown }> {
   try {
-    const { status, body } = await fetchOutbound({
-      ...{ method: 'GET', url: new URL(address), headers: { accept: 'application/json' }, ca: ca ?? undefined },
+    const answer = await fetchOutbound({
+      ...{ method, url: new URL(url), headers: { accept: 'application/json', ...headers }, ca: ca ?? undefined },
+      ...(body === undefined ? {} : { body }),
       ...{ networks: config.outboundNetworks, signal: AbortSignal.timeout(TIMEOUT_MS), bytesMax: BYTES_MAX },
     });
-    if (status !== 200) throw unreachable(`it answers ${status}`);
-    return JSON.parse(body.toString('utf8'));
+    return { status: answer.status, json: JSON.parse(answer.body.toString('utf8')) };
   } catch (error) {
-    if (error instanceof VaultError && error.code === 'unavailable') throw error;
     throw unreachable(error instanceof VaultError ? error.message : 'it cannot be reached, or gives no JSON', error);
   }
 }

@@ -16,6 +16,7 @@ import type { Action } from '../policy/action.ts';
 import { checkGiven } from '../policy/give.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
+import { type ClientWish, checkedClient, type IssuerClient, storeClientSecret } from './issuer-client.ts';
 
 /** Signatures with public keys only: with a shared key, whoever may check could also sign. */
 export const JWT_ALGORITHMS = [
@@ -33,6 +34,8 @@ export type IssuerInfo = {
   readonly ca: string | null;
   readonly algorithms: readonly JwtAlgorithm[];
   readonly clockSkewSeconds: number;
+  /** What the vault is registered as there; null: people do not log in by it. */
+  readonly client: IssuerClient | null;
   readonly revision: number;
   readonly createdAt: Timestamp;
   readonly updatedAt: Timestamp;
@@ -44,6 +47,7 @@ export type IssuerWish = {
   readonly ca?: string | undefined;
   readonly algorithms?: readonly JwtAlgorithm[] | undefined;
   readonly clockSkewSeconds?: number | undefined;
+  readonly client?: ClientWish | undefined;
 };
 
 const CLOCK_SKEW_SECONDS_DEFAULT = 30;
@@ -54,10 +58,23 @@ const RSA_BITS_MIN = 2048;
 const ask = (action: Action, name: string) => ({ action, resource: `issuer:${parseName(name, 'name')}` }) as const;
 
 const COLUMNS = `name, issuer, jwks, ca, algorithms, clock_skew_seconds AS "clockSkewSeconds", revision,
-  created_at AS "createdAt", updated_at AS "updatedAt"`;
+  client_id AS "clientId", redirect_uris AS "redirectUris", scopes, EXISTS (
+    SELECT 1 FROM issuer_secrets s WHERE s.tenant_id = jwt_issuers.tenant_id AND s.issuer_id = jwt_issuers.issuer_id
+  ) AS confidential, created_at AS "createdAt", updated_at AS "updatedAt"`;
 
-type IssuerRow = Omit<IssuerInfo, 'jwks'> & { readonly jwks: string | null };
-const infoOf = (row: IssuerRow): IssuerInfo => ({ ...row, jwks: row.jwks === null ? null : JSON.parse(row.jwks) });
+type IssuerRow = Omit<IssuerInfo, 'jwks' | 'client'> & {
+  readonly jwks: string | null;
+  readonly clientId: string | null;
+  readonly redirectUris: readonly string[] | null;
+  readonly scopes: readonly string[] | null;
+  readonly confidential: boolean;
+};
+
+const infoOf = ({ jwks, clientId, redirectUris, scopes, confidential, ...row }: IssuerRow): IssuerInfo => ({
+  ...row,
+  jwks: jwks === null ? null : JSON.parse(jwks),
+  client: clientId === null ? null : { id: clientId, confidential, redirectUris: redirectUris!, scopes: scopes! },
+});
 
 export async function listIssuers(vault: Vault, call: Call, page: PageAsk): Promise<Page<IssuerInfo>> {
   const wanted = { action: 'issuer.list', resource: 'issuer:', anywhere: true } as const;
@@ -92,32 +109,47 @@ export async function putIssuer(
   const wanted = ask('issuer.write', name);
   const { issuer, jwks, ca = null, algorithms = ['RS256'], clockSkewSeconds = CLOCK_SKEW_SECONDS_DEFAULT } = wish;
   checkWish(wish);
+  const client = wish.client && checkedClient(wish.client);
   const keys = jwks === undefined ? null : JSON.stringify(jwks);
   return permit(vault, call, wanted, async (tx, granted) => {
     const { tenant } = granted;
-    const [before] = await tx<{ id: string; issuer: string }[]>`
-      SELECT issuer_id AS id, issuer FROM jwt_issuers WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
+    const [before] = await tx<{ id: string; issuer: string; clientId: string | null; people: boolean }[]>`
+      SELECT issuer_id AS id, issuer, client_id AS "clientId", EXISTS (
+        SELECT 1 FROM login_roles r WHERE r.tenant_id = i.tenant_id AND r.issuer_id = i.issuer_id AND r.kind = 'oidc'
+      ) AS people FROM jwt_issuers i WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
     if (before && before.issuer !== issuer) {
       throw new VaultError('conflict', `The issuer ${name} is ${before.issuer}: another one needs another name.`);
     }
+    if (before?.people && !client) {
+      throw new VaultError('conflict', 'Login roles for people need the client of this issuer: delete them first.');
+    }
     // Whoever says which keys are the issuer's can be whomever its roles let in.
     if (before) await checkGiven(tx, granted, { before: [], after: await policiesBehind(tx, tenant, before.id) });
-    const row = await stored(
-      tx,
+    const id = before?.id ?? randomId();
+    await stored(
       name,
-      (sql) => sql<IssuerRow[]>`
-      INSERT INTO jwt_issuers (tenant_id, issuer_id, name, issuer, jwks, ca, algorithms, clock_skew_seconds, revision,
-                               created_at, updated_at)
-      VALUES (${tenant}, ${randomId()}, ${name}, ${issuer}, ${keys}, ${ca}, ${[...algorithms]}, ${clockSkewSeconds}, 1,
+      tx`
+      INSERT INTO jwt_issuers (tenant_id, issuer_id, name, issuer, jwks, ca, algorithms, clock_skew_seconds, client_id,
+                               redirect_uris, scopes, revision, created_at, updated_at)
+      VALUES (${tenant}, ${id}, ${name}, ${issuer}, ${keys}, ${ca}, ${[...algorithms]}, ${clockSkewSeconds},
+              ${client?.id ?? null}, ${client ? [...client.redirectUris] : null}, ${client ? [...client.scopes] : null}, 1,
               bulla.now(), bulla.now())
       ON CONFLICT (tenant_id, name) DO UPDATE SET jwks = excluded.jwks, ca = excluded.ca, algorithms = excluded.algorithms,
-        clock_skew_seconds = excluded.clock_skew_seconds, revision = jwt_issuers.revision + 1, updated_at = excluded.updated_at
-      RETURNING ${sql.unsafe(COLUMNS)}`,
+        clock_skew_seconds = excluded.clock_skew_seconds, client_id = excluded.client_id,
+        redirect_uris = excluded.redirect_uris, scopes = excluded.scopes, revision = jwt_issuers.revision + 1,
+        updated_at = excluded.updated_at`,
     );
+    // The secret of another registration is none of this one's.
+    const kept = client && client.id === before?.clientId;
+    await storeClientSecret(vault, tx, tenant, id, kept ? client.secret : (client?.secret ?? null));
+    const stands = await issuerNamed(tx, tenant, name);
     if (before) await endTokensOf(tx, tenant, before.id);
-    const details = { issuer, algorithms: algorithms.join(' '), keys: jwks ? jwks.keys.length : 'discovered' };
-    const value = { ...infoOf(row), created: before === undefined };
-    return { value, notes: [{ version: row.revision, details }], revokes: before !== undefined };
+    const details = {
+      ...{ issuer, algorithms: algorithms.join(' '), keys: jwks ? jwks.keys.length : 'discovered' },
+      ...(client ? { client: client.id, redirect_uris: client.redirectUris.join(' ') } : {}),
+    };
+    const value = { ...stands, created: before === undefined };
+    return { value, notes: [{ version: stands.revision, details }], revokes: before !== undefined };
   });
 }
 
@@ -156,10 +188,9 @@ async function endTokensOf(tx: Tx, tenant: TenantId, issuerId: string): Promise<
       SELECT role_id FROM login_roles WHERE tenant_id = ${tenant} AND issuer_id = ${issuerId})`;
 }
 
-async function stored(tx: Tx, name: string, insert: (tx: Tx) => Promise<IssuerRow[]>): Promise<IssuerRow> {
+async function stored(name: string, insert: PromiseLike<unknown>): Promise<void> {
   try {
-    const [row] = await insert(tx);
-    return row!;
+    await insert;
   } catch (error) {
     if (!isUniqueViolation(error)) throw error;
     throw new VaultError('conflict', `Another name than ${name} stands for this issuer already.`);

@@ -20,9 +20,14 @@ import type { ClaimRule } from './claim.ts';
 import { checkCidrs } from './token.ts';
 import { checkPolicies, requirePolicies } from './user.ts';
 
+/** Who logs in: whoever shows a token of the issuer, or people at the issuer with a browser. */
+export type LoginRoleKind = 'jwt' | 'oidc';
+
 export type LoginRoleInfo = {
   readonly name: string;
+  readonly kind: LoginRoleKind;
   readonly issuer: string;
+  /** Empty for people: their tokens are for the issuer's client alone. */
   readonly audiences: readonly string[];
   readonly rules: readonly ClaimRule[];
   readonly tokenTtlSeconds: number | null;
@@ -33,9 +38,11 @@ export type LoginRoleInfo = {
 };
 
 export type LoginRoleWish = {
+  /** `jwt` when absent. */
+  readonly kind?: LoginRoleKind | undefined;
   /** The name of an issuer. */
   readonly issuer: string;
-  readonly audiences: readonly string[];
+  readonly audiences?: readonly string[] | undefined;
   readonly rules: readonly ClaimRule[];
   readonly tokenTtlSeconds?: number | undefined;
   readonly cidrs?: readonly string[] | undefined;
@@ -43,7 +50,7 @@ export type LoginRoleWish = {
 
 const ask = (action: Action, name: string) => ({ action, resource: `login-role:${parseName(name, 'name')}` }) as const;
 
-const COLUMNS = `r.name, i.name AS issuer, r.audiences, r.rules, r.token_ttl_seconds AS "tokenTtlSeconds", r.cidrs, r.revision,
+const COLUMNS = `r.name, r.kind, i.name AS issuer, r.audiences, r.rules, r.token_ttl_seconds AS "tokenTtlSeconds", r.cidrs, r.revision,
   r.created_at AS "createdAt", r.updated_at AS "updatedAt"`;
 
 type RoleRow = Omit<LoginRoleInfo, 'rules'> & { readonly rules: string };
@@ -80,6 +87,7 @@ export async function putLoginRole(
   wish: LoginRoleWish,
 ): Promise<LoginRoleInfo & { readonly created: boolean }> {
   const wanted = ask('login-role.write', name);
+  const { kind = 'jwt', audiences = [] } = wish;
   const rules = checkedRules(wish.rules);
   const policies = [...new Set(rules.flatMap((rule) => rule.policies))];
   checkRest(vault, wish);
@@ -88,22 +96,28 @@ export async function putLoginRole(
     await requirePolicies(tx, tenant, policies);
     // All of them, whatever the role gave before: other claims are other people.
     await checkGiven(tx, granted, { before: [], after: policies });
-    const [issuer] = await tx<{ id: string }[]>`
-      SELECT issuer_id AS id FROM jwt_issuers WHERE tenant_id = ${tenant} AND name = ${wish.issuer} FOR SHARE`;
+    const [issuer] = await tx<{ id: string; hasClient: boolean }[]>`
+      SELECT issuer_id AS id, client_id IS NOT NULL AS "hasClient" FROM jwt_issuers WHERE tenant_id = ${tenant} AND name = ${wish.issuer} FOR SHARE`;
     if (!issuer) throw new VaultError('invalid_request', 'issuer: there is none of this name; make it first.');
+    if (kind === 'oidc' && !issuer.hasClient) {
+      throw new VaultError(
+        'invalid_request',
+        'issuer: people log in where the vault is registered: give the issuer a client.',
+      );
+    }
     const [before] = await tx<{ id: string }[]>`
       SELECT role_id AS id FROM login_roles WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
     await tx`
-      INSERT INTO login_roles (tenant_id, role_id, name, issuer_id, audiences, rules, token_ttl_seconds, cidrs, revision,
+      INSERT INTO login_roles (tenant_id, role_id, name, kind, issuer_id, audiences, rules, token_ttl_seconds, cidrs, revision,
                                created_at, updated_at)
-      VALUES (${tenant}, ${randomId()}, ${name}, ${issuer.id}, ${[...wish.audiences]}, ${JSON.stringify(rules)},
+      VALUES (${tenant}, ${randomId()}, ${name}, ${kind}, ${issuer.id}, ${[...audiences]}, ${JSON.stringify(rules)},
               ${wish.tokenTtlSeconds ?? null}, ${wish.cidrs ? [...wish.cidrs] : null}, 1, bulla.now(), bulla.now())
-      ON CONFLICT (tenant_id, name) DO UPDATE SET issuer_id = excluded.issuer_id, audiences = excluded.audiences,
+      ON CONFLICT (tenant_id, name) DO UPDATE SET kind = excluded.kind, issuer_id = excluded.issuer_id, audiences = excluded.audiences,
         rules = excluded.rules, token_ttl_seconds = excluded.token_ttl_seconds, cidrs = excluded.cidrs,
         revision = login_roles.revision + 1, updated_at = excluded.updated_at`;
     if (before) await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND login_role_id = ${before.id}`;
     const value = { ...(await roleNamed(tx, tenant, name)), created: before === undefined };
-    const all = detailsNaming({ issuer: wish.issuer }, { policies });
+    const all = detailsNaming({ kind, issuer: wish.issuer }, { policies });
     const notes = all.map((details) => ({ version: value.revision, details }));
     return { value, notes, revokes: before !== undefined };
   });
@@ -159,8 +173,15 @@ function checkedRules(rules: readonly ClaimRule[]): ClaimRule[] {
   });
 }
 
-function checkRest({ config }: Vault, { audiences, tokenTtlSeconds, cidrs }: LoginRoleWish): void {
-  if (audiences.length < 1 || audiences.length > 20 || !audiences.every((text) => /^[\x21-\x7e]{1,512}$/.test(text))) {
+function checkRest({ config }: Vault, { kind, audiences = [], tokenTtlSeconds, cidrs }: LoginRoleWish): void {
+  if (kind === 'oidc') {
+    if (audiences.length > 0)
+      refuse('audiences: a role for people takes tokens for the client of its issuer; leave it out.');
+  } else if (
+    audiences.length < 1 ||
+    audiences.length > 20 ||
+    !audiences.every((text) => /^[\x21-\x7e]{1,512}$/.test(text))
+  ) {
     refuse('audiences: expected from 1 to 20 texts: what its tokens have to be made for.');
   }
   const most = config.tokenMaxTtlSeconds;

@@ -5,6 +5,7 @@
  * is proven-login.ts's, the same for all. What a method refuses is told to the log only.
  */
 import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import type { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Vault } from '../vault.ts';
 
@@ -45,11 +46,13 @@ export type Proof =
       readonly refused: string;
       /** The account that was spoken of, where there is one. */
       readonly of?: { readonly id: string; readonly name: string } | undefined;
+      /** What the caller hears in place of `login_failed`, because they have shown that they may. */
+      readonly tell?: VaultError | undefined;
     };
 
 export type LoginMethod<Credentials, Prepared = undefined> = {
   /** As in tokens and entries. */
-  readonly name: 'service' | 'jwt' | 'cert';
+  readonly name: 'service' | 'jwt' | 'oidc' | 'cert';
   readonly tenantOf: (credentials: Credentials) => TenantRef;
   /** Before the transaction, outside of any: what needs the network. `tenant` is undefined when there is none such. */
   readonly prepare: (vault: Vault, tenant: TenantId | undefined, credentials: Credentials) => Promise<Prepared>;

@@ -52,7 +52,8 @@ export async function loginBy<Credentials, Prepared>(
     if ('refused' in proof || tenant === undefined) {
       const reason = tenant === undefined ? 'unknown_tenant' : 'refused' in proof ? proof.refused : '';
       mayRecord ??= mayRecordGuess(vault, call.source);
-      return { value: loginFailed(), records: mayRecord ? [failure(where, method.name, proof, reason)] : [] };
+      const value = ('refused' in proof ? proof.tell : undefined) ?? loginFailed();
+      return { value, records: mayRecord ? [{ ...failure(where, method.name, proof, reason), code: value.code }] : [] };
     }
     return conclude(vault, tx, call, { tenant, method: method.name, proof, bound });
   });
@@ -70,7 +71,7 @@ function checkScope(policies: readonly string[]): readonly string[] {
   }
 }
 
-async function findTenant(vault: Vault, ref: TenantRef): Promise<TenantId | undefined> {
+export async function findTenant(vault: Vault, ref: TenantRef): Promise<TenantId | undefined> {
   const [column, text] =
     'id' in ref ? (['id', ref.id] as const) : (['name', isName(ref.name) ? ref.name : ''] as const);
   const [row] = await transaction(
@@ -193,6 +194,6 @@ function failure(tenant: TenantId, method: string, proof: Proof, reason: string)
   return { tenant, actor, action: 'auth.login', outcome: 'denied', code: 'login_failed', details };
 }
 
-function loginFailed(): VaultError {
+export function loginFailed(): VaultError {
   return new VaultError('login_failed', 'The credentials are not right, or the account cannot log in now.');
 }

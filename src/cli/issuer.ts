@@ -3,8 +3,9 @@ import type { Command } from 'commander';
 import type { Issuer, LoginRole, PutIssuerBody, PutLoginRoleBody } from '../client/index.ts';
 import { VaultError } from '../errors.ts';
 import { collect } from './argument.ts';
+import { REDIRECT_URI_DEFAULT } from './browser-login.ts';
 import type { Cli } from './cli.ts';
-import { asText, print, readFile, readInput } from './io.ts';
+import { asText, createAsker, print, readFile, readInput } from './io.ts';
 import { keptOf } from './login.ts';
 import { type Column, printDone, printFields, printJson, printList, time } from './print.ts';
 import { keepToken } from './token-file.ts';
@@ -31,13 +32,21 @@ export function addIssuerCommands(root: Command, cli: Cli): void {
     .option('--ca <file>', 'PEM certificates to trust when its keys are fetched')
     .option('--algorithm <name>', 'RS256 unless given; repeatable', collect)
     .option('--clock-skew <duration>', 'how far its clock may be off: 30s unless given, at most 5m')
-    .action(async (name: string, address: string, { jwks, ca, algorithm, clockSkew }: PutIssuerOptions) => {
+    .option('--client-id <id>', 'what it calls this vault, for people who log in there with a browser')
+    .option('--client-secret', 'ask for the secret of that registration, or read it from standard input')
+    .option('--redirect-uri <uri>', `as registered; ${REDIRECT_URI_DEFAULT} unless given; repeatable`, collect)
+    .option('--scope <scope>', 'openid unless given; repeatable', collect)
+    .addHelpText('after', '\nWithout --client-secret a secret that is stored stays, as long as the client id does.')
+    .action(async (name: string, address: string, options: PutIssuerOptions) => {
+      const { jwks, ca, algorithm, clockSkew } = options;
+      const client = await clientOf(cli, options);
       const body: PutIssuerBody = {
         issuer: address,
         ...(jwks === undefined ? {} : { jwks: parsed(readFile(jwks).toString('utf8')) as PutIssuerBody['jwks'] }),
         ...(ca === undefined ? {} : { ca: readFile(ca).toString('utf8') }),
         ...(algorithm === undefined ? {} : { algorithms: algorithm as PutIssuerBody['algorithms'] }),
         ...(clockSkew === undefined ? {} : { clock_skew: clockSkew }),
+        ...(client ? { client } : {}),
       };
       const stored = await cli.client().issuers.put(name, body);
       await printDone(cli.io, cli.json(), `Stored the issuer ${name}, revision ${stored.revision}.`, stored);
@@ -58,13 +67,40 @@ type PutIssuerOptions = {
   readonly ca?: string;
   readonly algorithm?: string[];
   readonly clockSkew?: string;
+  readonly clientId?: string;
+  readonly clientSecret?: true;
+  readonly redirectUri?: string[];
+  readonly scope?: string[];
 };
+
+async function clientOf(
+  { io }: Cli,
+  { clientId, clientSecret, redirectUri, scope }: PutIssuerOptions,
+): Promise<PutIssuerBody['client']> {
+  if (clientId === undefined) {
+    if (!clientSecret && !redirectUri && !scope) return undefined;
+    throw new VaultError('invalid_request', 'Give --client-id beside what is said of the client.');
+  }
+  const asker = createAsker(io);
+  try {
+    return {
+      id: clientId,
+      ...(clientSecret ? { secret: await asker.secret('Client secret') } : {}),
+      ...(redirectUri ? { redirect_uris: redirectUri } : {}),
+      ...(scope ? { scopes: scope } : {}),
+    };
+  } finally {
+    asker.close();
+  }
+}
 
 const ISSUER_FIELDS: readonly Column<Issuer>[] = [
   ['name', ({ name }) => name],
   ['issuer', ({ issuer }) => issuer],
   ['keys', ({ jwks }) => (jwks === null ? 'discovered' : jwks.keys.length)],
   ['algorithms', ({ algorithms }) => algorithms],
+  ['client', ({ client }) => client && `${client.id}${client.confidential ? ', with a secret' : ''}`],
+  ['redirect uris', ({ client }) => client?.redirect_uris],
   ['clock skew', ({ clock_skew_seconds }) => `${clock_skew_seconds} s`],
   ['updated', ({ updated_at }) => time(updated_at)],
 ];
@@ -77,6 +113,7 @@ function addRoleCommands(root: Command, cli: Cli): void {
     .action(() =>
       printList<LoginRole>(cli.io, cli.json(), cli.client().loginRoles.list(), [
         ['name', ({ name }) => name],
+        ['kind', ({ kind }) => kind],
         ['issuer', ({ issuer }) => issuer],
         ['audiences', ({ audiences }) => audiences],
         ['policies', ({ rules }) => [...new Set(rules.flatMap(({ policies }) => policies))]],
@@ -89,8 +126,8 @@ function addRoleCommands(root: Command, cli: Cli): void {
     .argument('<name>')
     .action(async (name: string) => {
       const found = await cli.client().loginRoles.get(name);
-      const { issuer, audiences, rules, token_ttl_seconds: ttl, cidrs } = found;
-      const taken = { issuer, audiences, rules, ...(ttl ? { token_ttl: ttl } : {}), ...(cidrs ? { cidrs } : {}) };
+      const { kind, issuer, audiences, rules, token_ttl_seconds: ttl, cidrs } = found;
+      const taken = { kind, issuer, audiences, rules, ...(ttl ? { token_ttl: ttl } : {}), ...(cidrs ? { cidrs } : {}) };
       await printJson(cli.io, cli.json() ? found : taken);
     });
   role
@@ -119,6 +156,9 @@ const PUT_EXAMPLE = `
   bulla login-role put deploy <<'END'
   {"issuer": "github", "audiences": ["https://vault.example"], "token_ttl": "15m",
    "rules": [{"claims": {"repository": ["acme/web"], "ref": ["refs/heads/main"]}, "policies": ["deploy"]}]}
+  END
+  bulla login-role put people <<'END'
+  {"kind": "oidc", "issuer": "corp", "rules": [{"claims": {"groups": ["vault-users"]}, "policies": ["reader"]}]}
   END`;
 
 function addRoleLogin(role: Command, cli: Cli): void {

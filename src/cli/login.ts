@@ -7,6 +7,8 @@
 import type { Command } from 'commander';
 import type { Bulla, Login, LoginBody, ProvenLogin, Status } from '../client/index.ts';
 import { BullaError } from '../client/index.ts';
+import { VaultError } from '../errors.ts';
+import { loginByBrowser, REDIRECT_URI_DEFAULT } from './browser-login.ts';
 import type { Cli } from './cli.ts';
 import { type Asker, createAsker, print } from './io.ts';
 import { clean, printDone, printFields, time } from './print.ts';
@@ -15,7 +17,12 @@ import { askCode } from './totp.ts';
 
 const DEFAULT_TENANT = 'default';
 
-type LoginOptions = { readonly printToken?: true; readonly certificateRole?: string };
+type LoginOptions = {
+  readonly printToken?: boolean;
+  readonly certificateRole?: string;
+  readonly oidc?: string;
+  readonly redirectUri?: string;
+};
 
 export function addLoginCommands(root: Command, cli: Cli): void {
   root
@@ -31,16 +38,20 @@ Without a terminal each answer is a line of standard input: the password, for an
 it or a recovery code, and for an account that has to choose one the new password.
 
   bulla login acme admin
+  bulla login acme --oidc people          # prints an address to open in a browser
   BULLA_TOKEN=$(bulla login acme app --print-token < password-file)`,
     )
     .option(
       '--certificate-role <role>',
       'log in with your client certificate (BULLA_CLIENT_CERT, BULLA_CLIENT_KEY) by this role',
     )
+    .option('--oidc <role>', 'log in with a browser at the OpenID provider of this login role')
+    .option(
+      '--redirect-uri <uri>',
+      `where the browser comes back to on this machine, as registered (${REDIRECT_URI_DEFAULT}, any port)`,
+    )
     .action((tenant: string | undefined, username: string | undefined, options: LoginOptions) =>
-      options.certificateRole === undefined
-        ? login(cli, tenant, username, options.printToken ?? false)
-        : loginByCertificate(cli, tenant, options.certificateRole, options.printToken ?? false),
+      login(cli, tenant, username, options),
     );
   root
     .command('logout')
@@ -54,34 +65,39 @@ it or a recovery code, and for an account that has to choose one the new passwor
 
 async function login(
   cli: Cli,
-  tenant: string | undefined,
+  given: string | undefined,
+  username: string | undefined,
+  { certificateRole, oidc, redirectUri = REDIRECT_URI_DEFAULT, printToken = false }: LoginOptions,
+): Promise<void> {
+  const tenant = given ?? cli.config.tenant ?? DEFAULT_TENANT;
+  if ([certificateRole, oidc, username].filter((way) => way !== undefined).length > 1) {
+    throw new VaultError('invalid_request', 'Give one of a username, --certificate-role and --oidc.');
+  }
+  if (oidc !== undefined) {
+    return conclude(cli, await loginByBrowser(cli, { tenant, role: oidc }, redirectUri), printToken);
+  }
+  // The client certificate says who it is.
+  if (certificateRole !== undefined) {
+    return conclude(cli, await cli.client().auth.certificate({ tenant, role: certificateRole }), printToken);
+  }
+  await loginByPassword(cli, tenant, username, printToken);
+}
+
+async function loginByPassword(
+  cli: Cli,
+  tenant: string,
   username: string | undefined,
   printToken: boolean,
 ): Promise<void> {
-  const { io, config } = cli;
+  const { io } = cli;
   const asker = createAsker(io);
   const client = cli.client();
   try {
-    const who = {
-      tenant: tenant ?? config.tenant ?? DEFAULT_TENANT,
-      username: username ?? (await asker.line('Username')),
-    };
+    const who = { tenant, username: username ?? (await asker.line('Username')) };
     await conclude(cli, await loginWithChange(client, who, asker, (text) => io.stderr.write(text)), printToken);
   } finally {
     asker.close();
   }
-}
-
-/** The client certificate says who it is. */
-async function loginByCertificate(
-  cli: Cli,
-  tenant: string | undefined,
-  role: string,
-  printToken: boolean,
-): Promise<void> {
-  const { config } = cli;
-  const request = { tenant: tenant ?? config.tenant ?? DEFAULT_TENANT, role };
-  await conclude(cli, await cli.client().auth.certificate(request), printToken);
 }
 
 async function conclude(cli: Cli, answer: Login | ProvenLogin, printToken: boolean): Promise<void> {

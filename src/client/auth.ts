@@ -5,12 +5,15 @@
 import { API, sendForJson } from './answer.ts';
 import type { CallOptions, Connection } from './connection.ts';
 import type {
+  BeginOidcLoginBody,
   Elevated,
   Login,
   LoginBody,
   LoginCertificateBody,
   LoginJwtBody,
+  LoginOidcBody,
   LoginServiceBody,
+  OidcLogin,
   ProvenLogin,
   Renewal,
   Self,
@@ -54,6 +57,33 @@ export function createAuth(connection: Connection) {
         method: 'POST',
         path: `${API}/auth/jwt`,
         effect: 'none',
+        anonymous: true,
+        json: request,
+        ...options,
+      });
+      connection.setToken(answer.token);
+      return answer;
+    },
+
+    /** Begins a login at an OpenID provider: send a browser to `authorization_url`, and take what it brings back to `oidc`. */
+    beginOidc: (request: BeginOidcLoginBody, options: CallOptions = {}): Promise<OidcLogin> =>
+      sendForJson(connection, {
+        ...{
+          method: 'POST',
+          path: `${API}/auth/oidc/begin`,
+          effect: 'none',
+          anonymous: true,
+          json: request,
+          ...options,
+        },
+      }),
+
+    /** Concludes it, once. Let whoever sits at the browser say first that it was they who began. */
+    oidc: async (request: LoginOidcBody, options: CallOptions = {}): Promise<ProvenLogin> => {
+      const answer = await sendForJson<ProvenLogin>(connection, {
+        method: 'POST',
+        path: `${API}/auth/oidc`,
+        effect: 'more',
         anonymous: true,
         json: request,
         ...options,

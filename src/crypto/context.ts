@@ -17,6 +17,9 @@ export const LABEL = {
   sealPassphrase: 'bulla/v1/seal-passphrase',
   sealBinding: 'bulla/v1/seal-binding',
   recoveryCode: 'bulla/v1/recovery-code',
+  oidcState: 'bulla/v1/oidc-state',
+  oidcNonce: 'bulla/v1/oidc-nonce',
+  oidcVerifier: 'bulla/v1/oidc-verifier',
 } as const;
 
 /** What a ciphertext is and what it belongs to. The names are ids that are never used again, not names people choose. */
@@ -32,6 +35,7 @@ export type Context =
   | { readonly label: 'static-account'; readonly tenant: string; readonly account: string }
   | { readonly label: 'rotator'; readonly tenant: string; readonly secret: string }
   | { readonly label: 'totp-seed'; readonly tenant: string; readonly user: string }
+  | { readonly label: 'issuer-secret'; readonly tenant: string; readonly issuer: string }
   | { readonly label: 'cubbyhole'; readonly tenant: string; readonly token: string; readonly path: string }
   | { readonly label: 'transit-key'; readonly tenant: string; readonly key: string; readonly version: number };
 
@@ -50,6 +54,7 @@ export const CONTEXT_FIELDS: { readonly [L in Context['label']]: FieldsOf<Extrac
   'static-account': ['tenant', 'account'],
   rotator: ['tenant', 'secret'],
   'totp-seed': ['tenant', 'user'],
+  'issuer-secret': ['tenant', 'issuer'],
   cubbyhole: ['tenant', 'token', 'path'],
   'transit-key': ['tenant', 'key', 'version'],
 };

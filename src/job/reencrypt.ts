@@ -8,7 +8,7 @@
  */
 
 import { CUBBYHOLES } from '../auth/cubbyhole.ts';
-import { TOTP_SEEDS } from '../auth/envelopes.ts';
+import { ISSUER_SECRETS, TOTP_SEEDS } from '../auth/envelopes.ts';
 import { SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { VaultError } from '../errors.ts';
@@ -41,6 +41,7 @@ export const ENVELOPE_TABLES: readonly EnvelopeTable[] = [
   ROTATORS,
   TRANSIT_KEY_VERSIONS,
   TOTP_SEEDS,
+  ISSUER_SECRETS,
   CUBBYHOLES,
 ];
 

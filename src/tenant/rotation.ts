@@ -75,7 +75,7 @@ export async function listDataKeys(vault: Vault, call: Call, ask: PageAsk): Prom
              + (SELECT count(*) FROM lease_credentials c WHERE c.tenant_id = k.tenant_id AND c.key_version = k.version)
              + (SELECT count(*) FROM static_accounts s WHERE s.tenant_id = k.tenant_id AND s.key_version = k.version) + (SELECT count(*) FROM rotators r WHERE r.tenant_id = k.tenant_id AND r.key_version = k.version)
              + (SELECT count(*) FROM transit_key_versions n WHERE n.tenant_id = k.tenant_id AND n.key_version = k.version)
-             + (SELECT count(*) FROM totp_factors f WHERE f.tenant_id = k.tenant_id AND f.key_version = k.version)
+             + (SELECT count(*) FROM totp_factors f WHERE f.tenant_id = k.tenant_id AND f.key_version = k.version) + (SELECT count(*) FROM issuer_secrets i WHERE i.tenant_id = k.tenant_id AND i.key_version = k.version)
              + (SELECT count(*) FROM cubbyholes h WHERE h.tenant_id = k.tenant_id AND h.key_version = k.version) AS depends, ${ageColumns(tx, vault.config.dataKeyMaxAgeSeconds)}
       FROM data_keys k LEFT JOIN data_key_material m USING (tenant_id, version)
       WHERE k.tenant_id = ${tenant} AND k.version < ${before}

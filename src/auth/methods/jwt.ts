@@ -64,7 +64,7 @@ async function readRole(tx: Tx, tenant: TenantId, name: string): Promise<RoleRow
            i.issuer_id AS "issuerId", i.revision AS "issuerRevision",
            extract(epoch FROM bulla.now())::double precision AS "nowSeconds"
     FROM login_roles r JOIN jwt_issuers i USING (tenant_id, issuer_id)
-    WHERE r.tenant_id = ${tenant} AND r.name = ${isName(name) ? name : ''}
+    WHERE r.tenant_id = ${tenant} AND r.name = ${isName(name) ? name : ''} AND r.kind = 'jwt'
     FOR SHARE OF r FOR NO KEY UPDATE OF i`;
   return row;
 }

@@ -25,6 +25,13 @@ const jwks = z
   .object({ keys: z.array(z.record(z.string(), z.unknown())).max(100) })
   .openapi({ description: 'Public keys (RFC 7517); without them they are found by discovery.' });
 
+const client = z.object({
+  id: z.string(),
+  confidential: z.boolean().openapi({ description: 'It has a secret, which is never shown.' }),
+  redirect_uris: z.array(z.string()),
+  scopes: z.array(z.string()),
+});
+
 const issuer = z
   .object({
     name,
@@ -33,6 +40,7 @@ const issuer = z
     ca: z.string().nullable(),
     algorithms: z.array(algorithm),
     clock_skew_seconds: z.int(),
+    client: client.nullable().openapi({ description: 'What the vault is registered as, for people who log in there.' }),
     revision: z.int(),
     created_at: time,
     updated_at: time,
@@ -47,6 +55,7 @@ const ISSUER_EXAMPLE = {
   ca: null,
   algorithms: ['RS256'],
   clock_skew_seconds: 30,
+  client: null,
   revision: 1,
   ...AT,
 };
@@ -58,6 +67,12 @@ const shape = (found: IssuerInfo) => ({
   ca: found.ca,
   algorithms: found.algorithms,
   clock_skew_seconds: found.clockSkewSeconds,
+  client: found.client && {
+    id: found.client.id,
+    confidential: found.client.confidential,
+    redirect_uris: found.client.redirectUris,
+    scopes: found.client.scopes,
+  },
   revision: found.revision,
   created_at: found.createdAt,
   updated_at: found.updatedAt,
@@ -113,6 +128,22 @@ export const put = endpoint(
         .union([z.literal(0), duration])
         .optional()
         .openapi({ type: 'string', description: '30s when absent, at most 5m.', example: '30s' }),
+      client: z
+        .strictObject({
+          id: z.string().max(512).openapi({ description: 'What the issuer calls this vault.' }),
+          secret: z.string().max(1024).nullable().optional().openapi({
+            format: 'password',
+            description: 'Absent: as it is, while the id stays the same. null: none.',
+          }),
+          redirect_uris: z.array(z.string().max(512)).min(1).max(10).optional().openapi({
+            description: 'On loopback; without a port, any. http://127.0.0.1/oidc/callback when absent.',
+          }),
+          scopes: z.array(z.string().max(128)).min(1).max(20).optional().openapi({
+            description: 'openid among them, and alone when absent.',
+          }),
+        })
+        .optional()
+        .openapi({ description: 'For people who log in there with a browser; absent: none do.' }),
     }),
     bodyExample: { issuer: 'https://token.actions.githubusercontent.com', algorithms: ['RS256'] },
     answers: {
@@ -122,8 +153,14 @@ export const put = endpoint(
     errors: ['conflict'],
   },
   async ({ vault, call, param, body }) => {
-    const { clock_skew: clockSkewSeconds, ...wish } = body;
-    const stored = await putIssuer(vault, call, param, { ...wish, clockSkewSeconds });
+    const { clock_skew: clockSkewSeconds, client: given, ...wish } = body;
+    const registered = given && {
+      id: given.id,
+      secret: given.secret,
+      redirectUris: given.redirect_uris,
+      scopes: given.scopes,
+    };
+    const stored = await putIssuer(vault, call, param, { ...wish, clockSkewSeconds, client: registered });
     return json(stored.created ? 201 : 200, shape(stored));
   },
 );
@@ -156,9 +193,14 @@ const rule = z.strictObject({
   policies: z.array(name).min(1).max(LIMITS.policiesPerUserMax),
 });
 
+const roleKind = z.enum(['jwt', 'oidc']).openapi({
+  description: 'jwt: whoever shows a token of the issuer. oidc: people who log in there with a browser.',
+});
+
 const role = z
   .object({
     name,
+    kind: roleKind,
     issuer: name,
     audiences: z.array(z.string()),
     rules: z.array(rule),
@@ -173,6 +215,7 @@ const role = z
 const RULE_EXAMPLE = { claims: { repository: ['acme/web'], ref: ['refs/heads/main'] }, policies: ['reader'] };
 const ROLE_EXAMPLE = {
   name: 'deploy',
+  kind: 'jwt',
   issuer: 'github',
   audiences: ['https://vault.example'],
   rules: [RULE_EXAMPLE],
@@ -184,6 +227,7 @@ const ROLE_EXAMPLE = {
 
 const shapeRole = (found: LoginRoleInfo) => ({
   name: found.name,
+  kind: found.kind,
   issuer: found.issuer,
   audiences: found.audiences,
   rules: found.rules,
@@ -235,11 +279,12 @@ export const putRole = endpoint(
     tag: 'issuers',
     summary: 'Create or change a login role',
     description:
-      'Whoever shows a token of the issuer, made for one of the audiences, gets the policies of all rules that hold, and ' +
+      'Whoever shows a token of the issuer, made for one of the audiences, or logs in there (kind oidc), gets the policies of all rules that hold, and ' +
       'does not log in when none does. A change ends every token that the role gave, before the answer.',
     body: z.strictObject({
+      kind: roleKind.optional(),
       issuer: name,
-      audiences: z.array(text).min(1).max(20),
+      audiences: z.array(text).max(20).optional().openapi({ description: 'What tokens have to be for; not of oidc.' }),
       rules: z.array(rule).min(1).max(LIMITS.loginRulesMax),
       token_ttl: duration.optional(),
       cidrs: cidrs.optional(),

@@ -17,6 +17,7 @@ import * as key from './key.ts';
 import * as lease from './lease.ts';
 import * as metadata from './metadata.ts';
 import * as mount from './mount.ts';
+import * as oidc from './oidc.ts';
 import { describeEndpoint, describeErrors } from './openapi.ts';
 import * as pepper from './pepper.ts';
 import * as policy from './policy.ts';
@@ -37,7 +38,8 @@ import * as user from './user.ts';
 import * as version from './version.ts';
 
 export const ENDPOINTS: readonly Endpoint[] = [
-  ...[auth.login, auth.serviceLogin, auth.jwtLogin, auth.self, auth.renew, auth.logout, auth.password],
+  ...[auth.login, auth.serviceLogin, auth.jwtLogin, oidc.begin, oidc.conclude],
+  ...[auth.self, auth.renew, auth.logout, auth.password],
   ...[service.list, service.create, service.read, service.update, service.remove],
   ...[service.listSecrets, service.createSecret, service.removeSecret],
   ...[issuer.list, issuer.read, issuer.put, issuer.remove],
