@@ -128,6 +128,7 @@ describe('bulla login --oidc', () => {
     expect(page.text).toContain(code);
     expect(page.text).not.toMatch(/<script|onclick/);
     expect(page.headers.get('content-security-policy')).toMatch(/default-src 'none'.*frame-ancestors 'none'/);
+    expect(page.headers.get('referrer-policy')).toBe('same-origin');
     expect(page.headers.get('set-cookie')).toMatch(/HttpOnly; SameSite=Strict$/);
     expect(await t.owner`SELECT 1 FROM external_identities WHERE subject = 'ann'`).toHaveLength(0);
     const { value: done, entries } = await added(t.owner, tenant, () =>

@@ -281,7 +281,8 @@ function send(response: ServerResponse, { status, title, body, headers = {} }: P
   response.writeHead(status, {
     ...{ 'content-type': 'text/html; charset=utf-8', 'cache-control': 'no-store', connection: 'close' },
     ...{ 'content-security-policy': POLICY, 'x-frame-options': 'DENY', 'x-content-type-options': 'nosniff' },
-    ...{ 'referrer-policy': 'no-referrer', 'cross-origin-opener-policy': 'same-origin', ...headers },
+    // With no-referrer browsers would say of our own form that it comes from nowhere (Fetch §3.2: Origin: null).
+    ...{ 'referrer-policy': 'same-origin', 'cross-origin-opener-policy': 'same-origin', ...headers },
   });
   response.end(
     `<!doctype html><html lang="en"><meta charset="utf-8"><title>${title}</title><style>${STYLE}</style><h1>${title}</h1>${body}</html>\n`,
