@@ -2,17 +2,22 @@
  * T-199, for everything that is sealed or kept as a hash beside secrets and logins (test/flipped-bit.test.ts): one bit of a
  * stored column flips, what that row holds fails by name, its neighbour of the same kind works, and no column has no case.
  */
+
 import { generateKeyPairSync } from 'node:crypto';
 import { Secret, TOTP } from 'otpauth';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { signCheckpoint } from '../src/audit/proof.ts';
 import { createClientSecret } from '../src/auth/client-secret.ts';
 import { readCubbyhole, writeCubbyhole } from '../src/auth/cubbyhole.ts';
+import { putIssuer } from '../src/auth/issuer.ts';
 import { login } from '../src/auth/login.ts';
+import { putLoginRole } from '../src/auth/login-role.ts';
+import { oidc } from '../src/auth/methods/oidc.ts';
 import { service } from '../src/auth/methods/service.ts';
-import { loginBy } from '../src/auth/proven-login.ts';
+import { loginBy, loginBy } from '../src/auth/proven-login.ts';
 import { confirmFactor, enrolFactor } from '../src/auth/second-factor.ts';
 import { createService } from '../src/auth/service.ts';
+import { mintLoginSecret } from '../src/crypto/login-secret.ts';
 import { randomId } from '../src/crypto/token.ts';
 import { asTenantId, transaction } from '../src/db/database.ts';
 import { sealPasswords } from '../src/lease/account-password.ts';
@@ -60,6 +65,7 @@ beforeAll(async () => {
   redis = hasRedis ? await startRedis() : undefined;
   if (redis) await accounts(redis);
   else process.stderr.write(`${NO_REDIS}: the column of static accounts is not looked at\n`);
+  await issuerSecret();
   cases['system_key_material.wrapped'] = {
     where: `purpose = 'log-signing'`,
     hit: (vault) => signCheckpoint(vault, as()),
@@ -167,6 +173,23 @@ async function secondFactor(): Promise<void> {
   cases['recovery_codes.code_hash'] = {
     ...{ where, hit: (vault) => enter('careful', recoveryCodes[used++])(vault), fails: 'login_failed', spared },
   };
+}
+
+/** The secret is opened before the issuer is asked, which nobody reaches. */
+async function issuerSecret(): Promise<void> {
+  await putIssuer(t.vault, as(), 'corp', { issuer: 'https://127.0.0.1', client: { id: 'vault', secret: 'of the client' } });
+  const rules = [{ claims: { sub: ['ann'] }, policies: ['reader'] }];
+  await putLoginRole(t.vault, as(), 'people', { kind: 'oidc', issuer: 'corp', rules });
+  const hit = async (vault: Vault) => {
+    const { login: begun, loginHash, state } = mintLoginSecret();
+    await t.owner`
+      INSERT INTO oidc_logins (tenant_id, login_hash, role_id, issuer_revision, redirect_uri, source, expires_at)
+      SELECT tenant_id, ${loginHash}, role_id, 1, 'http://127.0.0.1/oidc/callback', '', now() + interval '1 hour'
+      FROM login_roles WHERE name = 'people'`;
+    return loginBy(vault, callOf(), oidc, { tenant: 'default', login: begun, state, code: 'x' });
+  };
+  const spared = (vault: Vault) => readCubbyhole(vault, as(), 'a');
+  cases['issuer_secrets.envelope'] = { where: 'true', hit, well: 'unavailable', fails: 'integrity', spared };
 }
 
 /** test/flipped-bit.test.ts has these. */

@@ -12,7 +12,7 @@ import { text as textOf } from 'node:stream/consumers';
 import { exportJWK, type JWTPayload, SignJWT } from 'jose';
 import { Provider } from 'oidc-provider';
 import { runProgram } from '../src/cli/program.ts';
-import { loadClientConfig } from '../src/config.ts';
+import { loadClientConfig } from '../src/config-client.ts';
 
 export type Issuer = { readonly issuer: string; readonly close: () => void };
 
