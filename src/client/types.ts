@@ -69,6 +69,13 @@ export type ProvenLogin = {
   max_expires_at: string | null;
 };
 
+export type OidcLogin = {
+  /** Its holder alone concludes the login. */
+  login: string;
+  authorization_url: string;
+  expires_at: string;
+};
+
 export type Self = {
   /** Names the token and opens nothing. */
   accessor: string;
@@ -175,6 +182,14 @@ export type Issuer = {
   ca: string | null;
   algorithms: ('RS256' | 'RS384' | 'RS512' | 'PS256' | 'PS384' | 'PS512' | 'ES256' | 'ES384' | 'ES512' | 'EdDSA')[];
   clock_skew_seconds: number;
+  /** What the vault is registered as, for people who log in there. */
+  client: {
+    id: string;
+    /** It has a secret, which is never shown. */
+    confidential: boolean;
+    redirect_uris: string[];
+    scopes: string[];
+  } | null;
   revision: number;
   created_at: string;
   updated_at: string;
@@ -182,6 +197,8 @@ export type Issuer = {
 
 export type LoginRole = {
   name: string;
+  /** jwt: whoever shows a token of the issuer. oidc: people who log in there with a browser. */
+  kind: 'jwt' | 'oidc';
   issuer: string;
   audiences: string[];
   rules: {
@@ -1424,6 +1441,25 @@ export type LoginJwtBody = {
   policies?: string[];
 };
 
+export type BeginOidcLoginBody = {
+  tenant: string;
+  role: string;
+  /** As registered (PUT /issuers/{name}), with the port of the moment where that has none. */
+  redirect_uri: string;
+};
+
+export type LoginOidcBody = {
+  tenant: string;
+  /** Its holder alone concludes the login. */
+  login: string;
+  state: string;
+  code: string;
+  /** As the browser brought it (RFC 9207). */
+  iss?: string;
+  /** Binds the token: one of these must allow an act too. */
+  policies?: string[];
+};
+
 export type RenewTokenBody = {
   ttl?: string | number;
 };
@@ -1503,11 +1539,25 @@ export type PutIssuerBody = {
   algorithms?: ('RS256' | 'RS384' | 'RS512' | 'PS256' | 'PS384' | 'PS512' | 'ES256' | 'ES384' | 'ES512' | 'EdDSA')[];
   /** 30s when absent, at most 5m. */
   clock_skew?: string;
+  /** For people who log in there with a browser; absent: none do. */
+  client?: {
+    /** What the issuer calls this vault. */
+    id: string;
+    /** Absent: as it is, while the id stays the same. null: none. */
+    secret?: string | null;
+    /** On loopback; without a port, any. http://127.0.0.1/oidc/callback when absent. */
+    redirect_uris?: string[];
+    /** openid among them, and alone when absent. */
+    scopes?: string[];
+  };
 };
 
 export type PutLoginRoleBody = {
+  /** jwt: whoever shows a token of the issuer. oidc: people who log in there with a browser. */
+  kind?: 'jwt' | 'oidc';
   issuer: string;
-  audiences: string[];
+  /** What tokens have to be for; not of oidc. */
+  audiences?: string[];
   rules: {
     /** All of these claims must fit one of their patterns: `*` is any run of characters but / and :, `**` any run. */
     claims: Record<string, string[]>;
