@@ -14,7 +14,7 @@ import { login } from '../src/auth/login.ts';
 import { putLoginRole } from '../src/auth/login-role.ts';
 import { oidc } from '../src/auth/methods/oidc.ts';
 import { service } from '../src/auth/methods/service.ts';
-import { loginBy, loginBy } from '../src/auth/proven-login.ts';
+import { loginBy } from '../src/auth/proven-login.ts';
 import { confirmFactor, enrolFactor } from '../src/auth/second-factor.ts';
 import { createService } from '../src/auth/service.ts';
 import { mintLoginSecret } from '../src/crypto/login-secret.ts';
@@ -177,7 +177,10 @@ async function secondFactor(): Promise<void> {
 
 /** The secret is opened before the issuer is asked, which nobody reaches. */
 async function issuerSecret(): Promise<void> {
-  await putIssuer(t.vault, as(), 'corp', { issuer: 'https://127.0.0.1', client: { id: 'vault', secret: 'of the client' } });
+  await putIssuer(t.vault, as(), 'corp', {
+    issuer: 'https://127.0.0.1',
+    client: { id: 'vault', secret: 'of the client' },
+  });
   const rules = [{ claims: { sub: ['ann'] }, policies: ['reader'] }];
   await putLoginRole(t.vault, as(), 'people', { kind: 'oidc', issuer: 'corp', rules });
   const hit = async (vault: Vault) => {
