@@ -2,6 +2,6 @@
 import config from './vitest.config.ts';
 
 const { test } = config;
-const patience = { testTimeout: 120_000, hookTimeout: 120_000 };
+const patience = { testTimeout: 300_000, hookTimeout: 300_000 };
 
 export default { ...config, test: { ...test, ...patience, include: ['test/long/**/*.test.ts'], exclude: [] } };

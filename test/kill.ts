@@ -210,7 +210,7 @@ export const SCENARIOS = {
   unseal: {
     before: async ({ address, operator }) => {
       const done = await api(address, 'POST', '/seal/migrate', operator, { to: 'passphrase', passphrase: PASSPHRASE });
-      expect(done.json.state).toBe('done');
+      expect(done.json).toMatchObject({ state: 'done' });
     },
     act: async ({ address, operator }) => {
       await api(address, 'POST', '/seal/seal', operator);

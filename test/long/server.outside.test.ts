@@ -22,7 +22,7 @@ beforeAll(async () => {
     await logIn(server.address, firstCredentials(dir(name)).default, ADMIN);
     await server.end('SIGTERM');
   }
-}, 60_000);
+});
 
 // ---- refusing -----------------------------------------------------------------------------------------------------
 
