@@ -23,7 +23,7 @@ import { putSecret } from '../src/secret/secret.ts';
 import { unseal, unsealOnHost } from '../src/tenant/seal.ts';
 import { callOf, type TestVault, testVault } from './harness.ts';
 import { leaseTarget, type Target, works } from './lease-target.ts';
-import { CHEAP_ARGON2 } from './setup.ts';
+import { CHEAP_ARGON2, PATIENT } from './setup.ts';
 import { until } from './until.ts';
 
 const FIXTURE = fileURLToPath(new URL('./fixtures/killable-server.mjs', import.meta.url));
@@ -47,7 +47,7 @@ export async function startKillable(
   times = 1,
   armed: 'now' | 'later' = 'later',
 ): Promise<KillServer> {
-  const place = JSON.stringify({ ...at, env: { ...CHEAP_ARGON2, ...SEAL_ENV } });
+  const place = JSON.stringify({ ...at, env: { ...CHEAP_ARGON2, ...PATIENT, ...SEAL_ENV } });
   const child = spawn(process.execPath, [FIXTURE, place, point, String(times), armed], {
     env: { PATH: process.env.PATH },
     stdio: ['pipe', 'pipe', 'pipe'],
@@ -150,8 +150,12 @@ export type Scenario = {
 /** Of the scenario that is running. */
 let target: Target | undefined;
 
-/** So that the env seal is at hand beside the file seal, to migrate to. */
-const SEAL_ENV = { BULLA_SEAL_KEY: `bulla-seal-key-v1:${Buffer.alloc(32, 'k').toString('base64')}` };
+/** The env seal is at hand beside the file seal, to migrate to; a passphrase costs what a password does. */
+const SEAL_ENV = {
+  BULLA_SEAL_KEY: `bulla-seal-key-v1:${Buffer.alloc(32, 'k').toString('base64')}`,
+  BULLA_SEAL_PASSPHRASE_MEMORY_KIB: CHEAP_ARGON2.BULLA_ARGON2_MEMORY_KIB,
+  BULLA_SEAL_PASSPHRASE_PASSES: CHEAP_ARGON2.BULLA_ARGON2_PASSES,
+};
 const PASSPHRASE = 'a passphrase that is long enough';
 
 const served = (address: string, token: string) =>
