@@ -41,9 +41,11 @@ export type TokenInfo = {
   readonly ttlSeconds: number;
 };
 
-export type Self = TokenInfo & {
+/** With the policies that count for it: its account's, those of its groups, and what its login brought. */
+export type TokenWithPolicies = TokenInfo & { readonly policies: readonly string[] };
+
+export type Self = TokenWithPolicies & {
   readonly tenant: string;
-  readonly policies: readonly string[];
   readonly passwordChangeRequired: boolean;
 };
 
@@ -52,13 +54,9 @@ const selfAsk = (action: 'auth.self' | 'auth.renew' | 'auth.logout') => ({ actio
 /** What the caller's own token is. */
 export async function readSelf(vault: Vault, call: Call): Promise<Self> {
   return permit(vault, call, selfAsk('auth.self'), async (tx, { tokenId, tenant }) => {
-    const token = await tokenOf(tx, tenant, tokenId);
-    const [row] = await tx<{ tenant: string; policies: string[]; passwordChangeRequired: boolean }[]>`
-      SELECT t.name AS tenant, ARRAY(
-               SELECT unnest(u.policies || k.policies) UNION
-               SELECT unnest(g.policies) FROM group_members m JOIN groups g USING (tenant_id, group_id)
-               WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id ORDER BY 1) AS policies, u.must_change_password AS "passwordChangeRequired"
-      FROM tokens k JOIN users u USING (tenant_id, user_id) JOIN tenants t USING (tenant_id)
+    const token = await withPolicies(tx, tenant, tokenId);
+    const [row] = await tx<{ tenant: string; passwordChangeRequired: boolean }[]>`
+      SELECT t.name AS tenant, u.must_change_password AS "passwordChangeRequired" FROM tokens k JOIN users u USING (tenant_id, user_id) JOIN tenants t USING (tenant_id)
       WHERE k.tenant_id = ${tenant} AND k.token_id = ${tokenId}`;
     return { value: { ...token, ...row! } };
   });
@@ -84,13 +82,13 @@ export async function renewTokenOf(
   call: Call,
   accessor: string,
   ttlSeconds = renewalOf(vault),
-): Promise<TokenInfo> {
+): Promise<TokenWithPolicies> {
   const ask = { action: 'token.renew', resource: `token:${parseAccessor(accessor)}` } as const;
   return permit(vault, call, ask, async (tx, { tenant }) => {
     checkRenewal(vault, ttlSeconds);
     await tokenOf(tx, tenant, accessor);
     await renew(tx, tenant, accessor, ttlSeconds);
-    const value = await tokenOf(tx, tenant, accessor);
+    const value = await withPolicies(tx, tenant, accessor);
     return { value, notes: [{ details: { expires_at: value.expiresAt } }] };
   });
 }
@@ -264,9 +262,9 @@ export async function tokensOfUser(
 }
 
 /** What a token is. One's own, and what hangs under it, needs no policy. */
-export async function readToken(vault: Vault, call: Call, accessor: string): Promise<TokenInfo> {
+export async function readToken(vault: Vault, call: Call, accessor: string): Promise<TokenWithPolicies> {
   const ask = await askAbout(vault, call, accessor, 'auth.self', 'token.read');
-  return permit(vault, call, ask, async (tx, { tenant }) => ({ value: await tokenOf(tx, tenant, accessor) }));
+  return permit(vault, call, ask, async (tx, { tenant }) => ({ value: await withPolicies(tx, tenant, accessor) }));
 }
 
 /** Ends a token by its accessor, and all that hangs under it. One's own, and what hangs under it, needs no policy. */
@@ -370,4 +368,14 @@ async function tokenOf(tx: Tx, tenant: TenantId, accessor: string): Promise<Toke
     WHERE k.tenant_id = ${tenant} AND k.token_id = ${accessor} AND k.expires_at > bulla.now()`;
   if (!row) throw new VaultError('not_found', 'There is no such token.');
   return infoOf(row);
+}
+
+async function withPolicies(tx: Tx, tenant: TenantId, accessor: string): Promise<TokenWithPolicies> {
+  const token = await tokenOf(tx, tenant, accessor);
+  const [row] = await tx<{ policies: string[] }[]>`
+    SELECT ARRAY(SELECT unnest(u.policies || k.policies) UNION
+                 SELECT unnest(g.policies) FROM group_members m JOIN groups g USING (tenant_id, group_id)
+                 WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id ORDER BY 1) AS policies
+    FROM tokens k JOIN users u USING (tenant_id, user_id) WHERE k.tenant_id = ${tenant} AND k.token_id = ${accessor}`;
+  return { ...token, policies: row!.policies };
 }

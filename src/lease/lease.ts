@@ -39,6 +39,8 @@ export type LeaseInfo = {
   readonly tokenAccessor: string;
   readonly issuedAt: Timestamp;
   readonly expiresAt: Timestamp;
+  /** From now to its end. */
+  readonly ttlSeconds: number;
   readonly maxExpiresAt: Timestamp;
   readonly renewals: number;
   readonly renewedAt: Timestamp | null;
@@ -52,6 +54,7 @@ export const STUCK_ATTEMPTS = 3;
 
 export const LEASE_COLUMNS = `lease_id AS id, CASE WHEN account_id IS NULL THEN kind ELSE 'account' END AS kind, path, state, attempts >= 3 AND state <> 'ended' AS stuck, reason, holder,
   handle, token_id AS "tokenAccessor", issued_at AS "issuedAt", expires_at AS "expiresAt",
+  greatest(0, floor(extract(epoch FROM expires_at - bulla.now())))::int AS "ttlSeconds",
   max_expires_at AS "maxExpiresAt", renewals, renewed_at AS "renewedAt",
   state = 'active' AND renewable AND expires_at < max_expires_at AS renewable, ended_at AS "endedAt", attempts,
   last_error AS "lastError"`;

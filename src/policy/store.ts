@@ -10,7 +10,7 @@ import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, pageOf, parseVersionsPage, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
-import type { Call } from './access.ts';
+import { allows, type Call, readAccess, resolve } from './access.ts';
 import type { Action } from './action.ts';
 import { BUILT_IN_POLICIES } from './built-in.ts';
 import { checkChange } from './give.ts';
@@ -167,13 +167,38 @@ export async function mayDo(
   questions: readonly Question[],
 ): Promise<(question: Question) => boolean> {
   const own = { action: 'auth.self', resource: 'token:self' } as const;
-  const keyOf = ({ action, resource }: Question) => `${action} ${resource}`;
   const allowed = await permit(vault, call, own, async (_, { allows }) => ({
     value: new Set(questions.filter((question) => allows(question)).map(keyOf)),
     notes: [{ details: { questions: questions.length } }],
   }));
   return (question) => allowed.has(keyOf(question));
 }
+
+/**
+ * The same of another's token, for whoever may read what it is, and from where the caller is. Throws `not_found` for one
+ * that has ended.
+ */
+export async function mayTokenDo(
+  vault: Vault,
+  call: Call,
+  accessor: string,
+  questions: readonly Question[],
+): Promise<(question: Question) => boolean> {
+  const ask = { action: 'token.read', resource: `token:${accessor}` } as const;
+  const allowed = await permit(vault, call, ask, async (tx, { tenant }) => {
+    // Nothing is proven by this: it says what a holder could do.
+    const token = { tenantId: tenant, tokenId: accessor, secretHash: NO_HASH };
+    const [row] = await readAccess(tx, [token]);
+    if (!row?.live || row.disabled) throw new VaultError('not_found', 'There is no such token.');
+    const access = await resolve(vault, tx, token, row, call.source);
+    const held = questions.filter((question) => allows(access, question)).map(keyOf);
+    return { value: new Set(held), notes: [{ details: { questions: questions.length } }] };
+  });
+  return (question) => allowed.has(keyOf(question));
+}
+
+const keyOf = ({ action, resource }: Question) => `${action} ${resource}`;
+const NO_HASH = new Uint8Array(32);
 
 /** Gives a new tenant the built-in policies. */
 export async function insertBuiltInPolicies(tx: Tx, tenant: TenantId): Promise<void> {

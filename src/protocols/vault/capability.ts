@@ -4,18 +4,16 @@
  */
 import { parseTokenText } from '../../auth/bearer.ts';
 import type { Call } from '../../policy/access.ts';
-import type { Action } from '../../policy/action.ts';
-import { mayDo } from '../../policy/store.ts';
+import { mayDo, mayTokenDo, type Question } from '../../policy/store.ts';
 import { allMountsFor } from '../../secret/mount.ts';
 import type { Answer } from './answer.ts';
-import { badRequest, saying } from './error.ts';
+import { badRequest, said, saying } from './error.ts';
 import { type Capability, type Grant, grantsFor, OF_EVERY_TOKEN } from './grant.ts';
 import { twice } from './mount.ts';
 import { matchRoute, type Route, type VaultRequest } from './route.ts';
+import { givenAccessor } from './token.ts';
 
 const PATHS_MAX = 256;
-
-type Question = { readonly action: Action; readonly resource: string };
 
 /** The lines of the table that a path meets, each with what it asks there. */
 function linesAt(path: string, grants: readonly Grant[]): { grant: Grant; questions: Question[] }[] {
@@ -49,10 +47,17 @@ function pathsOf({ fields }: VaultRequest): string[] {
 
 const canonical = (path: string) => path.replace(/^\/|\/$/g, '');
 
-async function answerFor({ vault }: VaultRequest, call: Call, paths: readonly string[]): Promise<Answer> {
+type Asking = (questions: Question[]) => Promise<(question: Question) => boolean>;
+
+async function answerFor(
+  { vault }: VaultRequest,
+  call: Call,
+  paths: readonly string[],
+  ask: Asking = (questions) => mayDo(vault, call, questions),
+): Promise<Answer> {
   const grants = grantsFor(await allMountsFor(vault, call));
   const asked = paths.flatMap((path) => linesAt(canonical(path), grants).flatMap(({ questions }) => questions));
-  const may = await mayDo(vault, call, asked);
+  const may = await ask(asked);
   const answers = paths.map((path) => [path, capabilitiesAt(canonical(path), grants, may)] as const);
   const single = answers.length === 1 ? { capabilities: answers[0]![1] } : {};
   return twice({ ...Object.fromEntries(answers), ...single });
@@ -71,7 +76,17 @@ async function ofToken(request: VaultRequest): Promise<Answer> {
   return saying(answerFor(request, by, paths), { unauthenticated: 'invalid token' });
 }
 
+/** By its accessor, for whoever may look at it. */
+async function ofAccessor(request: VaultRequest): Promise<Answer> {
+  const { vault, call } = request;
+  const [paths, accessor] = [pathsOf(request), givenAccessor(request)];
+  const ask: Asking = (questions) =>
+    saying(mayTokenDo(vault, call, accessor, questions), { not_found: () => said('forbidden', 'invalid accessor') });
+  return answerFor(request, call, paths, ask);
+}
+
 export const CAPABILITY_ROUTES: readonly Route[] = [
   { pattern: 'capabilities-self', verbs: { POST: ofSelf } },
   { pattern: 'capabilities', verbs: { POST: ofToken } },
+  { pattern: 'capabilities-accessor', verbs: { POST: ofAccessor } },
 ];

@@ -163,6 +163,7 @@ const FIXED: readonly Grant[] = [
   grant('auth/token/create-orphan', ['update', 'sudo'], ['token.create', 'token.orphan'], 'token:child'),
   grant('auth/token/lookup', 'update', 'token.read', 'token:*'),
   grant('auth/token/lookup-accessor', 'update', 'token.read', 'token:*'),
+  grant('sys/capabilities-accessor', 'update', 'token.read', 'token:*'),
   grant('auth/token/renew-accessor', 'update', 'token.renew', 'token:*'),
   grant('auth/token/revoke', 'update', 'token.revoke', 'token:*'),
   grant('auth/token/revoke-accessor', 'update', 'token.revoke', 'token:*'),

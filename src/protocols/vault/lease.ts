@@ -35,7 +35,7 @@ async function lookup(request: VaultRequest): Promise<Answer> {
     expire_time: lease.expiresAt,
     last_renewal: lease.renewedAt,
     renewable: lease.renewable,
-    ttl: secondsFrom(new Date().toISOString(), lease.expiresAt),
+    ttl: lease.ttlSeconds,
   };
   return data(json(shape), { mountType: 'system' });
 }

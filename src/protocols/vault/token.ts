@@ -136,10 +136,10 @@ async function lookup(request: VaultRequest): Promise<Answer> {
   const text = fields.string('token') ?? '';
   if (text === '' || text === ownText(request)) return lookupSelf(request);
   const token = await saying(readToken(vault, call, accessorOf(request)), { not_found: badToken });
-  return data(json(shape(token, [], text)), { mountType: MOUNT_TYPE });
+  return data(json(shape(token, token.policies, text)), { mountType: MOUNT_TYPE });
 }
 
-function givenAccessor({ fields }: VaultRequest): string {
+export function givenAccessor({ fields }: VaultRequest): string {
   const accessor = fields.string('accessor') ?? '';
   if (accessor === '') throw badRequest('missing accessor');
   if (!/^[a-z2-7]{16}$/.test(accessor)) throw said('forbidden', 'invalid accessor');
@@ -150,7 +150,7 @@ async function lookupAccessor(request: VaultRequest): Promise<Answer> {
   const { vault, call } = request;
   const invalid = () => said('forbidden', 'invalid accessor');
   const token = await saying(readToken(vault, call, givenAccessor(request)), { not_found: invalid });
-  return data(json(shape(token, [], '')), { mountType: MOUNT_TYPE });
+  return data(json(shape(token, token.policies, '')), { mountType: MOUNT_TYPE });
 }
 
 async function listAccessors({ vault, call }: VaultRequest): Promise<Answer> {
@@ -199,7 +199,7 @@ async function renewAccessor(request: VaultRequest): Promise<Answer> {
     ...NOT_RENEWABLE,
     not_found: () => said('forbidden', 'invalid accessor'),
   });
-  return { kind: 'envelope', auth: authOf(token, [], ''), mountType: MOUNT_TYPE };
+  return { kind: 'envelope', auth: authOf(token, token.policies, ''), mountType: MOUNT_TYPE };
 }
 
 async function revokeSelf({ vault, call }: VaultRequest): Promise<Answer> {
