@@ -120,10 +120,11 @@ describe('a policy text', () => {
         'PATCH secret/data/app/db 200',
         'GET secret/metadata/app/db 200',
         'LIST secret/metadata/app/ 200',
-        'POST secret/delete/app/db 204',
-        'POST secret/undelete/app/db 204',
+        // With a warning of what was sent and not asked for.
+        'POST secret/delete/app/db 200',
+        'POST secret/undelete/app/db 200',
         'GET secret/subkeys/app/db 200',
-        'POST secret/metadata/app/db 204',
+        'POST secret/metadata/app/db 200',
         'GET secret/data/other/x 403',
         'GET secret/config 403',
       ],
@@ -281,6 +282,15 @@ describe('capabilities', () => {
       'secret/data/app/db': ['create', 'patch', 'read', 'update'],
       capabilities: ['create', 'patch', 'read', 'update'],
     });
+    // By its accessor, for whoever may look at it.
+    const { accessor } = (await v1('GET', 'auth/token/lookup-self', undefined, token)).json.data;
+    const paths = ['secret/data/app/db', 'secret/data/other'];
+    const named = await v1('POST', 'sys/capabilities-accessor', { accessor, paths });
+    expect(named.json.data).toEqual({
+      'secret/data/app/db': ['create', 'patch', 'read', 'update'],
+      'secret/data/other': ['deny'],
+    });
+    expect((await v1('POST', 'sys/capabilities-accessor', { accessor, paths }, token)).status).toBe(403);
     expect(errors(await v1('POST', 'sys/capabilities-self', {}))).toEqual([400, ['paths must be supplied']]);
     expect(errors(await v1('POST', 'sys/capabilities', { token: 'hvs.x', paths: ['a'] }))).toEqual([
       400,

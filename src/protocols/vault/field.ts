@@ -23,6 +23,8 @@ export type Fields = {
   readonly names: () => string[];
   /** All of it, as JSON text. */
   readonly text: string;
+  /** Those that nobody has asked for yet. */
+  readonly unread: () => string[];
 };
 
 /** `values` is what JSON.parse or a query gave; null counts as absent. */
@@ -32,7 +34,14 @@ export function fieldsOf(
   text: string = JSON.stringify(values),
 ): Fields {
   const members = values as Readonly<Record<string, unknown>>;
-  const value = (name: string) => (Object.hasOwn(members, name) ? (members[name] ?? undefined) : undefined);
+  const asked = new Set<string>();
+  const askedForAll = () => {
+    for (const name of Object.keys(members)) asked.add(name);
+  };
+  const value = (name: string) => {
+    asked.add(name);
+    return Object.hasOwn(members, name) ? (members[name] ?? undefined) : undefined;
+  };
   const read = <T>(parse: (value: unknown) => T | undefined) => {
     return (name: string): T | undefined => {
       const given = value(name);
@@ -44,10 +53,20 @@ export function fieldsOf(
   };
   return {
     has: (name) => value(name) !== undefined,
-    raw,
-    text,
+    raw: (name) => {
+      asked.add(name);
+      return raw(name);
+    },
+    get text() {
+      askedForAll();
+      return text;
+    },
     value,
-    names: () => Object.keys(members),
+    names: () => {
+      askedForAll();
+      return Object.keys(members);
+    },
+    unread: () => Object.keys(members).filter((name) => !asked.has(name)),
     string: read((given) => (typeof given === 'string' ? given : scalarText(given))),
     integer: read(integerOf),
     boolean: read(booleanOf),

@@ -101,8 +101,35 @@ async function serve(vault: Vault, host: Host, exchange: Exchange): Promise<Resp
   const request: VaultRequest = {
     ...{ vault, host, exchange, call, verb, path, at: match.at, fields, query, mount: place.mount, namespace },
   };
-  const answer = await handler(request);
+  const answer = warned(request, await handler(request));
   return wrapSeconds === undefined ? responseOf(requestId, answer) : wrapped(request, answer, wrapSeconds);
+}
+
+/** What this API calls the part of a path that a pattern here calls otherwise. */
+const CALLED: Readonly<Record<string, string>> = { role_name: 'role', url_lease_id: 'path' };
+const WARNED_NAMES_MAX = 20;
+
+/** What was sent and not asked for, said as clients know it: fields that the path has said already, and unknown ones. */
+function warned({ verb, at, fields }: VaultRequest, answer: Answer): Answer {
+  const done =
+    answer.kind === 'empty' ? (answer.status ?? 204) === 204 : answer.kind === 'envelope' && !answer.wrapInfo;
+  if ((verb !== 'POST' && verb !== 'PATCH') || !done || answer.kind === 'bare') return answer;
+  const unread = fields.unread().filter((name) => /^[\w.-]{1,64}$/.test(name));
+  if (unread.length === 0 || (answer.status ?? 200) >= 400) return answer;
+  const names = unread.sort().slice(0, WARNED_NAMES_MAX);
+  const replaced = names.filter((name) => Object.hasOwn(at, CALLED[name] ?? name));
+  const ignored = names.filter((name) => !replaced.includes(name));
+  const warnings = [
+    ...(answer.kind === 'envelope' ? (answer.warnings ?? []) : []),
+    ...(ignored.length === 0 ? [] : [`Endpoint ignored these unrecognized parameters: [${ignored.join(' ')}]`]),
+    ...(replaced.length === 0
+      ? []
+      : [
+          "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: " +
+            `[${replaced.join(' ')}]`,
+        ]),
+  ];
+  return answer.kind === 'envelope' ? { ...answer, warnings } : { kind: 'envelope', warnings };
 }
 
 /** A namespace is a tenant, and the token is of one: another's name leads nowhere, whether it exists or not. */
