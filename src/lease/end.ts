@@ -84,7 +84,7 @@ export async function claimDue(
       WITH due AS MATERIALIZED (
         SELECT lease_id, bulla.now() - due_at AS late FROM leases
         WHERE tenant_id = ${tenant} AND backend_id = ${backendId} AND kind = 'credential' AND state <> 'ended'
-          AND due_at <= ${upTo}::timestamptz ${latched ? tx`AND state IN ('revoking', 'checking')` : tx``}
+          AND due_at <= ${upTo}::timestamptz ${latched ? tx`AND state IN ('revoking', 'checking')` : tx`AND ${hasEnded(tx)}`}
         ORDER BY due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
       )
       UPDATE leases l SET ${claimColumns(tx, claim)} FROM due
@@ -114,11 +114,13 @@ const PASSING: ReadonlySet<string> = new Set(['unavailable', 'outcome_unknown', 
 
 async function quarantine(tx: Tx, tenant: TenantId, backendId: string, why: string): Promise<void> {
   await tx`
-    UPDATE leases SET attempts = attempts + 1, last_error = ${why},
-           due_at = bulla.now() + make_interval(secs => ${RETRY_SECONDS_MAX} * (0.5 + random() / 2))
-    WHERE tenant_id = ${tenant} AND lease_id IN (
+    WITH due AS MATERIALIZED (
       SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND backend_id = ${backendId} AND kind = 'credential'
-        AND state <> 'ended' AND due_at <= bulla.now() LIMIT ${TOLD_AT_ONCE} FOR UPDATE SKIP LOCKED)`;
+        AND state <> 'ended' AND due_at <= (SELECT bulla.now()) ORDER BY due_at LIMIT ${TOLD_AT_ONCE} FOR UPDATE SKIP LOCKED
+    )
+    UPDATE leases l SET attempts = attempts + 1, last_error = ${why},
+           due_at = bulla.now() + make_interval(secs => ${RETRY_SECONDS_MAX} * (0.5 + random() / 2))
+    FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id`;
 }
 
 /** `pending`: whoever was to issue it has not come back in time. */
@@ -139,16 +141,34 @@ function claimedColumns(tx: Tx) {
 }
 
 async function putOff(tx: Tx, tenant: TenantId, backendId: string, { member }: Connected): Promise<void> {
-  await tx`
-    UPDATE leases l SET due_at = least(l.expires_at, k.expires_at) FROM tokens k
-    WHERE l.tenant_id = ${tenant} AND l.backend_id = ${backendId} AND l.kind = 'credential' AND l.state = 'active'
-      AND l.due_at <= bulla.now() AND l.expires_at > bulla.now()
-      AND k.tenant_id = ${tenant} AND k.token_id = l.token_id AND k.expires_at > bulla.now()`;
+  await prolongDue(tx, tenant, tx`backend_id = ${backendId} AND kind = 'credential'`);
   if (!member.endsOnlyByExpiry) return;
   await tx`
     UPDATE leases SET due_at = expires_at, state = 'revoking', reason = coalesce(reason, 'token')
     WHERE tenant_id = ${tenant} AND backend_id = ${backendId} AND kind = 'credential' AND state IN ('active', 'revoking')
-      AND due_at <= bulla.now() AND expires_at > bulla.now()`;
+      AND due_at <= (SELECT bulla.now()) AND expires_at > bulla.now()`;
+}
+
+/** Of what is due first, what lasts longer because the token that it hangs under was renewed. The rest waits its turn. */
+async function prolongDue(tx: Tx, tenant: TenantId, which: Fragment): Promise<void> {
+  await tx`
+    WITH due AS MATERIALIZED (
+      SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND state <> 'ended' AND (${which})
+        AND due_at <= (SELECT bulla.now()) ORDER BY due_at LIMIT ${PROLONGED_AT_ONCE}
+    )
+    UPDATE leases l SET due_at = least(l.expires_at, k.expires_at) FROM due, tokens k
+    WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id AND l.state = 'active' AND l.expires_at > bulla.now()
+      AND k.tenant_id = ${tenant} AND k.token_id = l.token_id AND k.expires_at > bulla.now()`;
+}
+
+const PROLONGED_AT_ONCE = 1_000;
+
+/** Whether what is due is to end: revoked, past its time, or with its token. */
+function hasEnded(tx: Tx): Fragment {
+  return tx`
+    (leases.state <> 'active' OR leases.expires_at <= bulla.now() OR NOT EXISTS (
+      SELECT 1 FROM tokens k WHERE k.tenant_id = leases.tenant_id AND k.token_id = leases.token_id
+        AND k.expires_at > bulla.now()))`;
 }
 
 /** What waits for a target that does not answer is seen to be due, although only one of it is tried. */
@@ -310,7 +330,7 @@ async function markOthers(tx: Tx, { tenant, id }: Connected, error: string): Pro
     WITH due AS MATERIALIZED (
       SELECT lease_id FROM leases
       WHERE tenant_id = ${tenant} AND backend_id = ${id} AND kind = 'credential' AND state IN ('revoking', 'checking')
-        AND due_at <= bulla.now() AND claim IS NULL ORDER BY due_at LIMIT ${TOLD_AT_ONCE} FOR UPDATE SKIP LOCKED
+        AND due_at <= (SELECT bulla.now()) AND claim IS NULL ORDER BY due_at LIMIT ${TOLD_AT_ONCE} FOR UPDATE SKIP LOCKED
     )
     UPDATE leases l SET attempts = attempts + 1, last_error = ${error},
            due_at = bulla.now() + make_interval(secs => least(${RETRY_SECONDS_MAX}, power(2, least(attempts + 1, 6))) * (0.5 + random() / 2))
@@ -389,14 +409,10 @@ export async function endDueAccess(
   latched: boolean,
 ): Promise<number> {
   return withoutToken(vault, origin(`sweep-${randomId()}`), [tenant], async (tx) => {
-    // Put off: the token that it hangs under was renewed.
-    await tx`
-      UPDATE leases l SET due_at = least(l.expires_at, k.expires_at) FROM tokens k
-      WHERE l.tenant_id = ${tenant} AND l.kind = 'access' AND l.state = 'active' AND l.due_at <= bulla.now()
-        AND l.expires_at > bulla.now() AND k.tenant_id = ${tenant} AND k.token_id = l.token_id AND k.expires_at > bulla.now()`;
+    await prolongDue(tx, tenant, tx`kind = 'access'`);
     const which = latched
       ? tx`due_at <= ${upTo}::timestamptz AND state = 'revoking'`
-      : tx`due_at <= ${upTo}::timestamptz`;
+      : tx`due_at <= ${upTo}::timestamptz AND ${hasEnded(tx)}`;
     const records = await endAccess(tx, tenant, which, limit);
     return { value: records.length, records };
   });
@@ -406,9 +422,12 @@ export async function endDueAccess(
 export async function removeEnded(vault: Vault, tenant: TenantId, limit: number): Promise<number> {
   return transaction(vault.db, [tenant], async (tx) => {
     const rows = await tx<{ kind: string; handle: string }[]>`
-      DELETE FROM leases WHERE tenant_id = ${tenant} AND lease_id IN (
-        SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND state = 'ended' AND due_at <= bulla.now()
-        ORDER BY due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED) RETURNING kind, handle`;
+      WITH gone AS MATERIALIZED (
+        SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND state = 'ended' AND due_at <= (SELECT bulla.now())
+        ORDER BY due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
+      )
+      DELETE FROM leases l USING gone WHERE l.tenant_id = ${tenant} AND l.lease_id = gone.lease_id
+      RETURNING l.kind, l.handle`;
     await deleteTokens(
       tx,
       tenant,

@@ -297,12 +297,13 @@ export async function condemnLeases(
   limit = 10_000,
 ): Promise<{ readonly count: number; readonly tokens: boolean }> {
   const rows = await tx<{ kind: string; handle: string }[]>`
-    UPDATE leases SET reason = ${reason}, state = CASE state WHEN 'active' THEN 'revoking' ELSE state END,
-           due_at = CASE state WHEN 'active' THEN bulla.now() ELSE due_at END
-    WHERE tenant_id = ${tenant} AND lease_id IN (
+    WITH chosen AS MATERIALIZED (
       SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND (${which})
-        AND (state = 'active' OR state = 'pending' AND reason IS NULL) ORDER BY lease_id LIMIT ${limit} FOR UPDATE)
-    RETURNING kind, handle`;
+        AND (state = 'active' OR state = 'pending' AND reason IS NULL) ORDER BY lease_id LIMIT ${limit} FOR UPDATE
+    )
+    UPDATE leases l SET reason = ${reason}, state = CASE l.state WHEN 'active' THEN 'revoking' ELSE l.state END,
+           due_at = CASE l.state WHEN 'active' THEN bulla.now() ELSE l.due_at END
+    FROM chosen WHERE l.tenant_id = ${tenant} AND l.lease_id = chosen.lease_id RETURNING l.kind, l.handle`;
   const tokens = rows.filter((row) => row.kind === 'access').map((row) => row.handle);
   // A token is nothing outside: it opens nothing from this commit on, whenever its lease is recorded as ended.
   if (tokens.length > 0) await endTokens(tx, tenant, tokens);

@@ -214,11 +214,13 @@ export async function dropLeases(
   limit: number,
 ): Promise<{ path: string; handle: string; id: string }[]> {
   return tx<{ path: string; handle: string; id: string }[]>`
-    UPDATE leases SET state = 'ended', reason = 'forced', ended_at = bulla.now(), claim = NULL, due_at = bulla.now()
-    WHERE tenant_id = ${tenant} AND lease_id IN (
+    WITH left_over AS MATERIALIZED (
       SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND kind = 'credential' AND state <> 'ended'
-      ORDER BY lease_id LIMIT ${limit} FOR UPDATE)
-    RETURNING path, handle, lease_id AS id`;
+      ORDER BY lease_id LIMIT ${limit} FOR UPDATE
+    )
+    UPDATE leases l SET state = 'ended', reason = 'forced', ended_at = bulla.now(), claim = NULL, due_at = bulla.now()
+    FROM left_over o WHERE l.tenant_id = ${tenant} AND l.lease_id = o.lease_id
+    RETURNING l.path, l.handle, l.lease_id AS id`;
 }
 
 /** Removes every ended lease of a tenant that is being deleted, a batch at a time; then its roles and backends. */

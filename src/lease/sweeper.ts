@@ -194,14 +194,14 @@ async function readDue(vault: Vault): Promise<Due> {
       ORDER BY due_at LIMIT ${ACCOUNTS_AT_ONCE}`;
     const [access] = await tx<{ tenants: TenantId[]; inMs: number | null }[]>`
       SELECT ARRAY(SELECT DISTINCT tenant_id FROM (
-               SELECT tenant_id FROM leases WHERE kind = 'access' AND state <> 'ended' AND due_at <= bulla.now()
+               SELECT tenant_id FROM leases WHERE kind = 'access' AND state <> 'ended' AND due_at <= (SELECT bulla.now())
                ORDER BY due_at LIMIT ${ACCESS_LOOKED_AT}) AS due LIMIT ${TENANTS_AT_ONCE}) AS tenants,
              (SELECT extract(epoch FROM min(due_at) - bulla.now()) * 1000 FROM (
-               SELECT due_at FROM leases WHERE kind = 'access' AND state <> 'ended' AND due_at > bulla.now()
+               SELECT due_at FROM leases WHERE kind = 'access' AND state <> 'ended' AND due_at > (SELECT bulla.now())
                ORDER BY due_at LIMIT 1) AS next)::double precision AS "inMs"`;
     const removable = await tx<{ tenant: TenantId }[]>`
       SELECT DISTINCT tenant_id AS tenant FROM (
-        SELECT tenant_id FROM leases WHERE state = 'ended' AND due_at <= bulla.now() ORDER BY due_at LIMIT ${REMOVED_AT_ONCE}) AS ended`;
+        SELECT tenant_id FROM leases WHERE state = 'ended' AND due_at <= (SELECT bulla.now()) ORDER BY due_at LIMIT ${REMOVED_AT_ONCE}) AS ended`;
     const later = [...first, ...accounts].filter(({ inMs }) => inMs > 0).map(({ inMs }) => inMs);
     return {
       due: first.filter(({ inMs }) => inMs <= 0),
