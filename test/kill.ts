@@ -90,7 +90,8 @@ export function serverAt({ app, dataDir }: Pick<TestVault, 'app' | 'dataDir'>, o
   return { owner: { ...owner, database: app.database }, app, dataDir };
 }
 
-const SECRETS = 400;
+/** More than one batch of re-encryption. */
+const SECRETS = 300;
 /** How long a point may take to be reached. */
 const REACHED_MS = 40_000;
 const WRITERS = 4;

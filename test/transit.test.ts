@@ -473,7 +473,7 @@ describe('passwords', () => {
     const key = await make('customers', { type: 'password' });
     t.secrets.add('a customer’s password');
     const { hash } = await hashPassword(t.vault, call(), key, { password: 'a customer’s password' });
-    expect(hash).toMatch(/^vault:v1:\$argon2id\$v=19\$m=19456,t=2,p=1\$/);
+    expect(hash).toMatch(/^vault:v1:\$argon2id\$v=19\$m=12288,t=3,p=1\$/);
     const check = (password: string, text = hash) => verifyPassword(t.vault, call(), key, { password, hash: text });
     expect(await check('a customer’s password')).toEqual({ valid: true, needsRehash: false });
     expect(await check('another password')).toEqual({ valid: false, needsRehash: false });
@@ -481,7 +481,7 @@ describe('passwords', () => {
     expect(await check('a customer’s password')).toEqual({ valid: true, needsRehash: true });
     expect(await check('a customer’s password', hash.replace('v1', 'v2'))).toMatchObject({ valid: false });
     await configureKey(t.vault, call(), key, { minDecryptionVersion: 2 });
-    for (const text of [hash, hash.slice(9), hash.replace('v1', 'v3'), hash.replace('m=19456', 'm=1048576'), 'x']) {
+    for (const text of [hash, hash.slice(9), hash.replace('v1', 'v3'), hash.replace('m=12288', 'm=1048576'), 'x']) {
       await expect(check('a customer’s password', text)).rejects.toMatchObject({ code: 'invalid_request' });
     }
     await expect(hashPassword(t.vault, call(), name('dek'), { password: 'x' })).rejects.toMatchObject({
