@@ -6,7 +6,9 @@ import { chmodSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { resolveDataDir } from '../src/db/embedded-directory.ts';
-import { freshDir, isRoot, refusal, root } from './fixtures/embedded.ts';
+import { freshDir, isRoot, ownDirectories, refusal, root } from './fixtures/embedded.ts';
+
+ownDirectories();
 
 describe('a data directory', () => {
   it('that is a file, or below one, is refused', async () => {

@@ -13,6 +13,7 @@ import {
   isServer,
   kill,
   mode,
+  ownDirectories,
   query,
   refusal,
   serverPid,
@@ -22,6 +23,8 @@ import {
   until,
   usedDir,
 } from './fixtures/embedded.ts';
+
+ownDirectories();
 
 // ---- starting and stopping ----------------------------------------------------------------------------------------
 

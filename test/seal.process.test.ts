@@ -5,7 +5,9 @@
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { directory, loginAgain, loginFirst, operatorOf, start } from './sealed.ts';
+import { directory, endAfterEach, loginAgain, loginFirst, operatorOf, start } from './sealed.ts';
+
+endAfterEach();
 
 it('T-019 a vault is born under shares, asks for them after a restart, and says whether they fit', async () => {
   const dataDir = directory();

@@ -13,9 +13,12 @@ export const PASSPHRASE = 'seven bright lanterns over the harbour';
 const CHEAP = { BULLA_SEAL_PASSPHRASE_MEMORY_KIB: '19456', BULLA_SEAL_PASSPHRASE_PASSES: '2' };
 
 const undo: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
-});
+/** Once a file. */
+export function endAfterEach(): void {
+  afterEach(async () => {
+    for (const step of undo.splice(0).reverse()) await step();
+  });
+}
 
 /** A data directory of a test's own, with room beside it. */
 export function directory(): string {

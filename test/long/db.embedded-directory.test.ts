@@ -28,6 +28,7 @@ import {
   kill,
   mode,
   NOBODY,
+  ownDirectories,
   refusal,
   serverPid,
   spawnAnswering,
@@ -37,6 +38,8 @@ import {
   type User,
   usedDir,
 } from '../fixtures/embedded.ts';
+
+ownDirectories();
 
 const canMount = isRoot && spawnSync('unshare', ['-m', 'true']).status === 0;
 

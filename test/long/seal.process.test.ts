@@ -5,7 +5,9 @@
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { directory, loginAgain, loginFirst, operatorOf, PASSPHRASE, start } from '../sealed.ts';
+import { directory, endAfterEach, loginAgain, loginFirst, operatorOf, PASSPHRASE, start } from '../sealed.ts';
+
+endAfterEach();
 
 it('a vault is not born under shares that nobody would be shown', async () => {
   await expect(start(directory(), { BULLA_SEAL: 'shamir' })).rejects.toThrow(/shows its shares once/);
