@@ -1,3 +1,4 @@
+/** The SDK against a real vault: what went in comes out, and an export proves itself. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Bulla, verifyExport } from '../src/client/index.ts';
 import { createApp } from '../src/http/app.ts';

@@ -34,7 +34,7 @@ export type TestServer = {
   app: Endpoint;
   sealFile: string;
   directory: string;
-  /** Of the first two accounts. They last an hour, which no run takes. */
+  /** Of the first two accounts, good for an hour; testVault() begins it anew. */
   tokens: { operator: string; admin: string };
 };
 
