@@ -13,11 +13,13 @@ import { cert } from '../src/auth/methods/cert.ts';
 import { service } from '../src/auth/methods/service.ts';
 import { loginBy } from '../src/auth/proven-login.ts';
 import { createService, deleteService, readService, updateService } from '../src/auth/service.ts';
-import { createToken, readSelf, readToken, renewToken } from '../src/auth/token.ts';
+import { createToken, logout, readSelf, readToken, renewToken } from '../src/auth/token.ts';
 import { createUser, listUsers, readUser, updateUser } from '../src/auth/user.ts';
 import type { TenantId } from '../src/db/database.ts';
+import { previewPolicy } from '../src/policy/preview.ts';
 import { readSecret } from '../src/policy/read.ts';
 import { putPolicy } from '../src/policy/store.ts';
+import { whoCan } from '../src/policy/who.ts';
 import { parsePath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import { updateTenant } from '../src/tenant/tenant.ts';
@@ -265,11 +267,13 @@ it('T-052 a certificate that is right leaves no account in a suspended tenant, a
   const halted = await t.tenant('halted');
   const authority = await make({ name: 'Clients', ca: true });
   const leaf = await make({ name: 'web', by: authority, sans: ['a.web.example'], uses: [CLIENT_AUTH] });
+  const allow = { effect: 'allow' as const, actions: ['secret.read'], resources: ['secret:web/**'] };
+  await putPolicy(t.vault, t.call(halted), 'web', { rules: [allow] });
   await putAuthority(t.vault, t.call(halted), 'corp', {
     ...{ certificates: authority.pem, listRequired: false, staleList: 'refuse' },
   });
   await putCertificateRole(t.vault, t.call(halted), 'web', {
-    ...{ authority: 'corp', names: ['dns:a.web.example'], policies: ['reader'] },
+    ...{ authority: 'corp', names: ['dns:a.web.example'], policies: ['web'] },
   });
   const chain = [new Uint8Array(leaf.cert.rawData)];
   const show = () => loginBy(t.vault, t.call(), cert, { tenant: 'halted', role: 'web', chain });
@@ -284,6 +288,15 @@ it('T-052 a certificate that is right leaves no account in a suspended tenant, a
   const call = { ...t.call(token), certificate: thumbprint };
   expect((await readSelf(t.vault, call)).certificate).toBe(thumbprint.toString('hex'));
   expect((await readSelf(t.vault, t.call(halted))).certificate).toBeNull();
+  // Its policies came with the login: it is among those who can, and whom a change would touch, while that goes on.
+  const able = async () =>
+    (await whoCan(t.vault, t.call(halted), { action: 'secret.read', resource: 'secret:web/a' })).items;
+  const touched = () => previewPolicy(t.vault, t.call(halted), 'web', { rules: [] });
+  expect((await able()).find((one) => one.username === username)?.policies).toEqual(['web']);
+  expect(await touched()).toMatchObject({ holders: 1, changes: [{ username, gains: [], loses: [allow] }] });
+  await logout(t.vault, call);
+  expect((await able()).some((one) => one.username === username)).toBe(false);
+  expect(await touched()).toMatchObject({ holders: 0, changes: [] });
   // A disabled one is told in the log by its name, and has not logged in.
   await updateUser(t.vault, t.call(halted), username, { disabled: true });
   const where = await tenantId(t.owner, 'halted');

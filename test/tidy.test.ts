@@ -241,8 +241,13 @@ describe('tables', () => {
     },
     {
       file: /^src\/policy\/who\.ts$/,
-      tables: /^(users|login_roles|certificate_roles)$/,
+      tables: /^(users|login_roles|tokens|certificate_roles)$/,
       why: 'who could do something: every user, by the policies of now',
+    },
+    {
+      file: /^src\/policy\/preview\.ts$/,
+      tables: /^tokens$/,
+      why: 'which policies come with logins that go on',
     },
     {
       file: /^src\/policy\/(permit|give|group|explain|preview)\.ts$/,

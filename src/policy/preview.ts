@@ -19,7 +19,7 @@ export type Preview = {
   readonly name: string;
   /** Of the policy that is stored; 0 when there is none. */
   readonly revision: number;
-  /** How many accounts hold it, by themselves or by a group. */
+  /** How many accounts hold it, by themselves, by a group or by a login that goes on. */
   readonly holders: number;
   /** Of the first HOLDERS_MAX by name, those for whom something changes and whom the caller may list. */
   readonly changes: readonly HolderChange[];
@@ -102,7 +102,9 @@ async function holdersOf(tx: Tx, { tenant }: Permit, name: string): Promise<Hold
                  WHERE p.tenant_id = u.tenant_id AND p.name = ANY (e.policies) AND p.name <> ${name}) AS others
     FROM users u, LATERAL (SELECT u.policies || ARRAY(
       SELECT unnest(g.policies) FROM group_members m JOIN groups g USING (tenant_id, group_id)
-      WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id) AS policies) e
+      WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id) || ARRAY(
+      SELECT unnest(k.policies) FROM tokens k
+      WHERE k.tenant_id = u.tenant_id AND k.user_id = u.user_id AND k.expires_at > (SELECT bulla.now())) AS policies) e
     WHERE u.tenant_id = ${tenant} AND ${name} = ANY (e.policies) ORDER BY u.name LIMIT ${HOLDERS_MAX + 1}`;
 }
 
@@ -110,7 +112,9 @@ async function countHolders(tx: Tx, { tenant }: Permit, name: string): Promise<n
   const [row] = await tx<{ count: number }[]>`
     SELECT count(*) AS count FROM users u WHERE u.tenant_id = ${tenant} AND (${name} = ANY (u.policies) OR EXISTS (
       SELECT 1 FROM group_members m JOIN groups g USING (tenant_id, group_id)
-      WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id AND ${name} = ANY (g.policies)))`;
+      WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id AND ${name} = ANY (g.policies)) OR EXISTS (
+      SELECT 1 FROM tokens k WHERE k.tenant_id = u.tenant_id AND k.user_id = u.user_id
+        AND k.expires_at > (SELECT bulla.now()) AND ${name} = ANY (k.policies)))`;
   return row!.count;
 }
 

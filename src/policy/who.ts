@@ -1,4 +1,7 @@
-/** Who could do something to a resource: every user of the tenant, by the policies as they are now. */
+/**
+ * Who could do something to a resource: every user of the tenant, by the policies as they are now: its own, those of its
+ * groups, and those that came with logins which go on.
+ */
 import type { TenantId, Tx } from '../db/database.ts';
 import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
@@ -65,7 +68,9 @@ function readUsers(tx: Tx, tenant: TenantId, after: string, limit: number): Prom
                  WHERE p.tenant_id = u.tenant_id AND p.name = ANY (e.policies) ORDER BY p.name) AS "policyIds"
     FROM users u, LATERAL (SELECT u.policies || ARRAY(
       SELECT unnest(g.policies) FROM group_members m JOIN groups g USING (tenant_id, group_id)
-      WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id) AS policies) e
+      WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id) || ARRAY(
+      SELECT unnest(k.policies) FROM tokens k
+      WHERE k.tenant_id = u.tenant_id AND k.user_id = u.user_id AND k.expires_at > (SELECT bulla.now())) AS policies) e
     WHERE u.tenant_id = ${tenant} AND u.name > ${after} ORDER BY u.name LIMIT ${limit}`;
 }
 
