@@ -25,6 +25,9 @@ import { revealAccount } from '../src/lease/check-out.ts';
 import { putBackend } from '../src/lease/configuration.ts';
 import { takeLease } from '../src/lease/issue.ts';
 import { putRole } from '../src/lease/role.ts';
+import { parsePath } from '../src/secret/path.ts';
+import { putRotator, readRotator } from '../src/secret/rotator.ts';
+import { putSecret } from '../src/secret/secret.ts';
 import { encrypt } from '../src/transit/cipher.ts';
 import { createKey } from '../src/transit/key.ts';
 import { parseKeyName } from '../src/transit/name.ts';
@@ -61,7 +64,7 @@ const outcome = async (act: Act, vault: Vault): Promise<string> => {
 
 beforeAll(async () => {
   t = await testVault();
-  await Promise.all([namedKeys(), cubbyholes(), leases(), clientSecrets(), secondFactor()]);
+  await Promise.all([namedKeys(), cubbyholes(), leases(), clientSecrets(), secondFactor(), rotators()]);
   redis = hasRedis ? await startRedis() : undefined;
   if (redis) await accounts(redis);
   else process.stderr.write(`${NO_REDIS}: the column of static accounts is not looked at\n`);
@@ -139,6 +142,20 @@ async function accounts({ host, port, password }: Redis): Promise<void> {
     hit: (vault) => revealAccount(vault, as(), 'a'),
     fails: 'integrity',
     spared: (vault) => revealAccount(vault, as(), 'b'),
+  };
+}
+
+async function rotators(): Promise<void> {
+  const [a, b] = [parsePath('turning/a'), parsePath('turning/b')];
+  for (const path of [a, b]) {
+    await putSecret(t.vault, as(), path, { kind: 'text', body: Buffer.from('x') });
+    await putRotator(t.vault, as(), path, { kind: 'password' });
+  }
+  cases['rotators.envelope'] = {
+    where: `secret_id = (SELECT secret_id FROM secrets WHERE path = 'turning/a')`,
+    hit: (vault) => readRotator(vault, as(), a),
+    fails: 'integrity',
+    spared: (vault) => readRotator(vault, as(), b),
   };
 }
 
