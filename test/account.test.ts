@@ -18,6 +18,7 @@ import {
   works,
 } from './lease-target.ts';
 import { until } from './until.ts';
+import { waiting } from './witness.ts';
 
 let t: TestVault;
 let target: Target;
@@ -133,6 +134,20 @@ describe('an account', () => {
     expect((await move(elsewhere)).json).toMatchObject({ action: 'lease.force', resource: 'lease:moving/any' });
     await api('DELETE', `/leases/${lease.json.id}`);
     expect((await move(elsewhere)).status).toBe(200);
+  });
+
+  it('is not stored for a backend that was changed while its password was proven', async () => {
+    const { username, password } = await roleAt('raced');
+    let put: ReturnType<typeof api> | undefined;
+    await t.owner.begin(async (other) => {
+      await other`SELECT 1 FROM backends WHERE name = 'db' FOR UPDATE`;
+      put = api('PUT', '/accounts/raced', { backend: 'db', username, password });
+      await waiting(t.owner, 1);
+      await other`UPDATE backends SET revision = revision + 1 WHERE name = 'db'`;
+    });
+    expect(await put).toMatchObject({ status: 409, json: { code: 'conflict' } });
+    expect((await api('GET', '/accounts/raced')).status).toBe(404);
+    expect((await api('PUT', '/accounts/raced', { backend: 'db', username, password })).status).toBe(201);
   });
 
   it('that the target does not know, or does not let be changed, is not there afterwards', async () => {

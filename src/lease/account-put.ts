@@ -117,8 +117,11 @@ async function store(vault: Vault, tx: Tx, at: Connected, name: string, wanted: 
   const { username, password, periodSeconds = null, endSessions = true } = wanted;
   const { defaultTtlSeconds = null, maxTtlSeconds = null } = wanted;
   await tx`SELECT 1 FROM backends WHERE tenant_id = ${tenant} AND backend_id = ${backendId} FOR SHARE`;
-  if ((await backendNamed(tx, tenant, wanted.backend)).closing) {
-    throw new VaultError('conflict', `The backend ${wanted.backend} is being deleted.`);
+  const backend = await backendNamed(tx, tenant, wanted.backend);
+  if (backend.closing) throw new VaultError('conflict', `The backend ${wanted.backend} is being deleted.`);
+  // What was proven was proven at the place that it had then.
+  if (backend.id !== backendId || backend.revision !== at.revision) {
+    throw new VaultError('conflict', `The backend ${wanted.backend} was changed meanwhile: nothing was stored. Try again.`);
   }
   const id = randomId();
   const passwords: Passwords = password === undefined ? {} : { current: password };
