@@ -121,7 +121,10 @@ async function store(vault: Vault, tx: Tx, at: Connected, name: string, wanted: 
   if (backend.closing) throw new VaultError('conflict', `The backend ${wanted.backend} is being deleted.`);
   // What was proven was proven at the place that it had then.
   if (backend.id !== backendId || backend.revision !== at.revision) {
-    throw new VaultError('conflict', `The backend ${wanted.backend} was changed meanwhile: nothing was stored. Try again.`);
+    throw new VaultError(
+      'conflict',
+      `The backend ${wanted.backend} was changed meanwhile: nothing was stored. Try again.`,
+    );
   }
   const id = randomId();
   const passwords: Passwords = password === undefined ? {} : { current: password };
