@@ -246,8 +246,8 @@ describe('secrets', () => {
     });
     await here(words('secret metadata cli/v --cas-required --delete-after 0'));
     const settled = (await here(words('secret metadata cli/v'))).stdout;
-    expect(settled).toMatch(/cas required\s+yes/);
-    expect(settled).toMatch(/delete after\s+never/);
+    expect(settled).toMatch(/cas required:\s+yes/);
+    expect(settled).toMatch(/delete after:\s+never/);
     await here(words('secret metadata cli/v --no-cas-required'));
     expect((await here(words('secret move cli/v cli/w'))).code).toBe(0);
     expect((await here(words('secret destroy cli/w --all --yes'))).code).toBe(0);

@@ -53,17 +53,17 @@ type TokenOptions = {
   readonly ttl?: string;
   readonly maxTtl?: string;
   readonly period?: string;
-  readonly tokenUses?: number | 'any';
+  readonly uses?: number | 'any';
   readonly cidr?: string[];
   readonly fromAnywhere?: true;
 };
 type CreateOptions = TokenOptions & { readonly policy?: string[]; readonly description?: string };
 
-const tokenBody = ({ ttl, maxTtl, period, tokenUses, cidr, fromAnywhere }: TokenOptions) => ({
+const tokenBody = ({ ttl, maxTtl, period, uses, cidr, fromAnywhere }: TokenOptions) => ({
   ...(ttl === undefined ? {} : { token_ttl: ttl }),
   ...(maxTtl === undefined ? {} : { token_max_ttl: maxTtl === 'default' ? null : maxTtl }),
   ...(period === undefined ? {} : { token_period: period }),
-  ...(tokenUses === undefined ? {} : { token_uses: tokenUses === 'any' ? null : tokenUses }),
+  ...(uses === undefined ? {} : { token_uses: uses === 'any' ? null : uses }),
   ...(cidr === undefined ? {} : { token_cidrs: cidr }),
   ...(fromAnywhere ? { token_cidrs: null } : {}),
 });
@@ -80,7 +80,7 @@ function addCreateCommand(service: Command, cli: Cli): void {
     .option('--ttl <duration>', 'how long its tokens last, such as 15m')
     .option('--max-ttl <duration>', 'how long they can be renewed for')
     .option('--period <duration>', 'for daemons: tokens that are renewed for this long, again and again')
-    .option('--token-uses <number>', 'how many acts a token of it does', wholeNumber)
+    .option('--uses <number>', 'how many acts a token of it does', wholeNumber)
     .option('--cidr <network>', 'where its tokens may be used from; repeatable', collect)
     .action(async (name: string, { policy = [], description, ...rest }: CreateOptions) => {
       const body: CreateServiceBody = {
@@ -110,7 +110,7 @@ function addUpdateCommand(service: Command, cli: Cli): void {
     .option('--ttl <duration>', 'how long its tokens last from now on, or "default"')
     .option('--max-ttl <duration>', 'how long they can be renewed for, or "default"')
     .option('--period <duration>', 'tokens that are renewed for this long, or "none"')
-    .option('--token-uses <number>', 'how many acts a token of it does, or "any"', usesOrAny)
+    .option('--uses <number>', 'how many acts a token of it does, or "any"', usesOrAny)
     .option('--cidr <network>', 'where its tokens may be used from; repeatable', collect)
     .option('--from-anywhere', 'its tokens may be used from anywhere')
     .option('--disable', 'refuse its logins and end its tokens')
