@@ -84,7 +84,7 @@ test('T-107 500 logins at once: one hash runs, 16 wait, the rest hears when to c
     ratios.push(at(during, 0.99) / at(calm, 0.99));
     seen.push(`${at(calm, 0.99).toFixed(1)} → ${at(during, 0.99).toFixed(1)} ms, ${JSON.stringify(said.statuses)}`);
     // Nobody is left without an answer, and most are turned away at once.
-    expect(Object.keys(said.statuses).every((status) => status === '401' || status === '503')).toBe(true);
+    expect(Object.keys(said.statuses).filter((status) => status !== '401' && status !== '503')).toEqual([]);
     expect(said.silent).toBe(0);
     expect(said.turnedAtFirst).toBeGreaterThan(LOGINS * 0.8);
     expect(said.statuses[401]).toBeGreaterThan(QUEUE);
