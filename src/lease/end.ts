@@ -149,6 +149,8 @@ async function putOff(tx: Tx, tenant: TenantId, backendId: string, { member }: C
       AND due_at <= (SELECT bulla.now()) AND expires_at > bulla.now()`;
 }
 
+// A few rows of many are named by an array: joined, they would be looked for by reading the whole table.
+
 /** Of what is due first, what lasts longer because the token that it hangs under was renewed. The rest waits its turn. */
 async function prolongDue(tx: Tx, tenant: TenantId, which: Fragment): Promise<void> {
   await tx`
@@ -156,8 +158,8 @@ async function prolongDue(tx: Tx, tenant: TenantId, which: Fragment): Promise<vo
       SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND state <> 'ended' AND (${which})
         AND due_at <= (SELECT bulla.now()) ORDER BY due_at LIMIT ${PROLONGED_AT_ONCE}
     )
-    UPDATE leases l SET due_at = least(l.expires_at, k.expires_at) FROM due, tokens k
-    WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id AND l.state = 'active' AND l.expires_at > bulla.now()
+    UPDATE leases l SET due_at = least(l.expires_at, k.expires_at) FROM tokens k
+    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM due)) AND l.state = 'active' AND l.expires_at > bulla.now()
       AND k.tenant_id = ${tenant} AND k.token_id = l.token_id AND k.expires_at > bulla.now()`;
 }
 
@@ -387,7 +389,7 @@ export async function endAccess(tx: Tx, tenant: TenantId, which: Fragment, limit
     UPDATE leases l SET state = 'ended', ended_at = bulla.now(), claim = NULL,
            reason = coalesce(l.reason, CASE WHEN l.expires_at <= bulla.now() THEN 'expired' ELSE 'token' END),
            due_at = bulla.now() + make_interval(hours => ${KEPT_HOURS})
-    FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id
+    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM due))
     RETURNING l.lease_id AS id, l.path, l.handle, l.holder, l.reason`;
   if (rows.length > 0) {
     await endTokens(
