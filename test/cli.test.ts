@@ -447,10 +447,18 @@ describe('T-245, T-229 secrets on the command line', () => {
     const { stdout } = await here(['completion', 'bash']);
     const options = new Set(stdout.match(/--[a-z-]+/g));
     const names = [...options].filter((name) => /pass|token|secret|value|credential/.test(name));
-    // Flags, which take no value: `login --print-token`, `run --pass-token`, `user create --password`, `service secret create --print-secret`,
-    // `pepper … --end-passwords`; and what takes a duration or a number: `certificate-role put --token-ttl`, `tenant quota --secrets`.
-    const flags = ['--end-passwords', '--pass-token', '--password', '--print-secret', '--print-token'];
-    expect(names.sort()).toEqual([...flags, '--secrets', '--token-ttl']);
+    // Flags, which take no value: `issuer put --client-secret`, `login --print-token`, `run --pass-token`, `user create --password`, `service secret create --print-secret`,
+    // `pepper … --end-passwords`; and what takes a duration or a number: `certificate-role put --token-ttl`, `tenant quota --secrets`,
+    // `service create --token-uses`.
+    const flags = [
+      '--client-secret',
+      '--end-passwords',
+      '--pass-token',
+      '--password',
+      '--print-secret',
+      '--print-token',
+    ];
+    expect(names.sort()).toEqual([...flags, '--secrets', '--token-ttl', '--token-uses']);
     const help = (await here(words('user create --help'))).stdout + (await here(words('run --help'))).stdout;
     expect(help).not.toMatch(/--(pass-token|password) </);
   });

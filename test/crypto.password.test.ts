@@ -288,7 +288,7 @@ describe('the queue', () => {
         peak = Math.max(peak, memory() - idle);
         expect(finished).toBe(true);
       },
-      { timeout: 60_000, interval: 5 },
+      { timeout: 110_000, interval: 5 },
     );
     await all;
     expect(peak).toBeGreaterThan(65_536);
