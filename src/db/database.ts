@@ -274,8 +274,8 @@ async function rollBack(lane: Lane): Promise<void> {
 }
 
 /**
- * A lane for a transaction. One tenant never holds them all, and of those who wait (three quarters of the deadline at
- * most) the one whose tenant holds fewest is next: whoever asks for more than there is waits behind himself.
+ * A lane for a transaction of these tenants. One tenant never holds them all, and of those who wait the one whose tenant
+ * holds fewest is next: whoever asks for more than there is waits behind himself, not before others.
  */
 async function checkOut(db: Database, tenants: readonly TenantId[], deadlineMs: number): Promise<Lane> {
   if (db.closed) throw unavailable('the vault is stopping');
@@ -288,7 +288,7 @@ async function checkOut(db: Database, tenants: readonly TenantId[], deadlineMs: 
     const timer = setTimeout(() => {
       db.waiting.splice(db.waiting.indexOf(waiter), 1);
       reject(unavailable('all database connections are in use'));
-    }, deadlineMs * 0.75);
+    }, deadlineMs / 2);
     const waiter: Waiter = { holder, resolve, reject, timer };
     db.waiting.push(waiter);
   });
