@@ -448,8 +448,7 @@ describe('T-245, T-229 secrets on the command line', () => {
     const options = new Set(stdout.match(/--[a-z-]+/g));
     const names = [...options].filter((name) => /pass|token|secret|value|credential/.test(name));
     // Flags, which take no value: `issuer put --client-secret`, `login --print-token`, `run --pass-token`, `user create --password`, `service secret create --print-secret`,
-    // `pepper … --end-passwords`; and what takes a duration or a number: `certificate-role put --token-ttl`, `tenant quota --secrets`,
-    // `service create --token-uses`.
+    // `pepper … --end-passwords`; and what takes a duration or a number: `certificate-role put --token-ttl`, `tenant quota --secrets`.
     const flags = [
       '--client-secret',
       '--end-passwords',
@@ -458,7 +457,7 @@ describe('T-245, T-229 secrets on the command line', () => {
       '--print-secret',
       '--print-token',
     ];
-    expect(names.sort()).toEqual([...flags, '--secrets', '--token-ttl', '--token-uses']);
+    expect(names.sort()).toEqual([...flags, '--secrets', '--token-ttl']);
     const help = (await here(words('user create --help'))).stdout + (await here(words('run --help'))).stdout;
     expect(help).not.toMatch(/--(pass-token|password) </);
   });
