@@ -148,12 +148,12 @@ describe('stored passwords', () => {
   it('T-031 old parameters are re-hashed at the next login, once, and nobody is refused meanwhile', async () => {
     await make('rehashed');
     const before = (await userRow('rehashed')).password_hash as string;
-    const node = await t.node({ env: { BULLA_ARGON2_PASSES: '3' } });
+    const node = await t.node({ env: { BULLA_ARGON2_PASSES: '4' } });
     const at = () => codeOf(attempt('rehashed', PASSWORD, 'default', node));
     expect(await Promise.all([at(), at(), at(), at()])).toEqual(['ok', 'ok', 'ok', 'ok']);
     const after = (await userRow('rehashed')).password_hash as string;
-    expect(before).toMatch(/t=2,/);
-    expect(after).toMatch(/t=3,/);
+    expect(before).toMatch(/t=3,/);
+    expect(after).toMatch(/t=4,/);
     expect(await at()).toBe('ok');
     expect((await userRow('rehashed')).password_hash).toBe(after);
     // The node with the other parameters still knows it, and brings it back to its own.
@@ -163,7 +163,7 @@ describe('stored passwords', () => {
   it('T-031 a wrong password never re-hashes', async () => {
     await make('kept');
     const before = (await userRow('kept')).password_hash;
-    const node = await t.node({ env: { BULLA_ARGON2_PASSES: '3' } });
+    const node = await t.node({ env: { BULLA_ARGON2_PASSES: '4' } });
     await codeOf(attempt('kept', wrong, 'default', node));
     expect((await userRow('kept')).password_hash).toBe(before);
   });

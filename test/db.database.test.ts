@@ -55,6 +55,12 @@ const lastLogin = async () =>
 const touch = (tx: Tx) => tx`UPDATE users SET last_login_at = bulla.now() WHERE name = 'admin'`;
 const ping = (db: Database) => transaction(db, [tenant], pidOf);
 
+it('a NUL character in a text is the caller’s mistake, and not repeated', async () => {
+  const error = await errorOf(transaction(database(), [tenant], (tx) => tx`SELECT ${'before\0after'}::text`));
+  expect(error).toMatchObject({ code: 'invalid_request', message: expect.stringContaining('NUL') });
+  expect(JSON.stringify([error.message, error.cause])).not.toMatch(/before|after/);
+});
+
 describe('a lost connection', () => {
   it('T-178 killed in the middle of a transaction: unavailable, nothing happened, the next one works', async () => {
     const db = database({ connections: 1 });

@@ -4,7 +4,8 @@
  *
  * An export shows the log as it was when it was permitted: `size` entries, not the one that records the export itself.
  */
-import { sqlState, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { isNotText } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { compileGlob, covers, resourceOf } from '../policy/glob.ts';
@@ -172,13 +173,11 @@ export async function segments(
     return await read<string>((tx) => tx`convert_from(lines, 'UTF8')`);
   } catch (error) {
     // Bytes that are no text were not written by us: they are shown as what they are, and fail to verify.
-    if (sqlState(error) !== NOT_UTF8) throw error;
+    if (!isNotText(error)) throw error;
     const rows = await read<Buffer>((tx) => tx`lines`);
     return rows.map((row) => ({ ...row, lines: row.lines.toString('utf8') }));
   }
 }
-
-const NOT_UTF8 = '22021';
 
 type Parsed = {
   readonly actor: { readonly id?: string; readonly name?: string };

@@ -6,9 +6,10 @@
 import { detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { equalHash, mintClientSecret, parseClientSecret } from '../crypto/token.ts';
-import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { checkTakeover } from '../policy/give.ts';

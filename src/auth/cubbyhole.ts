@@ -6,7 +6,8 @@
  */
 import { LIMITS } from '../config.ts';
 import { open, seal } from '../crypto/envelope.ts';
-import { isForeignKeyViolation, RetryTransaction, type TenantId, type Tx } from '../db/database.ts';
+import { RetryTransaction, type TenantId, type Tx } from '../db/database.ts';
+import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';

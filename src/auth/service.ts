@@ -5,9 +5,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Details, detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
-import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';

@@ -6,9 +6,10 @@
 import { detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
-import { isUniqueViolation, SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { type Name, parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { AccountKind, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';

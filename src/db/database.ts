@@ -15,8 +15,8 @@ import postgres from 'postgres';
 import { VaultError } from '../errors.ts';
 import { killpoint } from './killpoint.ts';
 import { parseLink } from './link.ts';
-import { QUOTA_USED_UP, quotaExceeded } from './quota.ts';
 import { SESSION, TYPES } from './session.ts';
+import { sanitise, sqlState, translate, unavailable } from './sql-error.ts';
 
 declare const tenantIdBrand: unique symbol;
 /** `system`, or 16 characters of lower-case base32. Never a name, never reused. */
@@ -391,60 +391,4 @@ function laneOptions(lane: Lane, db: Database, deadlineMs: number) {
       return socket;
     },
   };
-}
-
-// ---- errors -------------------------------------------------------------------------------------------------------
-
-/** The SQLSTATE of an error of the database, or undefined. No class begins with E; the system's EPIPE does. */
-export function sqlState(error: unknown): string | undefined {
-  const code = (error as { code?: unknown } | undefined)?.code;
-  return typeof code === 'string' && /^(?!E)[0-9A-Z]{5}$/.test(code) ? code : undefined;
-}
-
-export function isUniqueViolation(error: unknown, constraint?: string): boolean {
-  return violates(error, '23505', constraint);
-}
-
-export function isForeignKeyViolation(error: unknown, constraint?: string): boolean {
-  return violates(error, '23503', constraint);
-}
-
-function violates(error: unknown, state: string, constraint: string | undefined): boolean {
-  if (sqlState(error) !== state) return false;
-  return constraint === undefined || (error as { constraint_name?: string }).constraint_name === constraint;
-}
-
-function unavailable(why: string, cause?: unknown): VaultError {
-  return new VaultError('unavailable', `The vault cannot serve this now: ${why}. Nothing was changed; try again.`, {
-    retryAfterSeconds: 1,
-    ...(cause === undefined ? {} : { cause: sanitise(cause) }),
-  });
-}
-
-/** SQLSTATE classes that mean the database, not the statement: connection, resources, operator, system, timeouts. */
-const OUTAGE = /^(08|53|57|58|55P03|XX)/;
-
-function translate(error: unknown): unknown {
-  const state = sqlState(error);
-  if (state === undefined) {
-    const lost = /^(E[A-Z]+|CONNECT\w+|CONNECTION_\w+)$/.test(String((error as { code?: unknown } | undefined)?.code));
-    return lost ? unavailable('the database cannot be reached', error) : error;
-  }
-  if (state === QUOTA_USED_UP) return quotaExceeded(error);
-  if (OUTAGE.test(state)) return unavailable(`the database answered ${state}`, error);
-  return sanitise(error);
-}
-
-/** An error that says which statement failed and how, and holds nothing of what was in it. */
-function sanitise(error: unknown): Error {
-  const state = sqlState(error);
-  const source = error as Record<string, unknown> | undefined;
-  if (state === undefined && !(source && 'code' in source)) {
-    return error instanceof Error ? error : new Error('unknown error');
-  }
-  const clean = new Error(`database error ${String(source?.code)}`);
-  for (const field of ['code', 'constraint_name', 'table_name', 'routine', 'severity'] as const) {
-    if (typeof source?.[field] === 'string') Object.assign(clean, { [field]: source[field] });
-  }
-  return clean;
 }

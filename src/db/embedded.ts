@@ -11,12 +11,13 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import postgres from 'postgres';
 import { assert, VaultError } from '../errors.ts';
-import { type Endpoint, sqlState } from './database.ts';
+import type { Endpoint } from './database.ts';
 import { findPackage, prepareBinaries } from './embedded-binaries.ts';
 import { DATABASE, ensureCluster } from './embedded-cluster.ts';
 import { diskFull, notADirectory, openPlace, SYSTEM_DIR, settleUser } from './embedded-directory.ts';
 import { acquireDirectoryLock } from './embedded-lock.ts';
 import { ensurePostmaster, PORT, type Postmaster, stopPostmaster } from './embedded-postmaster.ts';
+import { sqlState } from './sql-error.ts';
 
 export type Embedded = {
   /** Connects as `bulla_owner`, who migrates. `host` is the directory of the unix socket. */

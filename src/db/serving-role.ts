@@ -3,7 +3,8 @@
  * bypass it and owners of the tables are not; a mistaken URL must not make one of them serve.
  */
 import { VaultError } from '../errors.ts';
-import { type Database, SYSTEM, sqlState, transaction } from './database.ts';
+import { type Database, SYSTEM, transaction } from './database.ts';
+import { sqlState } from './sql-error.ts';
 
 /** Throws `invalid_request` with one sentence when it is not, or when the one role given may not take the serving one. */
 export async function assertServingRole(db: Database): Promise<void> {

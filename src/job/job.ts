@@ -11,8 +11,9 @@
  * a claim prevents is waste, never harm. Here are the verbs and the row; runner.ts does the work.
  */
 import { randomId } from '../crypto/token.ts';
-import { isUniqueViolation, SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';

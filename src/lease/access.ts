@@ -8,7 +8,8 @@
  */
 import { issueToken } from '../auth/issue.ts';
 import { randomId } from '../crypto/token.ts';
-import { isUniqueViolation, RetryTransaction, type Timestamp } from '../db/database.ts';
+import { RetryTransaction, type Timestamp } from '../db/database.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';

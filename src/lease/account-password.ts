@@ -6,7 +6,8 @@
  *     before    what current followed: what was sent to a target may arrive late, and must not be unknown then
  */
 import { open, seal } from '../crypto/envelope.ts';
-import { isForeignKeyViolation, RetryTransaction, type TenantId, type Tx } from '../db/database.ts';
+import { RetryTransaction, type TenantId, type Tx } from '../db/database.ts';
+import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { activeDataKey, dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 

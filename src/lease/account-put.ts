@@ -6,8 +6,9 @@
  * now. Whoever has set another password by hand says so in the same way.
  */
 import { randomId } from '../crypto/token.ts';
-import { isUniqueViolation, type Tx, transaction } from '../db/database.ts';
+import { type Tx, transaction } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, precheck } from '../policy/permit.ts';

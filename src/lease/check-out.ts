@@ -7,15 +7,9 @@
  */
 import { lockToken } from '../auth/issue.ts';
 import { randomId } from '../crypto/token.ts';
-import {
-  isUniqueViolation,
-  RetryTransaction,
-  type TenantId,
-  type Timestamp,
-  type Tx,
-  transaction,
-} from '../db/database.ts';
+import { RetryTransaction, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Act, type Permit, permit } from '../policy/permit.ts';

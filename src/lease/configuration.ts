@@ -8,17 +8,10 @@
 import { LIMITS } from '../config.ts';
 import { seal } from '../crypto/envelope.ts';
 import { randomId } from '../crypto/token.ts';
-import {
-  isForeignKeyViolation,
-  isUniqueViolation,
-  RetryTransaction,
-  type TenantId,
-  type Timestamp,
-  type Tx,
-  transaction,
-} from '../db/database.ts';
+import { RetryTransaction, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
+import { isForeignKeyViolation, isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';

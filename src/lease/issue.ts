@@ -15,16 +15,10 @@ import { lockToken } from '../auth/issue.ts';
 import { LIMITS } from '../config.ts';
 import { open, seal } from '../crypto/envelope.ts';
 import { randomId } from '../crypto/token.ts';
-import {
-  isForeignKeyViolation,
-  isUniqueViolation,
-  RetryTransaction,
-  type TenantId,
-  type Timestamp,
-  type Tx,
-} from '../db/database.ts';
+import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { parseName } from '../db/name.ts';
+import { isForeignKeyViolation, isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Act, type Permit, permit, withoutToken } from '../policy/permit.ts';

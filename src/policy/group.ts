@@ -8,9 +8,10 @@
 import { detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
-import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, pageOf, parsePage, visiblePage } from '../db/page.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import type { AccountKind, Call } from './access.ts';

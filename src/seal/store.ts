@@ -4,7 +4,8 @@
  * Owns the table seals. Root keys refer to the row by its id, so a root key can be made under the current seal only, and
  * a seal that anything is still wrapped by cannot go: the foreign key says so, on every node.
  */
-import { isForeignKeyViolation, type Timestamp, type Tx } from '../db/database.ts';
+import type { Timestamp, Tx } from '../db/database.ts';
+import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import { type NewSeal, SEAL_KINDS, type SealKind, type SealParameters, type StoredSeal } from './seal.ts';
 

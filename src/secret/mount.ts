@@ -8,7 +8,8 @@
  */
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
-import { isUniqueViolation, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';

@@ -1,5 +1,5 @@
 /** Moving a secret to another path, with all its versions. Nothing is re-encrypted: ciphertexts are bound to its id. */
-import { isUniqueViolation } from '../db/database.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Note, permit } from '../policy/permit.ts';

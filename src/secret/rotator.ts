@@ -5,9 +5,10 @@
  * be allowed to read and to rotate that account, because its password goes where the secret is read.
  */
 import { open, seal } from '../crypto/envelope.ts';
-import { isForeignKeyViolation, RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
+import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';

@@ -9,7 +9,8 @@
 import { LIMITS } from '../config.ts';
 import { open, seal } from '../crypto/envelope.ts';
 import { randomId } from '../crypto/token.ts';
-import { isForeignKeyViolation, RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';

@@ -9,7 +9,8 @@
 import { type Key, SecretBytes } from '../crypto/keys.ts';
 import { NoteSigner, parseVerifierKey } from '../crypto/note.ts';
 import { randomId } from '../crypto/token.ts';
-import { isUniqueViolation, SYSTEM, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { SYSTEM, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, withoutToken } from '../policy/permit.ts';

@@ -1,7 +1,8 @@
 /** The versions of the pepper, as rows of the keys' tables. What depends on one and who may change it is job/pepper.ts's. */
 import type { SecretBytes } from '../crypto/keys.ts';
-import { isForeignKeyViolation, type Timestamp, type Tx } from '../db/database.ts';
+import type { Timestamp, Tx } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
+import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import { activeRootKey } from './keyring.ts';

@@ -6,18 +6,10 @@
  * the foreign keys refuse while anything is still wrapped by it.
  */
 import { Key, rewrap, SecretBytes } from '../crypto/keys.ts';
-import {
-  isForeignKeyViolation,
-  isUniqueViolation,
-  RetryTransaction,
-  SYSTEM,
-  showTenants,
-  type TenantId,
-  type Timestamp,
-  type Tx,
-} from '../db/database.ts';
+import { RetryTransaction, SYSTEM, showTenants, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { type Page, type PageAsk, pageOf, parseVersionsPage } from '../db/page.ts';
+import { isForeignKeyViolation, isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, precheck } from '../policy/permit.ts';

@@ -9,8 +9,9 @@
 import { LIMITS } from '../config.ts';
 import { KEY_TYPES, type KeyType, MAC_BYTES, MAC_BYTES_MAX, type NamedKey } from '../crypto/named-key.ts';
 import { randomId } from '../crypto/token.ts';
-import { isForeignKeyViolation, RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
+import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, precheck } from '../policy/permit.ts';

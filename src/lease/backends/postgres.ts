@@ -17,7 +17,7 @@ import { z } from 'zod';
 import { LIMITS } from '../../config.ts';
 import { scramVerifier } from '../../crypto/scram.ts';
 import { randomPassword } from '../../crypto/token.ts';
-import { sqlState } from '../../db/database.ts';
+import { sqlState } from '../../db/sql-error.ts';
 import { VaultError } from '../../errors.ts';
 import { type Accounts, type Backend, type BackendMember, backendFailed, type Credential } from '../backend.ts';
 import { fill, identifier, literal, nameSchema, quoteIdentifier, templateSchema } from './postgres-template.ts';
