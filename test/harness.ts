@@ -28,6 +28,7 @@ import { putPolicy } from '../src/policy/store.ts';
 import { dataKey } from '../src/tenant/keyring.ts';
 import { closeVault, openVault, type Vault } from '../src/vault.ts';
 import { CHEAP_ARGON2, PASSWORD, PATIENT, TEMPLATE } from './setup.ts';
+import { until } from './until.ts';
 
 export { PASSWORD };
 
@@ -176,9 +177,20 @@ async function cloneDatabase(owner: Endpoint, name: string): Promise<void> {
 
 async function dropDatabase(owner: Endpoint, name: string): Promise<void> {
   const sql = postgres({ ...owner, max: 1, onnotice: () => undefined });
-  await sql.unsafe(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+  // The server's own vacuum of a database may be ended by nobody but a superuser, and ends by itself.
+  await until('nothing of the server itself is at work in the database', () =>
+    sql.unsafe(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`).then(
+      () => true,
+      (error: { code?: string }) => {
+        if (error.code === INSUFFICIENT_PRIVILEGE) return false;
+        throw error;
+      },
+    ),
+  );
   await sql.end();
 }
+
+const INSUFFICIENT_PRIVILEGE = '42501';
 
 // ---- invariants ---------------------------------------------------------------------------------------------------
 
