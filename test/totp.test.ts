@@ -354,6 +354,22 @@ describe('a required factor', () => {
     expect([await reads(token), await reads(child.token)]).toEqual(['mfa_required', 'mfa_required']);
   });
 
+  it('of a rule: it allows what it does from the enrolment on, and to logins that showed the factor only', async () => {
+    const rules = [
+      { effect: 'allow', actions: ['user.read'], resources: ['user:*'], conditions: { mfa: true } },
+      { effect: 'allow', actions: ['token.create'], resources: ['token:child'] },
+    ] as const;
+    await putPolicy(t.vault, t.call(t.admin), 'with-factor', { rules });
+    await createUser(t.vault, t.call(t.admin), { username: 'ruled', password: PASSWORD, policies: ['with-factor'] });
+    const reads = (token: string) => codeOf(readUser(t.vault, t.call(token), 'ruled'));
+    const { token } = await attempt('ruled');
+    expect(await reads(token)).toBe('forbidden');
+    const { secret } = await enrolFactor(t.vault, t.call(token), { password: PASSWORD });
+    const done = await confirmFactor(t.vault, t.call(token), shows(secret));
+    const child = await createToken(t.vault, t.call(done.token), { ttlSeconds: 60 });
+    expect([await reads(done.token), await reads(child.token)]).toEqual(['ok', 'ok']);
+  });
+
   it('of a tenant: everybody’s, and the operators’ log and the tenant’s say so', async () => {
     const admin = await t.tenant('strict');
     const strict = await tenantId(t.owner, 'strict');
