@@ -22,89 +22,59 @@ import type {
 export type Auth = ReturnType<typeof createAuth>;
 
 export function createAuth(connection: Connection) {
+  /** `effect` is `more` where what is shown is taken once. */
+  async function enter<T extends { readonly token: string }>(
+    route: 'login' | 'service' | 'jwt' | 'oidc' | 'cert',
+    effect: 'none' | 'more',
+    json: object,
+    options: CallOptions,
+  ): Promise<T> {
+    const path = `${API}/auth/${route}`;
+    const answer = await sendForJson<T>(connection, {
+      method: 'POST',
+      path,
+      effect,
+      anonymous: true,
+      json,
+      ...options,
+    });
+    connection.setToken(answer.token);
+    return answer;
+  }
+
   return {
-    login: async (request: LoginBody, options: CallOptions = {}): Promise<Login> => {
-      const answer = await sendForJson<Login>(connection, {
-        method: 'POST',
-        path: `${API}/auth/login`,
-        // A code is taken once.
-        effect: request.totp === undefined ? 'none' : 'more',
-        anonymous: true,
-        json: request,
-        ...options,
-      });
-      connection.setToken(answer.token);
-      return answer;
-    },
+    /** A code of a second factor is taken once. */
+    login: (request: LoginBody, options: CallOptions = {}): Promise<Login> =>
+      enter('login', request.totp === undefined ? 'none' : 'more', request, options),
 
     /** A service with one of its client secrets. */
-    service: async (request: LoginServiceBody, options: CallOptions = {}): Promise<ProvenLogin> => {
-      const answer = await sendForJson<ProvenLogin>(connection, {
-        method: 'POST',
-        path: `${API}/auth/service`,
-        effect: 'none',
-        anonymous: true,
-        json: request,
-        ...options,
-      });
-      connection.setToken(answer.token);
-      return answer;
-    },
+    service: (request: LoginServiceBody, options: CallOptions = {}): Promise<ProvenLogin> =>
+      enter('service', 'none', request, options),
 
     /** By a login role, with a token that somebody else has signed. */
-    jwt: async (request: LoginJwtBody, options: CallOptions = {}): Promise<ProvenLogin> => {
-      const answer = await sendForJson<ProvenLogin>(connection, {
-        method: 'POST',
-        path: `${API}/auth/jwt`,
-        effect: 'none',
-        anonymous: true,
-        json: request,
-        ...options,
-      });
-      connection.setToken(answer.token);
-      return answer;
-    },
+    jwt: (request: LoginJwtBody, options: CallOptions = {}): Promise<ProvenLogin> =>
+      enter('jwt', 'none', request, options),
 
     /** Begins a login at an OpenID provider: send a browser to `authorization_url`, and take what it brings back to `oidc`. */
-    beginOidc: (request: BeginOidcLoginBody, options: CallOptions = {}): Promise<OidcLogin> =>
-      sendForJson(connection, {
-        ...{
-          method: 'POST',
-          path: `${API}/auth/oidc/begin`,
-          effect: 'none',
-          anonymous: true,
-          json: request,
-          ...options,
-        },
-      }),
-
-    /** Concludes it, once. Let whoever sits at the browser say first that it was they who began. */
-    oidc: async (request: LoginOidcBody, options: CallOptions = {}): Promise<ProvenLogin> => {
-      const answer = await sendForJson<ProvenLogin>(connection, {
+    beginOidc: (request: BeginOidcLoginBody, options: CallOptions = {}): Promise<OidcLogin> => {
+      const path = `${API}/auth/oidc/begin`;
+      return sendForJson(connection, {
         method: 'POST',
-        path: `${API}/auth/oidc`,
-        effect: 'more',
-        anonymous: true,
-        json: request,
-        ...options,
-      });
-      connection.setToken(answer.token);
-      return answer;
-    },
-
-    /** With the client certificate that the connection shows: the option `certificate`. */
-    certificate: async (request: LoginCertificateBody, options: CallOptions = {}): Promise<ProvenLogin> => {
-      const answer = await sendForJson<ProvenLogin>(connection, {
-        method: 'POST',
-        path: `${API}/auth/cert`,
+        path,
         effect: 'none',
         anonymous: true,
         json: request,
         ...options,
       });
-      connection.setToken(answer.token);
-      return answer;
     },
+
+    /** Concludes it, once. Let whoever sits at the browser say first that it was they who began. */
+    oidc: (request: LoginOidcBody, options: CallOptions = {}): Promise<ProvenLogin> =>
+      enter('oidc', 'more', request, options),
+
+    /** With the client certificate that the connection shows: the option `certificate`. */
+    certificate: (request: LoginCertificateBody, options: CallOptions = {}): Promise<ProvenLogin> =>
+      enter('cert', 'none', request, options),
 
     self: (options: CallOptions = {}): Promise<Self> =>
       sendForJson(connection, { method: 'GET', path: `${API}/auth/self`, effect: 'none', ...options }),

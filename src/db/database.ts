@@ -9,8 +9,10 @@
  *
  * Errors of the database leave here stripped of everything that could be a row's contents.
  */
+import { randomInt } from 'node:crypto';
 import { connect as connectSocket, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
+import { setTimeout as pause } from 'node:timers/promises';
 import postgres from 'postgres';
 import { VaultError } from '../errors.ts';
 import { killpoint } from './killpoint.ts';
@@ -100,6 +102,7 @@ export async function closeDatabase(db: Database): Promise<void> {
 
 const TRANSACTION_TRIES = 3;
 const RETRYABLE = new Set(['40001', '40P01']);
+const COLLISION_PAUSE_MS = 30;
 
 /** Thrown inside a transaction that was overtaken by another one: it is undone and run again. */
 export class RetryTransaction extends Error {
@@ -128,10 +131,11 @@ export async function transaction<T>(
     try {
       return await once(db, tenants, fn, options.deadlineMs ?? db.options.deadlineMs);
     } catch (error) {
-      const again = error instanceof RetryTransaction || RETRYABLE.has(sqlState(error) ?? '');
-      if (again && attempt < TRANSACTION_TRIES) continue;
-      if (again) throw unavailable('too many others change the same thing', error);
-      throw error;
+      const collided = RETRYABLE.has(sqlState(error) ?? '');
+      if (!collided && !(error instanceof RetryTransaction)) throw error;
+      if (attempt === TRANSACTION_TRIES) throw unavailable('too many others change the same thing', error);
+      // The other one first: who begins again at once takes a row from under whoever was just woken to have it.
+      if (collided) await pause(attempt * randomInt(COLLISION_PAUSE_MS / 2, COLLISION_PAUSE_MS * 2));
     }
   }
 }
