@@ -1,7 +1,7 @@
 /**
  * `npm run bench [-- --quick] [--only=reads,fetch,…] [--peer PATH]`: every row is a ratio against a reference of the same
- * run, with the absolute beside it. Prints a table and writes bench-results/<time>.json. Bounded: under ten minutes, with
- * --quick under one.
+ * run, with the absolute beside it. Prints a table for each part as it ends, and writes bench-results/<time>.json.
+ * Bounded: under ten minutes, with --quick under one.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -56,13 +56,16 @@ try {
   for (const name of wanted) {
     const part = parts[name];
     if (!part) throw new Error(`--only: there is no part ${name}; there are ${Object.keys(parts).join(', ')}`);
-    rows.push(...(await part()));
+    process.stderr.write(`${name} …\n`);
+    const measured = await part();
+    process.stdout.write(`${print(measured)}\n`);
+    rows.push(...measured);
   }
 } finally {
   await stage.end();
 }
 process.stdout.write(
-  `\n${print(rows)}\n\nNode ${process.version}, ${cpus().length} × ${cpus()[0]?.model}, ${rounds} interleaved rounds of ${seconds} s\n`,
+  `\nNode ${process.version}, ${cpus().length} × ${cpus()[0]?.model}, ${rounds} interleaved rounds of ${seconds} s\n`,
 );
 mkdirSync('bench-results', { recursive: true });
 writeFileSync(
