@@ -22,7 +22,7 @@ const { quick } = asked;
 const rounds = quick ? 1 : 3;
 const seconds = quick ? 1 : 3;
 
-const LEASES = { seconds: 10, expiring: 100_000, living: 1_000_000 };
+const LEASES = { seconds: 6, expiring: 100_000, living: 1_000_000 };
 const LEASES_QUICK = { seconds: 3, expiring: 5_000, living: 50_000 };
 
 /** Cold starts with a warm database, and what the server takes when it has nothing to do. */
