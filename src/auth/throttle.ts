@@ -50,7 +50,7 @@ export function unknownSubject(name: string): string {
   return `unknown-${createHash('sha256').update(name).digest().readUInt32BE() % UNKNOWN_SUBJECTS}`;
 }
 
-/** Which counters an attempt is held to, and whether one of them holds it up. */
+/** Which counters an attempt is held to, and whether one of them holds it up: each found by its key, however many there are. */
 export async function readCounter(tx: Tx, { tenant, subject, kind, source }: Attempt): Promise<Counter> {
   const network = networkOf(source);
   const [row] = await tx<Counter[]>`
@@ -60,10 +60,13 @@ export async function readCounter(tx: Tx, { tenant, subject, kind, source }: Att
         WHERE tenant_id = ${tenant} AND subject = ${subject} AND kind = 'password' AND source = ${network}
           AND last_login_at > bulla.now() - make_interval(days => ${OWN_DAYS})) AS own)
     SELECT own, EXISTS (
-      SELECT 1 FROM login_counters c
-      WHERE c.tenant_id = ${tenant} AND c.locked_until > bulla.now()
-        AND ((c.subject = ${subject} AND c.kind = ${kind} AND c.source = CASE WHEN own THEN ${network} ELSE '' END)
-          OR (NOT own AND c.subject = '' AND c.kind = 'source' AND c.source = ${network}))) AS locked
+        SELECT 1 FROM login_counters c
+        WHERE c.tenant_id = ${tenant} AND c.subject = ${subject} AND c.kind = ${kind}
+          AND c.source = CASE WHEN own THEN ${network} ELSE '' END AND c.locked_until > bulla.now())
+      OR NOT own AND EXISTS (
+        SELECT 1 FROM login_counters c
+        WHERE c.tenant_id = ${tenant} AND c.subject = '' AND c.kind = 'source' AND c.source = ${network}
+          AND c.locked_until > bulla.now()) AS locked
     FROM known`;
   return row!;
 }
