@@ -108,20 +108,19 @@ export async function countFailure(vault: Vault, tx: Tx, attempt: Attempt, count
 const FORGOTTEN_AT_ONCE = 8;
 
 /**
- * More rows go than one failure can add, so there are never more than the networks that failed within the hour. Both the
- * time and the rows are found once, by the index, however many networks a tenant is tried from: it would tell by its time
- * that there is such a tenant.
+ * More rows go than one failure can add, so there are never more than the networks that failed within the hour. They are
+ * found by their time and deleted by their keys (an array, not a join), however many networks a tenant is tried from: what
+ * this takes would tell that there is such a tenant.
  */
 async function forgetSources(tx: Tx, tenant: TenantId): Promise<void> {
   await tx`
-    WITH old AS MATERIALIZED (
+    DELETE FROM login_counters
+    WHERE tenant_id = ${tenant} AND subject = '' AND kind = 'source' AND source = ANY (ARRAY(
       SELECT source FROM login_counters
       WHERE tenant_id = ${tenant} AND kind = 'source'
         AND updated_at < (SELECT bulla.now() - make_interval(secs => ${SOURCE_MEMORY_SECONDS}))
         AND coalesce(locked_until < bulla.now(), true)
-      ORDER BY updated_at LIMIT ${FORGOTTEN_AT_ONCE} FOR UPDATE SKIP LOCKED)
-    DELETE FROM login_counters c USING old
-    WHERE c.tenant_id = ${tenant} AND c.subject = '' AND c.kind = 'source' AND c.source = old.source`;
+      ORDER BY updated_at LIMIT ${FORGOTTEN_AT_ONCE} FOR UPDATE SKIP LOCKED))`;
 }
 
 /** A login: the network is the account's own from now on, and what it was counted in begins anew. */
