@@ -62,6 +62,8 @@ export type Claim = {
   readonly latched: boolean;
 };
 
+// A few rows of many are named by an array: joined, they may be looked for by reading all leases of a tenant.
+
 /**
  * Takes up to `limit` due leases of a backend. One whose token was renewed meanwhile is put off; one that its target
  * cannot end before its time waits for that time. Sweepers that look at the same time take different ones.
@@ -78,7 +80,7 @@ export async function claimDue(
       vault.log.error({ backend: backendId, reason: at.message }, 'a backend does not open; its leases wait');
       return undefined;
     }
-    await putOff(tx, tenant, backendId, at);
+    await putOff(tx, tenant, backendId, at, limit);
     if (!latched && isFailing(vault, tenant, backendId)) await showWaiting(tx, tenant, backendId, upTo);
     const claimed = await tx<Omit<Claimed, 'tenant'>[]>`
       WITH due AS MATERIALIZED (
@@ -87,9 +89,9 @@ export async function claimDue(
           AND due_at <= ${upTo}::timestamptz ${latched ? tx`AND state IN ('revoking', 'checking')` : tx`AND ${hasEnded(tx)}`}
         ORDER BY due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
       )
-      UPDATE leases l SET ${claimColumns(tx, claim)} FROM due
-      WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id
-      RETURNING ${claimedColumns(tx)}, extract(epoch FROM due.late)::double precision AS "lateSeconds"`;
+      UPDATE leases l SET ${claimColumns(tx, claim)} WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM due))
+      RETURNING ${claimedColumns(tx)},
+                (SELECT extract(epoch FROM late) FROM due WHERE due.lease_id = l.lease_id)::double precision AS "lateSeconds"`;
     return { at, claimed: claimed.map((row) => ({ tenant, ...row })) };
   };
   return inTurn(vault, () => transaction(vault.db, [tenant], claimIn));
@@ -120,7 +122,7 @@ async function quarantine(tx: Tx, tenant: TenantId, backendId: string, why: stri
     )
     UPDATE leases l SET attempts = attempts + 1, last_error = ${why},
            due_at = bulla.now() + make_interval(secs => ${RETRY_SECONDS_MAX} * (0.5 + random() / 2))
-    FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id`;
+    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM due))`;
 }
 
 /** `pending`: whoever was to issue it has not come back in time. */
@@ -140,8 +142,14 @@ function claimedColumns(tx: Tx) {
     (SELECT settings FROM roles r WHERE r.tenant_id = l.tenant_id AND r.role_id = l.role_id) AS settings`;
 }
 
-async function putOff(tx: Tx, tenant: TenantId, backendId: string, { member }: Connected): Promise<void> {
-  await prolongDue(tx, tenant, tx`backend_id = ${backendId} AND kind = 'credential'`);
+async function putOff(
+  tx: Tx,
+  tenant: TenantId,
+  backendId: string,
+  { member }: Connected,
+  limit: number,
+): Promise<void> {
+  await prolongDue(tx, tenant, tx`backend_id = ${backendId} AND kind = 'credential'`, limit);
   if (!member.endsOnlyByExpiry) return;
   await tx`
     UPDATE leases SET due_at = expires_at, state = 'revoking', reason = coalesce(reason, 'token')
@@ -149,28 +157,29 @@ async function putOff(tx: Tx, tenant: TenantId, backendId: string, { member }: C
       AND due_at <= (SELECT bulla.now()) AND expires_at > bulla.now()`;
 }
 
-// A few rows of many are named by an array: joined, they would be looked for by reading the whole table.
-
-/** Of what is due first, what lasts longer because the token that it hangs under was renewed. The rest waits its turn. */
-async function prolongDue(tx: Tx, tenant: TenantId, which: Fragment): Promise<void> {
+/** Of the first that are due, those last longer whose token was renewed. Locked: what is revoked meanwhile stays due. */
+async function prolongDue(tx: Tx, tenant: TenantId, which: Fragment, limit: number): Promise<void> {
   await tx`
     WITH due AS MATERIALIZED (
-      SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND state <> 'ended' AND (${which})
-        AND due_at <= (SELECT bulla.now()) ORDER BY due_at LIMIT ${PROLONGED_AT_ONCE}
+      SELECT lease_id, state, expires_at, ${tokenEnd(tx)} AS token_end FROM leases
+      WHERE tenant_id = ${tenant} AND state <> 'ended' AND (${which}) AND due_at <= (SELECT bulla.now())
+      ORDER BY due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
+    ), longer AS MATERIALIZED (
+      SELECT lease_id FROM due WHERE state = 'active' AND expires_at > bulla.now() AND token_end > bulla.now()
     )
-    UPDATE leases l SET due_at = least(l.expires_at, k.expires_at) FROM tokens k
-    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM due)) AND l.state = 'active' AND l.expires_at > bulla.now()
-      AND k.tenant_id = ${tenant} AND k.token_id = l.token_id AND k.expires_at > bulla.now()`;
+    UPDATE leases l SET due_at = least(l.expires_at, (SELECT token_end FROM due WHERE due.lease_id = l.lease_id))
+    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM longer))`;
 }
 
-const PROLONGED_AT_ONCE = 1_000;
+/** When the token ends that a lease hangs under. A subquery, because a join may be planned as a walk through all tokens. */
+function tokenEnd(tx: Tx): Fragment {
+  return tx`(SELECT k.expires_at FROM tokens k WHERE k.tenant_id = leases.tenant_id AND k.token_id = leases.token_id)`;
+}
 
 /** Whether what is due is to end: revoked, past its time, or with its token. */
 function hasEnded(tx: Tx): Fragment {
   return tx`
-    (leases.state <> 'active' OR leases.expires_at <= bulla.now() OR NOT EXISTS (
-      SELECT 1 FROM tokens k WHERE k.tenant_id = leases.tenant_id AND k.token_id = leases.token_id
-        AND k.expires_at > bulla.now()))`;
+    (leases.state <> 'active' OR leases.expires_at <= bulla.now() OR ${tokenEnd(tx)} IS NULL OR ${tokenEnd(tx)} <= bulla.now())`;
 }
 
 /** What waits for a target that does not answer is seen to be due, although only one of it is tried. */
@@ -183,7 +192,7 @@ async function showWaiting(tx: Tx, tenant: TenantId, backendId: string, upTo: Ti
     )
     UPDATE leases l SET state = 'revoking',
            reason = coalesce(l.reason, CASE WHEN l.expires_at <= bulla.now() THEN 'expired' ELSE 'token' END)
-    FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id`;
+    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM due))`;
 }
 
 /** Takes one lease that is to be revoked, whether it is due yet or not, unless somebody has it. */
@@ -336,7 +345,7 @@ async function markOthers(tx: Tx, { tenant, id }: Connected, error: string): Pro
     )
     UPDATE leases l SET attempts = attempts + 1, last_error = ${error},
            due_at = bulla.now() + make_interval(secs => least(${RETRY_SECONDS_MAX}, power(2, least(attempts + 1, 6))) * (0.5 + random() / 2))
-    FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id`;
+    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM due))`;
 }
 
 /** A target that answers again: whatever waited for it is due now. */
@@ -411,7 +420,7 @@ export async function endDueAccess(
   latched: boolean,
 ): Promise<number> {
   return withoutToken(vault, origin(`sweep-${randomId()}`), [tenant], async (tx) => {
-    await prolongDue(tx, tenant, tx`kind = 'access'`);
+    await prolongDue(tx, tenant, tx`kind = 'access'`, limit);
     const which = latched
       ? tx`due_at <= ${upTo}::timestamptz AND state = 'revoking'`
       : tx`due_at <= ${upTo}::timestamptz AND ${hasEnded(tx)}`;
@@ -428,7 +437,7 @@ export async function removeEnded(vault: Vault, tenant: TenantId, limit: number)
         SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND state = 'ended' AND due_at <= (SELECT bulla.now())
         ORDER BY due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
       )
-      DELETE FROM leases l USING gone WHERE l.tenant_id = ${tenant} AND l.lease_id = gone.lease_id
+      DELETE FROM leases l WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM gone))
       RETURNING l.kind, l.handle`;
     await deleteTokens(
       tx,

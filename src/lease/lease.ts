@@ -303,7 +303,7 @@ export async function condemnLeases(
     )
     UPDATE leases l SET reason = ${reason}, state = CASE l.state WHEN 'active' THEN 'revoking' ELSE l.state END,
            due_at = CASE l.state WHEN 'active' THEN bulla.now() ELSE l.due_at END
-    FROM chosen WHERE l.tenant_id = ${tenant} AND l.lease_id = chosen.lease_id RETURNING l.kind, l.handle`;
+    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM chosen)) RETURNING l.kind, l.handle`;
   const tokens = rows.filter((row) => row.kind === 'access').map((row) => row.handle);
   // A token is nothing outside: it opens nothing from this commit on, whenever its lease is recorded as ended.
   if (tokens.length > 0) await endTokens(tx, tenant, tokens);
