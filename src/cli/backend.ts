@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { PutBackendBody, PutRoleBody } from '../client/index.ts';
 import { VaultError } from '../errors.ts';
-import { wholeNumber } from './argument.ts';
+import { collect, wholeNumber } from './argument.ts';
 import type { Cli } from './cli.ts';
 import { asText, readInput } from './io.ts';
 import { printDone, printJson, printList, time } from './print.ts';
@@ -40,12 +40,18 @@ export function addBackendCommands(root: Command, cli: Cli): void {
     .argument('<name>')
     .requiredOption('--kind <kind>', 'postgres, or another one of docs/backends.md')
     .option('-f, --file <file>', 'read the configuration from this file in place of standard input')
+    .option('--allow <role>', 'serve this role or static account, * is any characters; again for more', collect)
     .option('--default-ttl <duration>', 'of its leases, unless role or request say otherwise')
     .option('--max-ttl <duration>', 'of its leases, whatever is asked for')
     .addHelpText('after', BACKEND_EXAMPLE)
-    .action(async (name: string, options: Times & { kind: string; file?: string }) => {
+    .action(async (name: string, options: Times & { kind: string; file?: string; allow?: string[] }) => {
       const config = await readObject(cli, options.file);
-      const body = { kind: options.kind, config, ...timesOf(options) } as PutBackendBody;
+      const body = {
+        kind: options.kind,
+        config,
+        allowed_roles: options.allow ?? null,
+        ...timesOf(options),
+      } as PutBackendBody;
       const stored = await cli.client().backends.put(name, body);
       await printDone(cli.io, cli.json(), `Tried the backend ${name} on its target and stored it.`, stored);
     });

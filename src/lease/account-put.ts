@@ -24,6 +24,7 @@ import {
 } from './account.ts';
 import { openPasswords, type Passwords, sealPasswords, underActiveKey } from './account-password.ts';
 import { beginRotation, type Rotation, runRotation } from './account-rotation.ts';
+import { requireAllowed } from './allowed-role.ts';
 import type { Accounts } from './backend.ts';
 import { backendNamed, checkedBy, checkTimes } from './configuration.ts';
 import { type Connected, connected, onTarget } from './pool.ts';
@@ -120,6 +121,7 @@ async function store(vault: Vault, tx: Tx, at: Connected, name: string, wanted: 
   await tx`SELECT 1 FROM backends WHERE tenant_id = ${tenant} AND backend_id = ${backendId} FOR SHARE`;
   const backend = await backendNamed(tx, tenant, wanted.backend);
   if (backend.closing) throw new VaultError('conflict', `The backend ${wanted.backend} is being deleted.`);
+  requireAllowed(backend.allowedRoles, wanted.backend, name);
   // What was proven was proven at the place that it had then.
   if (backend.id !== backendId || backend.revision !== at.revision) {
     throw new VaultError(

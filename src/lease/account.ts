@@ -13,6 +13,7 @@ import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
+import type { AllowedRoles } from './allowed-role.ts';
 import type { Accounts } from './backend.ts';
 import type { Times } from './lifetime.ts';
 import type { Connected } from './pool.ts';
@@ -28,6 +29,8 @@ export type AccountInfo = Times & {
   readonly endSessions: boolean;
   readonly rotatedAt: Timestamp | null;
   readonly nextRotationAt: Timestamp | null;
+  /** Until then. */
+  readonly rotatesInSeconds: number | null;
   /** When the lease of whoever has checked it out ends; null when nobody has. */
   readonly heldUntil: Timestamp | null;
   readonly attempts: number;
@@ -41,6 +44,7 @@ const ACCOUNT_COLUMNS = `a.name, b.name AS backend, a.username,
   CASE WHEN a.unproven OR a.attempts >= 3 THEN 'stuck' WHEN a.in_doubt THEN 'rotating' ELSE 'active' END AS state,
   a.period_seconds AS "periodSeconds", a.end_sessions AS "endSessions", a.rotated_at AS "rotatedAt",
   a.next_rotation_at AS "nextRotationAt",
+  greatest(0, ceil(extract(epoch FROM a.next_rotation_at - bulla.now())))::int AS "rotatesInSeconds",
   (SELECT expires_at FROM leases l WHERE l.tenant_id = a.tenant_id AND l.account_id = a.account_id
      AND l.state <> 'ended') AS "heldUntil",
   a.attempts, a.last_error AS "lastError", a.closing OR b.closing AS closing, a.default_ttl_seconds AS "defaultTtlSeconds",
@@ -90,6 +94,7 @@ export type AccountRow = Times & {
   readonly backendId: string;
   readonly backend: string;
   readonly backendTimes: Times;
+  readonly allowedRoles: AllowedRoles;
   readonly username: string;
   readonly keyVersion: number;
   readonly envelope: Uint8Array;
@@ -110,8 +115,8 @@ export async function findAccount(
   const [row] = await tx<
     (Omit<AccountRow, 'backendTimes'> & { backendDefault: number | null; backendMax: number | null })[]
   >`
-    SELECT a.account_id AS id, a.backend_id AS "backendId", b.name AS backend, a.username, a.key_version AS "keyVersion", a.envelope,
-           a.in_doubt AS "inDoubt", a.wanted, a.claim IS NOT NULL AND a.claim_until > bulla.now() AS busy,
+    SELECT a.account_id AS id, a.backend_id AS "backendId", b.name AS backend, b.allowed_roles AS "allowedRoles",
+           a.username, a.key_version AS "keyVersion", a.envelope, a.in_doubt AS "inDoubt", a.wanted, a.claim IS NOT NULL AND a.claim_until > bulla.now() AS busy,
            a.closing OR b.closing AS closing, a.default_ttl_seconds AS "defaultTtlSeconds",
            a.max_ttl_seconds AS "maxTtlSeconds", b.default_ttl_seconds AS "backendDefault", b.max_ttl_seconds AS "backendMax",
            (SELECT expires_at FROM leases l WHERE l.tenant_id = a.tenant_id AND l.account_id = a.account_id

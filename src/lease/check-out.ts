@@ -27,6 +27,7 @@ import {
 } from './account.ts';
 import { openPasswords, type Passwords } from './account-password.ts';
 import { beginRotation, runRotation } from './account-rotation.ts';
+import { requireAllowed } from './allowed-role.ts';
 import { backendFailed, type Credential } from './backend.ts';
 import {
   type CredentialLease,
@@ -76,6 +77,7 @@ async function checkOutIn(
   }
   const row = await lockAccount(tx, tenant, name);
   if (row.closing) throw new VaultError('conflict', `The account ${name} is being deleted.`);
+  requireAllowed(row.allowedRoles, row.backend, name);
   if (row.heldUntil !== null) throw heldError(name, row.heldUntil);
   if (row.busy) throw busyError(name);
   if (row.inDoubt || row.wanted) {
@@ -131,6 +133,7 @@ export async function revealAccount(vault: Vault, call: Call, name: string): Pro
     async (tx, { tenant }) => {
       const row = await findAccount(tx, tenant, name, 'to read');
       if (!row) throw noAccount(name);
+      requireAllowed(row.allowedRoles, row.backend, name);
       const info = await accountInfo(tx, tenant, name);
       const value = {
         at: await connected(vault, tx, tenant, row.backendId),

@@ -18,6 +18,7 @@ import type { Action } from '../policy/action.ts';
 import { type Permit, permit, precheck } from '../policy/permit.ts';
 import { activeDataKey, dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
+import { type AllowedRoles, checkPatterns } from './allowed-role.ts';
 import type { BackendMember } from './backend.ts';
 import { BACKENDS } from './backends/index.ts';
 import type { Times } from './lifetime.ts';
@@ -31,6 +32,7 @@ export type BackendInfo = Times & {
   readonly kind: string;
   /** Without the secrets. */
   readonly config: Readonly<Record<string, unknown>>;
+  readonly allowedRoles: AllowedRoles;
   /** Being deleted: it gives no new lease. */
   readonly closing: boolean;
   readonly createdAt: Timestamp;
@@ -40,6 +42,8 @@ export type BackendInfo = Times & {
 export type NewBackend = {
   readonly kind: string;
   readonly config: Readonly<Record<string, unknown>>;
+  /** Absent: every one. */
+  readonly allowedRoles?: AllowedRoles | undefined;
   readonly defaultTtlSeconds?: number | undefined;
   readonly maxTtlSeconds?: number | undefined;
 };
@@ -52,7 +56,7 @@ type Row = Omit<BackendInfo, 'config'> & {
 };
 
 const COLUMNS = `backend_id AS id, name, kind, revision, key_version AS "keyVersion", envelope, closing,
-  default_ttl_seconds AS "defaultTtlSeconds", max_ttl_seconds AS "maxTtlSeconds", created_at AS "createdAt",
+  allowed_roles AS "allowedRoles", default_ttl_seconds AS "defaultTtlSeconds", max_ttl_seconds AS "maxTtlSeconds", created_at AS "createdAt",
   updated_at AS "updatedAt"`;
 
 export const backendAsk = (action: Action, name: string) =>
@@ -103,6 +107,7 @@ export async function putBackend(
   }
   const config = parseConfig(member, wanted.config, stored?.config);
   checkTimes(wanted);
+  checkPatterns(wanted.allowedRoles ?? null);
   const id = stored?.row.id ?? randomId();
   await tryOut(vault, member, config, tenant, id);
   const moved = stored !== undefined && isElsewhere(config, stored.config);
@@ -114,6 +119,25 @@ export async function putBackend(
     return { value: { ...(await infoOf(vault, tx, tenant, row)), created }, notes: [{ details }] };
   });
   return put;
+}
+
+/**
+ * Has every node leave the connections that it has there and make new ones: the target is tried first. Throws as
+ * `putBackend` does.
+ */
+export async function reconnectBackend(vault: Vault, call: Call, name: string): Promise<void> {
+  const ask = backendAsk('backend.write', name);
+  const { tenant } = await precheck(vault, call, ask);
+  const stored = await transaction(vault.db, [tenant], async (tx) => {
+    const row = await findBackend(tx, tenant, name);
+    return row && { row, config: await configOf(vault, tx, tenant, row) };
+  });
+  if (stored) await tryOut(vault, memberOf(stored.row.kind), stored.config, tenant, stored.row.id);
+  await permit(vault, call, ask, async (tx, granted) => {
+    const { id } = await backendNamed(tx, granted.tenant, name);
+    await tx`UPDATE backends SET revision = revision + 1 WHERE tenant_id = ${granted.tenant} AND backend_id = ${id}`;
+    return { value: undefined, notes: [{ details: { reconnect: true } }] };
+  });
 }
 
 /** What of a configuration says where it leads, for the log. */
@@ -238,17 +262,18 @@ async function storeBackend(
   const key = await activeDataKey(vault, tx, tenant);
   const envelope = seal(key, { label: 'backend-config', tenant, backend: id }, Buffer.from(JSON.stringify(config)));
   const { kind, defaultTtlSeconds = null, maxTtlSeconds = null } = wanted;
+  const allowedRoles = wanted.allowedRoles == null ? null : [...wanted.allowedRoles];
   try {
     const [row] =
       was === undefined
         ? await tx<Row[]>`
-            INSERT INTO backends (tenant_id, backend_id, name, kind, revision, key_version, envelope,
+            INSERT INTO backends (tenant_id, backend_id, name, kind, revision, key_version, envelope, allowed_roles,
                                   default_ttl_seconds, max_ttl_seconds, created_at, updated_at)
-            VALUES (${tenant}, ${id}, ${name}, ${kind}, 1, ${key.version}, ${envelope}, ${defaultTtlSeconds},
-                    ${maxTtlSeconds}, bulla.now(), bulla.now()) RETURNING ${tx.unsafe(COLUMNS)}`
+            VALUES (${tenant}, ${id}, ${name}, ${kind}, 1, ${key.version}, ${envelope}, ${allowedRoles},
+                    ${defaultTtlSeconds}, ${maxTtlSeconds}, bulla.now(), bulla.now()) RETURNING ${tx.unsafe(COLUMNS)}`
         : await tx<Row[]>`
             UPDATE backends SET revision = revision + 1, key_version = ${key.version}, envelope = ${envelope},
-                   default_ttl_seconds = ${defaultTtlSeconds}, max_ttl_seconds = ${maxTtlSeconds}, updated_at = bulla.now()
+                   allowed_roles = ${allowedRoles}, default_ttl_seconds = ${defaultTtlSeconds}, max_ttl_seconds = ${maxTtlSeconds}, updated_at = bulla.now()
             WHERE tenant_id = ${tenant} AND backend_id = ${id} AND revision = ${was} RETURNING ${tx.unsafe(COLUMNS)}`;
     if (row) return row;
   } catch (error) {
@@ -263,13 +288,14 @@ async function configOf(vault: Vault, tx: Tx, tenant: TenantId, row: Row): Promi
 }
 
 async function infoOf(vault: Vault, tx: Tx, tenant: TenantId, row: Row): Promise<BackendInfo> {
-  const { name, kind, closing, defaultTtlSeconds, maxTtlSeconds, createdAt, updatedAt } = row;
+  const { name, kind, allowedRoles, closing, defaultTtlSeconds, maxTtlSeconds, createdAt, updatedAt } = row;
   const secret = new Set<string>(memberOf(kind).secretFields);
   const config = Object.entries(await configOf(vault, tx, tenant, row)).filter(([field]) => !secret.has(field));
   return {
     name,
     kind,
     config: Object.fromEntries(config),
+    allowedRoles,
     closing,
     defaultTtlSeconds,
     maxTtlSeconds,

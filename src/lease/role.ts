@@ -8,6 +8,7 @@ import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
 import { permit, preview } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
+import { type AllowedRoles, requireAllowed } from './allowed-role.ts';
 import { backendNamed, checkedBy, checkTimes } from './configuration.ts';
 import type { Times } from './lifetime.ts';
 import { memberOf } from './pool.ts';
@@ -18,6 +19,8 @@ export type RoleInfo = Times & {
   /** What leases of it are taken by: `backend/role`. */
   readonly path: string;
   readonly settings: Readonly<Record<string, unknown>>;
+  /** What it was written as in the language of another interface; null: it was not. */
+  readonly text: string | null;
   /** How many leases of it may be alive at once; null: as configured. */
   readonly leasesMax: number | null;
   readonly closing: boolean;
@@ -25,17 +28,21 @@ export type RoleInfo = Times & {
   readonly updatedAt: Timestamp;
 };
 
+type Settings = Readonly<Record<string, unknown>>;
+
 export type NewRole = {
   readonly backend: string;
-  readonly settings: Readonly<Record<string, unknown>>;
+  /** As they are, or as they are for the kind of the backend. */
+  readonly settings: Settings | ((kind: string) => Settings);
   readonly defaultTtlSeconds?: number | undefined;
   readonly maxTtlSeconds?: number | undefined;
   readonly leasesMax?: number | undefined;
+  readonly text?: string | undefined;
 };
 
 type Row = Omit<RoleInfo, 'settings' | 'path'> & { readonly settings: string };
 
-const COLUMNS = `r.name, b.name AS backend, r.settings, r.leases_max AS "leasesMax", r.closing,
+const COLUMNS = `r.name, b.name AS backend, r.settings, r.text, r.leases_max AS "leasesMax", r.closing,
   r.default_ttl_seconds AS "defaultTtlSeconds", r.max_ttl_seconds AS "maxTtlSeconds", r.created_at AS "createdAt",
   r.updated_at AS "updatedAt"`;
 
@@ -97,16 +104,17 @@ export async function putRole(
   }
   return permit(vault, call, roleAsk('role.write', name), async (tx, { tenant }) => {
     const backend = await backendNamed(tx, tenant, wanted.backend);
-    const settings = JSON.stringify(checkedBy(memberOf(backend.kind).role, wanted.settings, 'settings'));
-    const { defaultTtlSeconds = null, maxTtlSeconds = null, leasesMax = null } = wanted;
+    const given = typeof wanted.settings === 'function' ? wanted.settings(backend.kind) : wanted.settings;
+    const settings = JSON.stringify(checkedBy(memberOf(backend.kind).role, given, 'settings'));
+    const { defaultTtlSeconds = null, maxTtlSeconds = null, leasesMax = null, text = null } = wanted;
     const id = randomId();
     const [row] = await tx<{ created: boolean }[]>`
-      INSERT INTO roles AS r (tenant_id, role_id, backend_id, name, settings, default_ttl_seconds, max_ttl_seconds,
-                              leases_max, created_at, updated_at)
-      VALUES (${tenant}, ${id}, ${backend.id}, ${name}, ${settings}, ${defaultTtlSeconds}, ${maxTtlSeconds},
-              ${leasesMax}, bulla.now(), bulla.now())
+      INSERT INTO roles AS r (tenant_id, role_id, backend_id, name, settings, text, default_ttl_seconds,
+                              max_ttl_seconds, leases_max, created_at, updated_at)
+      VALUES (${tenant}, ${id}, ${backend.id}, ${name}, ${settings}, ${text}, ${defaultTtlSeconds},
+              ${maxTtlSeconds}, ${leasesMax}, bulla.now(), bulla.now())
       ON CONFLICT (tenant_id, name) DO UPDATE
-        SET settings = excluded.settings, default_ttl_seconds = excluded.default_ttl_seconds,
+        SET settings = excluded.settings, text = excluded.text, default_ttl_seconds = excluded.default_ttl_seconds,
             max_ttl_seconds = excluded.max_ttl_seconds, leases_max = excluded.leases_max, updated_at = excluded.updated_at
         WHERE r.backend_id = excluded.backend_id
       RETURNING role_id = ${id} AS created`;
@@ -134,7 +142,7 @@ export type LockedRole = Times & {
   readonly backend: Times;
 };
 
-/** Throws `not_found`, and `conflict` for what is being deleted. One at a time for each role, so that its limit is exact. */
+/** Throws `not_found`, and `conflict` for what is being deleted or not on the backend's list. One at a time for each role, so that its limit is exact. */
 export async function lockRole(
   tx: Tx,
   tenant: TenantId,
@@ -147,19 +155,21 @@ export async function lockRole(
       settings: string;
       leasesMax: number | null;
       closing: boolean;
+      allowedRoles: AllowedRoles;
       backendDefault: number | null;
       backendMax: number | null;
     })[]
   >`
-    SELECT r.role_id AS id, r.backend_id AS "backendId", r.settings, r.leases_max AS "leasesMax",
+    SELECT r.role_id AS id, r.backend_id AS "backendId", r.settings, r.text, r.leases_max AS "leasesMax",
            r.closing OR b.closing AS closing, r.default_ttl_seconds AS "defaultTtlSeconds",
-           r.max_ttl_seconds AS "maxTtlSeconds", b.default_ttl_seconds AS "backendDefault",
-           b.max_ttl_seconds AS "backendMax"
+           r.max_ttl_seconds AS "maxTtlSeconds", b.allowed_roles AS "allowedRoles",
+           b.default_ttl_seconds AS "backendDefault", b.max_ttl_seconds AS "backendMax"
     FROM roles r JOIN backends b USING (tenant_id, backend_id)
     WHERE r.tenant_id = ${tenant} AND r.name = ${role} AND b.name = ${backend} FOR NO KEY UPDATE OF r FOR SHARE OF b`;
   if (!row) throw new VaultError('not_found', `There is no role ${backend}/${role}.`);
   if (row.closing) throw new VaultError('conflict', `The role ${backend}/${role} is being deleted.`);
-  const { settings, backendDefault, backendMax, ...rest } = row;
+  requireAllowed(row.allowedRoles, backend, role);
+  const { settings, allowedRoles: _, backendDefault, backendMax, ...rest } = row;
   return {
     ...rest,
     settings: JSON.parse(settings),

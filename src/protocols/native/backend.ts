@@ -8,11 +8,16 @@ import { duration, listOf, name, pageQuery, time } from './schema.ts';
 
 const seconds = z.int().nullable().openapi({ description: 'Seconds.' });
 
+const allowedRoles = z.array(z.string()).openapi({
+  description: 'Names of the roles and static accounts that it serves, in which * is any characters; null: every one.',
+});
+
 const backend = z
   .object({
     name,
     kind: z.enum(BACKEND_KINDS),
     config: z.looseObject({}).openapi({ description: 'Without its secrets.' }),
+    allowed_roles: allowedRoles.nullable(),
     default_ttl: seconds,
     max_ttl: seconds,
     closing: z.boolean().openapi({ description: 'It is being deleted and gives no new lease.' }),
@@ -25,6 +30,7 @@ const BACKEND = {
   name: 'db',
   kind: 'postgres',
   config: { host: '127.0.0.1', port: 5432, database: 'reports', username: 'bulla', tls: 'off' },
+  allowed_roles: ['reporting', 'app-*'],
   default_ttl: 3600,
   max_ttl: 86400,
   closing: false,
@@ -36,6 +42,7 @@ const shapeBackend = (info: BackendInfo) => ({
   name: info.name,
   kind: info.kind,
   config: info.config,
+  allowed_roles: info.allowedRoles,
   default_ttl: info.defaultTtlSeconds,
   max_ttl: info.maxTtlSeconds,
   closing: info.closing,
@@ -95,6 +102,7 @@ export const put = endpoint(
     body: z.strictObject({
       kind: z.enum(BACKEND_KINDS),
       config: z.looseObject({}),
+      allowed_roles: allowedRoles.nullish(),
       default_ttl: duration.optional(),
       max_ttl: duration.optional(),
     }),
@@ -117,8 +125,9 @@ export const put = endpoint(
     errors: ['conflict', 'backend_failed', 'integrity'],
   },
   async ({ vault, call, param, body }) => {
-    const { kind, config, default_ttl: defaultTtlSeconds, max_ttl: maxTtlSeconds } = body;
-    const stored = await putBackend(vault, call, param, { kind, config, defaultTtlSeconds, maxTtlSeconds });
+    const { kind, config, allowed_roles: allowedRoles, default_ttl: defaultTtlSeconds, max_ttl: maxTtlSeconds } = body;
+    const wanted = { kind, config, allowedRoles, defaultTtlSeconds, maxTtlSeconds };
+    const stored = await putBackend(vault, call, param, wanted);
     return json(stored.created ? 201 : 200, shapeBackend(stored));
   },
 );

@@ -96,6 +96,13 @@ export function booleanOf(value: unknown): boolean | undefined {
   return FALSE.has(value) ? false : undefined;
 }
 
+/** Zero, an empty text or list and false are what is so when nothing is said. */
+export function isEmpty(value: unknown): boolean {
+  if (Array.isArray(value)) return value.length === 0;
+  if (typeof value === 'object' && value !== null) return Object.keys(value).length === 0;
+  return !value || value === '0' || value === '0s' || value === 'false';
+}
+
 const UNIT_SECONDS: Readonly<Record<string, number>> = {
   d: 86_400,
   h: 3600,

@@ -5,7 +5,7 @@
  * list and false are what is so when nothing is said, and are taken as that.
  */
 import { badRequest } from './error.ts';
-import type { Fields } from './field.ts';
+import { type Fields, isEmpty } from './field.ts';
 
 /** Undefined: not given. Null: given as what is so when nothing is said. */
 export type TokenFields = {
@@ -69,12 +69,6 @@ export function networks(list: readonly string[] | undefined): string[] | null |
 export function refuseNotKept(fields: Fields, names: readonly string[]): void {
   const set = names.filter((name) => !isEmpty(fields.value(name)));
   if (set[0] !== undefined) throw badRequest(`${set[0]} is not supported by this auth method`);
-}
-
-function isEmpty(value: unknown): boolean {
-  if (Array.isArray(value)) return value.length === 0;
-  if (typeof value === 'object' && value !== null) return Object.keys(value).length === 0;
-  return !value || value === '0' || value === '0s' || value === 'false';
 }
 
 /** As every role shows them. */
