@@ -923,6 +923,8 @@ export type Backend = {
   kind: 'postgres' | 'mysql' | 'redis' | 'ssh' | 'webhook';
   /** Without its secrets. */
   config: Record<string, unknown>;
+  /** Names of the roles and static accounts that it serves, in which * is any characters; null: every one. */
+  allowed_roles: string[] | null;
   /** Seconds. */
   default_ttl: number | null;
   /** Seconds. */
@@ -1850,6 +1852,8 @@ export type RevokeLeasesBody = {
 export type PutBackendBody = {
   kind: 'postgres' | 'mysql' | 'redis' | 'ssh' | 'webhook';
   config: Record<string, unknown>;
+  /** Names of the roles and static accounts that it serves, in which * is any characters; null: every one. */
+  allowed_roles?: string[] | null;
   default_ttl?: string | number;
   max_ttl?: string | number;
 };
