@@ -73,11 +73,10 @@ function userIn(name: string | undefined, password: string | undefined): Config 
 const badUrl = (expected: string) => badRequest(`connection_url: expected ${expected}`);
 
 const POSTGRES_URL = 'postgresql://{{username}}:{{password}}@host:5432/database?sslmode=verify-full';
-const NAME_PLACE = 'bulla-username';
-const PASSWORD_PLACE = 'bulla-password';
 
 function postgresPlace(text: string): Config {
-  const marked = text.replace(/\{\{\s*username\s*\}\}/, NAME_PLACE).replace(/\{\{\s*password\s*\}\}/, PASSWORD_PLACE);
+  // A placeholder is as good as nothing: a field beside it says what it stands for.
+  const marked = text.replaceAll(/\{\{\s*(?:username|password)\s*\}\}/g, '');
   if (!/^postgres(ql)?:\/\//.test(marked) || !URL.canParse(marked)) throw badUrl(POSTGRES_URL);
   // Of a scheme that it does not know, a URL leaves out what it leaves in of http.
   const url = new URL(marked.replace(/^postgres(ql)?:/, 'http:'));
@@ -87,11 +86,10 @@ function postgresPlace(text: string): Config {
   if (other !== undefined) throw badUrl(`${POSTGRES_URL}, without other parameters`);
   const mode = url.searchParams.get('sslmode');
   if (mode !== null && !/^(disable|allow|prefer|require|verify-ca|verify-full)$/.test(mode)) throw badUrl(POSTGRES_URL);
-  const [name, password] = [textOf(url.username), textOf(url.password)];
   return {
     ...{ host: url.hostname.replace(/^\[|\]$/g, ''), port: portOf(url, marked), database },
     tls: mode === 'disable' ? 'off' : 'verify',
-    ...userIn(name === NAME_PLACE ? '' : name, password === PASSWORD_PLACE ? '' : password),
+    ...userIn(textOf(url.username), textOf(url.password)),
   };
 }
 
