@@ -3,22 +3,12 @@
  * refuses, hangs or lets nobody in. Whatever happens, a password that the vault has is the one that works.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { rotateDueSecrets } from '../src/job/rotator.ts';
 import { checkOut } from '../src/lease/check-out.ts';
 import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
+import { accountsAt } from './accounts.ts';
 import { callOf, type TestVault, testVault } from './harness.ts';
-import {
-  configure,
-  connectWith,
-  inState,
-  type LoginData,
-  leaseTarget,
-  quote,
-  type Target,
-  works,
-} from './lease-target.ts';
+import { configure, connectWith, inState, leaseTarget, quote, type Target, works } from './lease-target.ts';
 import { until } from './until.ts';
-import { waiting } from './witness.ts';
 
 let t: TestVault;
 let target: Target;
@@ -26,7 +16,7 @@ let sweeper: Sweeper;
 
 beforeAll(async () => {
   // The sweeper may act within a second of a failure; what waits for a deadline is few.
-  t = await testVault({ env: { BULLA_LEASE_ACT_DEADLINE: '1s' } });
+  t = await testVault({ env: { BULLA_LEASE_ACT_DEADLINE: '3s' } });
   target = await leaseTarget();
   await configure(t, target);
   sweeper = startSweeper(t.vault);
@@ -39,44 +29,7 @@ afterAll(async () => {
   await target.close();
 });
 
-const api = (method: string, path: string, body?: object, token = t.admin) =>
-  t.request(method, `/api/v1${path}`, { token, ...(body === undefined ? {} : { body }) });
-
-/** A role of the target that the backend's administrator may administer, as it would have made it. */
-async function roleAt(username: string, password = 'as it was given by hand'): Promise<LoginData> {
-  const admin = connectWith(target, target.config);
-  await admin.unsafe(`CREATE ROLE ${quote(username)} LOGIN PASSWORD '${password}'`);
-  await admin.end();
-  t.secrets.add(password);
-  return { username, password };
-}
-
-async function made(name: string, body: object = {}) {
-  const { username } = await roleAt(name);
-  const answer = await api('PUT', `/accounts/${name}`, { backend: 'db', username, ...body });
-  expect(answer.status, answer.text).toBe(201);
-  return answer.json;
-}
-
-async function current(name: string, token = t.admin): Promise<LoginData> {
-  const answer = await api('GET', `/accounts/${name}/credential`, undefined, token);
-  expect(answer.status, answer.text).toBe(200);
-  t.secrets.add(answer.json.credential.password);
-  return answer.json.credential;
-}
-
-/** As time does: what waits after a failure is tried again. */
-async function soon(name: string) {
-  await t.owner`UPDATE static_accounts SET due_at = now() WHERE name = ${name} AND due_at IS NOT NULL AND claim IS NULL`;
-  await t.owner`UPDATE leases SET due_at = now() WHERE path = ${`db/${name}`} AND state = 'revoking' AND claim IS NULL`;
-  await t.owner`NOTIFY bulla_leases`;
-}
-
-async function take(account: string, token = t.admin, body: object = {}) {
-  const answer = await api('POST', '/leases', { account, ...body }, token);
-  if (answer.json.credential) t.secrets.add(answer.json.credential.password);
-  return answer;
-}
+const { api, roleAt, made, current, soon, take } = accountsAt(() => ({ t, target }));
 
 describe('an account', () => {
   it('without a password is given one that a login proves, and the old one opens nothing any more', async () => {
@@ -134,20 +87,6 @@ describe('an account', () => {
     expect((await move(elsewhere)).json).toMatchObject({ action: 'lease.force', resource: 'lease:moving/any' });
     await api('DELETE', `/leases/${lease.json.id}`);
     expect((await move(elsewhere)).status).toBe(200);
-  });
-
-  it('is not stored for a backend that was changed while its password was proven', async () => {
-    const { username, password } = await roleAt('raced');
-    let put: ReturnType<typeof api> | undefined;
-    await t.owner.begin(async (other) => {
-      await other`SELECT 1 FROM backends WHERE name = 'db' FOR UPDATE`;
-      put = api('PUT', '/accounts/raced', { backend: 'db', username, password });
-      await waiting(t.owner, 1);
-      await other`UPDATE backends SET revision = revision + 1 WHERE name = 'db'`;
-    });
-    expect(await put).toMatchObject({ status: 409, json: { code: 'conflict' } });
-    expect((await api('GET', '/accounts/raced')).status).toBe(404);
-    expect((await api('PUT', '/accounts/raced', { backend: 'db', username, password })).status).toBe(201);
   });
 
   it('that the target does not know, or does not let be changed, is not there afterwards', async () => {
@@ -342,51 +281,8 @@ describe('a rotation', () => {
   });
 });
 
-describe('a secret that follows an account', () => {
-  it('has its password after each rotation, whoever asked for it, and waits while somebody has it', async () => {
-    await made('followed');
-    const put = await api('PUT', '/rotators/app/db', { kind: 'account', account: 'followed', every: '1h' });
-    expect(put, put.text).toMatchObject({ status: 201, json: { version: 1, attempts: 0 } });
-    const stored = async () => (await api('GET', '/secrets/app/db')).json;
-    expect((await stored()).data).toEqual(await current('followed'));
-    // By the secret's schedule, which changes the account.
-    const first = await current('followed');
-    await t.owner`UPDATE rotators SET due_at = now()`;
-    await rotateDueSecrets(t.vault);
-    expect((await stored()).version).toBe(2);
-    expect([await works(target, first), await works(target, (await stored()).data)]).toEqual([false, true]);
-    // By the account's end of a check-out, which the secret follows.
-    const lease = (await take('followed')).json;
-    const refused = await api('POST', '/rotators/app/db/rotate');
-    expect([refused.status, refused.json.detail]).toEqual([409, expect.stringMatching(/checked out/)]);
-    await api('DELETE', `/leases/${lease.id}`);
-    await t.owner`UPDATE rotators SET attempts = 0, due_at = NULL`;
-    await rotateDueSecrets(t.vault);
-    expect(await stored()).toMatchObject({ version: 3, data: await current('followed') });
-    await rotateDueSecrets(t.vault);
-    expect((await stored()).version).toBe(3);
-  });
-});
-
-describe('what an account hangs under', () => {
-  it('a backend with accounts is deleted only when asked to, after their leases', async () => {
-    const backend = await api('PUT', '/backends/going', { kind: 'postgres', config: target.config });
-    expect(backend.status, backend.text).toBe(201);
-    await roleAt('going');
-    await api('PUT', '/accounts/going', { backend: 'going', username: 'going' });
-    const lease = (await take('going')).json;
-    const refused = await api('DELETE', '/backends/going');
-    expect([refused.status, refused.json.detail]).toEqual([409, expect.stringMatching(/1 static accounts/)]);
-    expect((await api('DELETE', '/backends/going?revoke=true')).status).toBe(204);
-    expect(await works(target, lease.credential)).toBe(false);
-    expect((await api('GET', '/accounts/going')).status).toBe(404);
-    await made('leaving');
-    const last = await current('leaving');
-    expect((await api('DELETE', '/accounts/leaving')).status).toBe(204);
-    expect(await works(target, last)).toBe(true);
-  });
-
-  it('T-172 its envelope moves to a new data key, and opens nowhere else', async () => {
+describe('its envelope', () => {
+  it('T-172 moves to a new data key, and opens nowhere else', async () => {
     await made('moved');
     const before = await current('moved');
     await api('POST', '/keys/rotate', {});

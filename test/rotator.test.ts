@@ -7,9 +7,14 @@ import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { asTenantId } from '../src/db/database.ts';
+import { VaultError } from '../src/errors.ts';
 import { rotateDueSecrets } from '../src/job/rotator.ts';
-import { claimSecret, storeValue } from '../src/secret/rotation.ts';
-import { type TestVault, testVault } from './harness.ts';
+import { startSchedule } from '../src/job/schedule.ts';
+import { lookAtClock } from '../src/lease/clock.ts';
+import { claimSecret, noteFailure, readDueSecrets, rotatorOf, storeValue } from '../src/secret/rotation.ts';
+import { sealVault, unsealOnHost } from '../src/tenant/seal.ts';
+import type { Vault } from '../src/vault.ts';
+import { callOf, type TestVault, testVault } from './harness.ts';
 import { until } from './until.ts';
 
 type Asked = {
@@ -206,6 +211,83 @@ describe('at the same moment', () => {
   });
 });
 
+describe('tenants', () => {
+  it('take turns: many that are due of one keep none of another waiting', async () => {
+    for (const name of ['a', 'b', 'c', 'd']) {
+      await put(`many/${name}`, { kind: 'password', every: '1h' });
+      await due(`many/${name}`);
+    }
+    const beside = await t.tenant('beside');
+    await api('PUT', '/rotators/one', { kind: 'password', every: '1h' }, beside);
+    await t.owner`
+      UPDATE rotators SET due_at = now() - interval '1 millisecond'
+      WHERE secret_id = (SELECT secret_id FROM secrets WHERE path = 'one')`;
+    const first = await readDueSecrets(t.vault, 2);
+    expect(new Set(first.map(({ tenant }) => tenant)).size).toBe(2);
+  });
+});
+
+describe('a secret that is moved while it rotates', () => {
+  it('is named by its place of that time in the log, and found', async () => {
+    await put('moving/from', { kind: 'password', every: '1h' });
+    const [row] = await t.owner`SELECT tenant_id, secret_id FROM secrets WHERE path = 'moving/from'`;
+    await due('moving/from');
+    const claimed = await claimSecret(t.vault, { tenant: asTenantId(row!.tenant_id), secretId: row!.secret_id });
+    await api('POST', '/move', { from: 'moving/from', to: 'moving/to' });
+    expect(await storeValue(t.vault, claimed!, { value: 'made meanwhile', isOutside: false })).toBe(2);
+    expect(await rotatorOf(t.vault, claimed!)).toMatchObject({ path: 'moving/to', version: 2 });
+    await due('moving/to');
+    const again = await claimSecret(t.vault, { tenant: asTenantId(row!.tenant_id), secretId: row!.secret_id });
+    await api('POST', '/move', { from: 'moving/to', to: 'moving/on' });
+    await noteFailure(t.vault, again!, new VaultError('backend_failed', 'It did not answer.'));
+    const said = await api('GET', '/audit/entries?action=secret.rotate&format=ndjson');
+    const about = said.text.split('\n').filter((line) => line.includes('secret:moving/'));
+    expect(about.map((line) => JSON.parse(line).resource)).toEqual([
+      ...['secret:moving/from', 'secret:moving/to', 'secret:moving/on'],
+    ]);
+  });
+});
+
+describe('nothing rotates by itself', () => {
+  /** A vault like this one that keeps what it would log. */
+  const overheard = (vault: Vault) => {
+    const said: unknown[] = [];
+    return {
+      said,
+      vault: { ...vault, log: { ...vault.log, warn: (fields: unknown) => said.push(fields) } } as unknown as Vault,
+    };
+  };
+
+  it('T-190 when the clock has jumped, until an operator has confirmed the time', async () => {
+    await put('clock/jumps', { kind: 'password', every: '1h' });
+    await lookAtClock(t.vault, undefined);
+    const later = await t.node({ env: { BULLA_OUTBOUND_NETWORKS: '127.0.0.0/8' }, clockOffsetSeconds: 48 * 3600 });
+    await startSchedule(later).stop();
+    expect((await read('clock/jumps')).json.version).toBe(1);
+    expect(Number((await t.owner`SELECT jump_seconds FROM lease_clocks`)[0]!.jump_seconds)).toBeGreaterThan(47 * 3600);
+    await t.owner`UPDATE lease_clocks SET latched_at = NULL, jump_seconds = NULL, seen_at = now() + interval '48 hours'`;
+    await startSchedule(later).stop();
+    expect((await read('clock/jumps')).json.version).toBe(2);
+    await t.owner`DELETE FROM lease_clocks`;
+  });
+
+  it('while the vault is sealed, and the log says nothing of it', async () => {
+    await put('sealed/one', { kind: 'password', every: '1h' });
+    await due('sealed/one');
+    const { said, vault } = overheard(t.vault);
+    await sealVault(t.vault, callOf(t.operator));
+    try {
+      await startSchedule(vault).stop();
+      await rotateDueSecrets(vault);
+      expect(said).toEqual([]);
+    } finally {
+      await unsealOnHost(t.vault);
+    }
+    await rotateDueSecrets(vault);
+    expect((await read('sealed/one')).json.version).toBe(2);
+  });
+});
+
 describe('an endpoint', () => {
   it('T-123 is asked by a signed request, again under the same name until it answers, and never given up', async () => {
     answer = { status: 500, body: '' };
@@ -234,7 +316,14 @@ describe('an endpoint', () => {
     expect([ids.length, new Set(ids).size]).toEqual([7, 1]);
     await api('POST', '/rotators/hook/value/rotate');
     expect(asked.at(-1)!.id).not.toBe(ids[0]);
-    // A change that leaves the secret out keeps it.
+    // A change that leaves the secret out keeps it, for the same endpoint only.
+    for (const webhook of [{ url: `${url}elsewhere` }, { url, ca: 'another' }]) {
+      const moved = await api('PUT', '/rotators/hook/value', { kind: 'webhook', webhook });
+      expect(moved).toMatchObject({
+        status: 400,
+        json: { detail: expect.stringMatching(/^webhook.secret: .*same url/) },
+      });
+    }
     await put('hook/value', { kind: 'webhook', webhook: { url }, every: '2h' }, 200);
     expect((await api('POST', '/rotators/hook/value/rotate')).json.version).toBe(3);
   });
@@ -277,12 +366,16 @@ describe('its configuration', () => {
     await t.owner`
       UPDATE rotators SET envelope = (SELECT envelope FROM rotators JOIN secrets USING (tenant_id, secret_id) WHERE path = 'race/dead')
       WHERE secret_id = (SELECT secret_id FROM secrets WHERE path = 'gone/to')`;
-    expect(await api('GET', '/rotators/gone/to')).toMatchObject({ status: 500, json: { code: 'integrity' } });
     await due('gone/to');
     await put('gone/beside', { kind: 'password', every: '1h' });
     await due('gone/beside');
     await rotateDueSecrets(t.vault);
     expect((await read('gone/beside')).json.version).toBe(2);
-    await api('DELETE', '/rotators/gone/to');
+    const damaged = { kind: 'password', attempts: 1, last_error: expect.stringMatching(/Put the rotator again/) };
+    expect((await api('GET', '/rotators/gone/to')).json).toMatchObject(damaged);
+    expect((await api('GET', '/rotators')).json.items).toContainEqual(expect.objectContaining(damaged));
+    expect(await api('POST', '/rotators/gone/to/rotate')).toMatchObject({ status: 500, json: { code: 'integrity' } });
+    expect(await put('gone/to', { kind: 'password' }, 200)).toMatchObject({ attempts: 0, last_error: null });
+    expect((await api('POST', '/rotators/gone/to/rotate')).json).toMatchObject({ version: 3 });
   });
 });

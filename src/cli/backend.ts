@@ -4,6 +4,7 @@ import type { PutBackendBody, PutRoleBody } from '../client/index.ts';
 import { VaultError } from '../errors.ts';
 import { collect, wholeNumber } from './argument.ts';
 import type { Cli } from './cli.ts';
+import { confirm } from './confirm.ts';
 import { asText, readInput } from './io.ts';
 import { printDone, printJson, printList, time } from './print.ts';
 
@@ -60,8 +61,13 @@ export function addBackendCommands(root: Command, cli: Cli): void {
     .description('delete a backend with its roles')
     .argument('<name>')
     .option('--revoke', 'revoke its live leases first; otherwise it is refused while there are any')
-    .action(async (name: string, { revoke }: { revoke?: true }) => {
-      await cli.client().backends.delete(name, { revoke });
+    .option('--force', 'although an account of it may have either of two passwords, which nobody knows then')
+    .option('--yes', 'do not ask')
+    .action(async (name: string, { revoke, force, yes }: { revoke?: true; force?: true; yes?: true }) => {
+      if (force && !yes) await confirm(cli.io, 'Nobody can say then which passwords its accounts have.', name);
+      const { backends } = cli.client();
+      if (force) await backends.deleteAlthoughNobodyKnowsPasswordsThen(name, { revoke });
+      else await backends.delete(name, { revoke });
       await printDone(cli.io, cli.json(), `Deleted the backend ${name}.`);
     });
   addRoleCommands(root, cli);

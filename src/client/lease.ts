@@ -98,9 +98,13 @@ type Removal = CallOptions & {
   readonly revoke?: boolean | undefined;
 };
 
-async function remove(connection: Connection, path: string, { revoke, ...rest }: Removal): Promise<void> {
-  const query = revoke === undefined ? {} : { query: { revoke } };
-  await connection.send({ method: 'DELETE', path, effect: 'same', ...query, ...rest });
+async function remove(
+  connection: Connection,
+  path: string,
+  { revoke, ...rest }: Removal,
+  forced: { readonly force?: true } = {},
+): Promise<void> {
+  await connection.send({ method: 'DELETE', path, effect: 'same', query: { revoke, ...forced }, ...rest });
 }
 
 export type Backends = ReturnType<typeof createBackends>;
@@ -116,6 +120,8 @@ export function createBackends(connection: Connection) {
     put: (name: string, backend: PutBackendBody, options: CallOptions = {}): Promise<Backend> =>
       sendForJson(connection, { method: 'PUT', path: at(name), effect: 'same', json: backend, ...options }),
     delete: (name: string, options: Removal = {}): Promise<void> => remove(connection, at(name), options),
+    deleteAlthoughNobodyKnowsPasswordsThen: (name: string, options: Removal = {}): Promise<void> =>
+      remove(connection, at(name), options, { force: true }),
   };
 }
 
@@ -157,10 +163,7 @@ export function createAccounts(connection: Connection) {
     rotate: (name: string, options: CallOptions = {}): Promise<Account> =>
       sendForJson(connection, { method: 'POST', path: `${at(name)}/rotate`, effect: 'more', ...options }),
     delete: (name: string, options: Removal = {}): Promise<void> => remove(connection, at(name), options),
-    deleteAlthoughNobodyKnowsItsPasswordThen: async (name: string, options: Removal = {}): Promise<void> => {
-      const { revoke, ...rest } = options;
-      const query = { force: true, ...(revoke === undefined ? {} : { revoke }) };
-      await connection.send({ method: 'DELETE', path: at(name), effect: 'same', query, ...rest });
-    },
+    deleteAlthoughNobodyKnowsItsPasswordThen: (name: string, options: Removal = {}): Promise<void> =>
+      remove(connection, at(name), options, { force: true }),
   };
 }

@@ -28,6 +28,7 @@ import {
   storeValue,
 } from '../secret/rotation.ts';
 import {
+  configOf,
   type NewRotator,
   PASSWORD_ALPHABET,
   PASSWORD_LENGTH,
@@ -53,9 +54,10 @@ export async function rotateDueSecrets(vault: Vault): Promise<void> {
 }
 
 async function each(vault: Vault, due: readonly DueSecret[], work: (one: DueSecret) => Promise<void>): Promise<void> {
-  const left = [...due];
+  const left = due.values();
   const worker = async () => {
-    for (let one = left.pop(); one !== undefined; one = left.pop()) {
+    for (const one of left) {
+      if (vault.seal.sealed) return;
       try {
         await work(one);
       } catch (error) {
@@ -125,7 +127,8 @@ async function failed(vault: Vault, claimed: ClaimedSecret, error: unknown): Pro
 // ---- values -------------------------------------------------------------------------------------------------------
 
 async function makeValue(vault: Vault, claimed: ClaimedSecret): Promise<MadeValue> {
-  const { config, tenant } = claimed;
+  const { tenant, secretId } = claimed;
+  const config = await configOf(vault, tenant, secretId);
   switch (config.kind) {
     case 'password':
       return {
@@ -194,14 +197,17 @@ function tellDue(vault: Vault, due: readonly DueSecret[]): Promise<void> {
   return each(vault, due, async (one) => {
     const notice = await claimNotice(vault, one);
     if (!notice) return;
-    const { path, version, before, beforeReadableUntil, to, secretId } = notice;
+    const { tenant, path, version, before, beforeReadableUntil, secretId } = notice;
     const body = {
       ...{ type: 'rotated', path, version },
       ...(before === null ? {} : { previous_version: before, previous_readable_until: beforeReadableUntil }),
     };
     let error: string | undefined;
     try {
-      const { status } = await post(vault, to, `rotated_${secretId}_${version}`, body);
+      const { notify } = await configOf(vault, tenant, secretId);
+      // Nobody wants to be told any more.
+      if (notify === undefined) return await concludeNotice(vault, notice, undefined);
+      const { status } = await post(vault, notify, `rotated_${secretId}_${version}`, body);
       if (status < 200 || status >= 300) error = `The endpoint answered ${status}.`;
     } catch (failure) {
       if (!(failure instanceof VaultError)) throw failure;

@@ -1,12 +1,14 @@
 /**
  * What happens by itself, once a minute on every node. Data keys, named keys and the root key past their age are rotated,
  * data keys with re-encryption: which version is rotated is said beforehand, so of two nodes that see the same key one
- * rotates it and the other finds that it is done. And what has ended long ago is forgotten.
+ * rotates it and the other finds that it is done. And what has ended long ago is forgotten. None of it while the vault is
+ * sealed, nor while the time is in doubt (lease/clock.ts): a clock that jumps would set all of it off at once.
  */
 import { forgetEnded } from '../auth/ended.ts';
 import { randomId } from '../crypto/token.ts';
 import { SYSTEM } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
+import { lookAtClock, type SeenClock } from '../lease/clock.ts';
 import { withoutToken } from '../policy/permit.ts';
 import { advanceMark, type DueKey, dueRootKey, readDueDataKeys, type SeenMark } from '../tenant/age.ts';
 import { replaceRoot, rotateDataKey } from '../tenant/rotation.ts';
@@ -26,6 +28,7 @@ export type Schedule = { readonly stop: () => Promise<void> };
 /** `rootMarkFile`: where the newest root key that this node has seen is kept. */
 export function startSchedule(vault: Vault, rootMarkFile?: string): Schedule {
   let seen: SeenMark | undefined;
+  let seenClock: SeenClock | undefined;
   let running: Promise<void> = Promise.resolve();
   let rotating: Promise<void> | undefined;
   /** Beside the keys: an endpoint that hangs keeps no key waiting, and the next look waits for it. */
@@ -39,9 +42,17 @@ export function startSchedule(vault: Vault, rootMarkFile?: string): Schedule {
         rotating = undefined;
       });
   };
+  const isTime = async () => {
+    const clock = await lookAtClock(vault, seenClock);
+    seenClock = clock.seen;
+    return !clock.latched;
+  };
   const look = async () => {
+    if (vault.seal.sealed) return;
     try {
       seen = await advanceMark(vault, seen);
+      if (!(await isTime())) return;
+      rotateSecrets();
       await rotateDue(vault);
       if (rootMarkFile !== undefined) await followRootMark(vault, rootMarkFile);
     } catch (error) {
@@ -57,7 +68,6 @@ export function startSchedule(vault: Vault, rootMarkFile?: string): Schedule {
   };
   const turn = () => {
     running = running.then(look);
-    rotateSecrets();
   };
   turn();
   const timer = setInterval(turn, LOOK_MS).unref();

@@ -6,12 +6,12 @@
  * now. Whoever has set another password by hand says so in the same way.
  */
 import { randomId } from '../crypto/token.ts';
-import { type Tx, transaction } from '../db/database.ts';
+import { type TenantId, type Tx, transaction } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
-import { permit, precheck } from '../policy/permit.ts';
+import { permit, precheck, tryOutside } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import {
   type AccountInfo,
@@ -71,7 +71,10 @@ export async function putAccount(
       'username: the backend itself logs in with this account; take another one.',
     );
   }
-  if (wanted.password !== undefined) await prove(vault, at, accounts, username, wanted.password);
+  const { password } = wanted;
+  if (password !== undefined) {
+    await tryOutside(vault, call, ask, () => prove(vault, at, accounts, username, password));
+  }
   const put = await permit(vault, call, ask, async (tx, granted) => {
     const stored = await store(vault, tx, at, name, { ...wanted, username });
     const { created, rotation } = stored;
@@ -122,13 +125,7 @@ async function store(vault: Vault, tx: Tx, at: Connected, name: string, wanted: 
   const backend = await backendNamed(tx, tenant, wanted.backend);
   if (backend.closing) throw new VaultError('conflict', `The backend ${wanted.backend} is being deleted.`);
   requireAllowed(backend.allowedRoles, wanted.backend, name);
-  // What was proven was proven at the place that it had then.
-  if (backend.id !== backendId || backend.revision !== at.revision) {
-    throw new VaultError(
-      'conflict',
-      `The backend ${wanted.backend} was changed meanwhile: nothing was stored. Try again.`,
-    );
-  }
+  if (backend.id !== backendId || backend.revision !== at.revision) throw changedMeanwhile(wanted.backend);
   const id = randomId();
   const passwords: Passwords = password === undefined ? {} : { current: password };
   const { keyVersion, envelope } = await sealPasswords(vault, tx, tenant, id, passwords);
@@ -150,11 +147,15 @@ async function store(vault: Vault, tx: Tx, at: Connected, name: string, wanted: 
   return { created: true, rotation: await beginRotation(vault, tx, at, id) };
 }
 
+/** What was proven was proven at the place that the backend had then. */
+const changedMeanwhile = (backend: string) =>
+  new VaultError('conflict', `The backend ${backend} was changed meanwhile: nothing was stored. Try again.`);
+
 /** Leaves the password as it is unless one is given. Never moves it to another backend or account. */
 async function change(
   vault: Vault,
   tx: Tx,
-  { tenant, id: backendId }: Connected,
+  { tenant, id: backendId, revision }: Connected,
   name: string,
   known: AccountRow,
   wanted: NewAccount,
@@ -166,7 +167,9 @@ async function change(
     );
   }
   if (known.closing) throw new VaultError('conflict', `The account ${name} is being deleted.`);
+  if (known.backendRevision !== revision) throw changedMeanwhile(known.backend);
   const { password, periodSeconds = null, endSessions = true, defaultTtlSeconds = null, maxTtlSeconds = null } = wanted;
+  if (password !== undefined) await setByHand(vault, tx, tenant, name, known, password);
   const isHeld = known.heldUntil !== null;
   // What is due anyway stays due.
   await tx`
@@ -177,17 +180,28 @@ async function change(
            due_at = CASE WHEN ${isHeld} THEN NULL WHEN in_doubt OR wanted THEN due_at
                          ELSE coalesce(rotated_at, created_at) + make_interval(secs => ${periodSeconds}::bigint) END
     FROM clock WHERE tenant_id = ${tenant} AND account_id = ${known.id}`;
-  if (password !== undefined) {
-    if (known.busy) throw busyError(name);
-    const { current, next } = await openPasswords(vault, tx, tenant, known.id, known);
-    // Of two that it might have had, the later one is what may still arrive.
-    const before = next ?? current;
-    const passwords = { current: password, ...(before === undefined || before === password ? {} : { before }) };
-    const { keyVersion, envelope } = await sealPasswords(vault, tx, tenant, known.id, passwords);
-    await underActiveKey(tx`
-      UPDATE static_accounts SET key_version = ${keyVersion}, envelope = ${envelope}, in_doubt = false, unproven = false,
-             wanted = false, attempts = 0, last_error = NULL, due_at = CASE WHEN ${isHeld} THEN NULL ELSE next_rotation_at END
-      WHERE tenant_id = ${tenant} AND account_id = ${known.id}`);
-  }
   await notifySweepers(tx);
+}
+
+/** Another one than before is a rotation that somebody else has done: whatever follows the account follows that too. */
+async function setByHand(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  name: string,
+  known: AccountRow,
+  password: string,
+): Promise<void> {
+  if (known.busy) throw busyError(name);
+  const { current, next } = await openPasswords(vault, tx, tenant, known.id, known);
+  const isNew = password !== current;
+  // Of two that it might have had, the later one is what may still arrive.
+  const before = next ?? current;
+  const passwords = { current: password, ...(before === undefined || before === password ? {} : { before }) };
+  const { keyVersion, envelope } = await sealPasswords(vault, tx, tenant, known.id, passwords);
+  await underActiveKey(tx`
+    UPDATE static_accounts SET key_version = ${keyVersion}, envelope = ${envelope}, in_doubt = false, unproven = false,
+           wanted = wanted AND NOT ${isNew}, attempts = 0, last_error = NULL,
+           rotated_at = CASE WHEN ${isNew} THEN bulla.now() ELSE rotated_at END
+    WHERE tenant_id = ${tenant} AND account_id = ${known.id}`);
 }

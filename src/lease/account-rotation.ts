@@ -208,7 +208,7 @@ async function fail(vault: Vault, rotation: Rotation, outcome: Outcome, error: V
     await tx`
       UPDATE static_accounts SET claim = NULL, claim_until = NULL, attempts = ${attempts}, last_error = ${error.message},
              unproven = CASE WHEN ${outcome.proven === undefined} THEN unproven ELSE ${isUnproven} END,
-             due_at = CASE WHEN ${how.lease !== undefined} THEN NULL
+             due_at = CASE WHEN ${how.lease !== undefined} AND NOT wanted THEN NULL
                            ELSE bulla.now() + make_interval(secs => ${waitSeconds} * (0.5 + random() / 2)) END
       WHERE tenant_id = ${tenant} AND account_id = ${id}`;
     const tell = attempts === 1 || attempts === 3 || how.awaited !== undefined;

@@ -94,6 +94,7 @@ export type AccountRow = Times & {
   readonly backendId: string;
   readonly backend: string;
   readonly backendTimes: Times;
+  readonly backendRevision: number;
   readonly allowedRoles: AllowedRoles;
   readonly username: string;
   readonly keyVersion: number;
@@ -115,8 +116,9 @@ export async function findAccount(
   const [row] = await tx<
     (Omit<AccountRow, 'backendTimes'> & { backendDefault: number | null; backendMax: number | null })[]
   >`
-    SELECT a.account_id AS id, a.backend_id AS "backendId", b.name AS backend, b.allowed_roles AS "allowedRoles",
-           a.username, a.key_version AS "keyVersion", a.envelope, a.in_doubt AS "inDoubt", a.wanted, a.claim IS NOT NULL AND a.claim_until > bulla.now() AS busy,
+    SELECT a.account_id AS id, a.backend_id AS "backendId", b.name AS backend, b.revision AS "backendRevision",
+           b.allowed_roles AS "allowedRoles", a.username, a.key_version AS "keyVersion", a.envelope, a.in_doubt AS "inDoubt",
+           a.wanted, a.claim IS NOT NULL AND a.claim_until > bulla.now() AS busy,
            a.closing OR b.closing AS closing, a.default_ttl_seconds AS "defaultTtlSeconds",
            a.max_ttl_seconds AS "maxTtlSeconds", b.default_ttl_seconds AS "backendDefault", b.max_ttl_seconds AS "backendMax",
            (SELECT expires_at FROM leases l WHERE l.tenant_id = a.tenant_id AND l.account_id = a.account_id

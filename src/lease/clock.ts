@@ -1,11 +1,11 @@
 /**
  * The latch against mass revocation: whether the time can be believed. Owns the table lease_clocks.
  *
- * A database's clock that jumps forward would expire everything at once. Each node compares how far that clock has come
- * with its own monotonic clock; at its start, with the last time that any node has seen. A jump of more than an hour
- * against the former, or a gap of more than a day in the latter, stops the expiry of leases on every node, in the
- * database, until an operator has confirmed the time. What somebody revokes is revoked all the same. Nothing is latched
- * while nothing would expire.
+ * A database's clock that jumps forward would expire everything at once, and rotate every secret and account that has a
+ * schedule. Each node compares how far that clock has come with its own monotonic clock; at its start, with the last time
+ * that any node has seen. A jump of more than an hour against the former, or a gap of more than a day in the latter, stops
+ * the expiry of leases and what happens by itself (job/schedule.ts) on every node, in the database, until an operator has
+ * confirmed the time. What somebody revokes is revoked all the same. Nothing is latched while nothing is due.
  */
 import { SYSTEM, type Timestamp, transaction } from '../db/database.ts';
 import type { Call } from '../policy/access.ts';
@@ -42,7 +42,9 @@ export async function lookAtClock(vault: Vault, before: SeenClock | undefined): 
              EXISTS (SELECT 1 FROM leases l WHERE l.kind = 'access' AND l.state <> 'ended' AND l.due_at <= now AND l.state = 'active')
              OR EXISTS (SELECT 1 FROM backends b, LATERAL (
                           SELECT 1 FROM leases WHERE tenant_id = b.tenant_id AND backend_id = b.backend_id
-                            AND kind = 'credential' AND state = 'active' AND due_at <= now LIMIT 1) l) AS expiring
+                            AND kind = 'credential' AND state = 'active' AND due_at <= now LIMIT 1) l)
+             OR EXISTS (SELECT 1 FROM static_accounts WHERE due_at <= now AND NOT closing)
+             OR EXISTS (SELECT 1 FROM rotators WHERE due_at <= now) AS expiring
       FROM clock`,
   );
   const { now, seconds, silence, latched, expiring } = row!;
@@ -78,7 +80,7 @@ async function latch(vault: Vault, jumpSeconds: number): Promise<void> {
   if (!first) return;
   vault.log.error(
     { jumpSeconds },
-    'the clock of the database has jumped: leases do not expire until an operator confirms the time (bulla lease sweeper --confirm)',
+    'the clock of the database has jumped: leases do not expire and nothing rotates by itself until an operator confirms the time (bulla lease sweeper --confirm)',
   );
 }
 

@@ -15,7 +15,7 @@ import { isForeignKeyViolation, isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
-import { type Permit, permit, precheck } from '../policy/permit.ts';
+import { type Permit, permit, precheck, tryOutside } from '../policy/permit.ts';
 import { activeDataKey, dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import { type AllowedRoles, checkPatterns } from './allowed-role.ts';
@@ -109,7 +109,7 @@ export async function putBackend(
   checkTimes(wanted);
   checkPatterns(wanted.allowedRoles ?? null);
   const id = stored?.row.id ?? randomId();
-  await tryOut(vault, member, config, tenant, id);
+  await tryOutside(vault, call, ask, () => tryOut(vault, member, config, tenant, id));
   const moved = stored !== undefined && isElsewhere(config, stored.config);
   const put = await permit(vault, call, ask, async (tx, granted) => {
     const row = await storeBackend(vault, tx, tenant, { id, name, wanted, config, was: stored?.row.revision });

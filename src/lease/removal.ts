@@ -20,6 +20,8 @@ const LOOK_MS = 100;
 const CONDEMNED_AT_ONCE = 5_000;
 
 export type Removal = { readonly revoke: boolean };
+/** `force`: although nobody can say then which of two passwords a static account has. */
+export type ForcedRemoval = Removal & { readonly force: boolean };
 
 /** Throws `conflict` while leases of it are alive; with `revoke`, while some of them cannot be ended. */
 export async function deleteRole(vault: Vault, call: Call, name: string, { revoke }: Removal): Promise<void> {
@@ -42,8 +44,13 @@ export async function deleteRole(vault: Vault, call: Call, name: string, { revok
   });
 }
 
-/** Its roles go with it. Throws as `deleteRole` does. */
-export async function deleteBackend(vault: Vault, call: Call, name: string, { revoke }: Removal): Promise<void> {
+/** Its roles go with it, and its static accounts as in `deleteAccount`. Throws as `deleteRole` does. */
+export async function deleteBackend(
+  vault: Vault,
+  call: Call,
+  name: string,
+  { revoke, force }: ForcedRemoval,
+): Promise<void> {
   const ask = backendAsk('backend.delete', name);
   await removeWith(vault, call, ask, revoke, {
     noun: `backend ${name}`,
@@ -54,10 +61,16 @@ export async function deleteBackend(vault: Vault, call: Call, name: string, { re
       return id;
     },
     holds: async (tx, tenant, id) => {
-      const [row] = await tx<{ accounts: number; busy: number }[]>`
-        SELECT count(*) AS accounts, count(*) FILTER (WHERE claim_until > bulla.now()) AS busy FROM static_accounts
-        WHERE tenant_id = ${tenant} AND backend_id = ${id}`;
-      return { what: row!.accounts === 0 ? undefined : `${row!.accounts} static accounts`, busy: row!.busy > 0 };
+      const [row] = await tx<{ accounts: number; busy: number; inDoubt: string | null }[]>`
+        SELECT count(*) AS accounts, count(*) FILTER (WHERE claim_until > bulla.now()) AS busy,
+               min(name) FILTER (WHERE in_doubt AND (claim IS NULL OR claim_until <= bulla.now()) AND NOT EXISTS (
+                 SELECT 1 FROM leases l WHERE l.tenant_id = a.tenant_id AND l.account_id = a.account_id
+                   AND l.state <> 'ended')) AS "inDoubt"
+        FROM static_accounts a WHERE tenant_id = ${tenant} AND backend_id = ${id}`;
+      const { accounts, busy, inDoubt } = row!;
+      // What has a lease is not in doubt for long: the end of that gives it another password.
+      if (revoke && !force && inDoubt !== null) throw inDoubtError(inDoubt);
+      return { what: accounts === 0 ? undefined : `static accounts (${accounts})`, busy: busy > 0 };
     },
     leases: (tx, id) => tx`backend_id = ${id}`,
     close: (tx, tenant, id) =>
@@ -82,7 +95,7 @@ export async function deleteAccount(
   vault: Vault,
   call: Call,
   name: string,
-  { revoke, force }: Removal & { readonly force: boolean },
+  { revoke, force }: ForcedRemoval,
 ): Promise<void> {
   await removeWith(vault, call, accountAsk('account.delete', name), revoke, {
     noun: `account ${name}`,
@@ -91,10 +104,7 @@ export async function deleteAccount(
       const { id, inDoubt, busy } = await lockAccount(tx, tenant, name);
       if (busy) throw busyError(name);
       if (!inDoubt || force) return id;
-      throw new VaultError(
-        'conflict',
-        `The account ${name} may have either of two passwords: rotate it first, or delete it with ?force=true.`,
-      );
+      throw inDoubtError(name);
     },
     leases: (tx, id) => tx`account_id = ${id}`,
     close: (tx, tenant, id) =>
@@ -105,6 +115,12 @@ export async function deleteAccount(
     },
   });
 }
+
+const inDoubtError = (account: string) =>
+  new VaultError(
+    'conflict',
+    `The account ${account} may have either of two passwords: rotate it first, or repeat this with ?force=true (--force).`,
+  );
 
 type Thing = {
   readonly noun: string;
@@ -130,7 +146,7 @@ async function removeWith(vault: Vault, call: Call, ask: Ask, revoke: boolean, t
       if (held?.what !== undefined && !revoke) {
         throw new VaultError(
           'conflict',
-          `The ${thing.noun} has ${held.what}: delete them first, or all of it with ?revoke=true.`,
+          `The ${thing.noun} has ${held.what}: delete them first, or all of it with ?revoke=true (--revoke).`,
         );
       }
       if (held?.busy && left === 0) throw busyError(thing.noun);
@@ -141,7 +157,7 @@ async function removeWith(vault: Vault, call: Call, ask: Ask, revoke: boolean, t
       if (!revoke) {
         throw new VaultError(
           'conflict',
-          `The ${thing.noun} has ${left} live leases: revoke them first, or delete it with ?revoke=true.`,
+          `The ${thing.noun} has live leases (${left}): revoke them first, or delete it with ?revoke=true (--revoke).`,
         );
       }
       await thing.close(tx, granted.tenant, found);

@@ -136,6 +136,23 @@ export async function precheck(
 }
 
 /**
+ * Costly work on the outside, between a precheck and the permit that follows it. What fails there leaves the same entry as
+ * what fails within: nobody tries addresses and passwords out unseen.
+ */
+export async function tryOutside<T>(
+  vault: Vault,
+  call: Call,
+  asks: Ask | readonly Ask[],
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    return permit<T>(vault, call, asks, () => Promise.reject(error));
+  }
+}
+
+/**
  * What a request needs to know before its verb can be named, such as which mount it goes to. For whoever shows a token
  * that counts; it leaves no entry and takes no use, because the `permit` that follows does.
  */

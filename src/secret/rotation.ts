@@ -15,10 +15,9 @@ import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Record as LogRecord, permit, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
-import type { Webhook } from '../webhook.ts';
 import { mergePatch } from './document.ts';
 import type { SecretPath } from './path.ts';
-import { openRotator, type RotatorConfig, type RotatorInfo, rotatingNow, rotatorAt } from './rotator.ts';
+import { openRotator, type RotatorInfo, type RotatorKind, rotatingNow, rotatorAt } from './rotator.ts';
 import { checkVersion, currentData, insertVersion, lockSecret, type NewVersion, secretAsk } from './secret.ts';
 
 /** A secret in the hands of this node, until its claim runs out. */
@@ -29,7 +28,7 @@ export type ClaimedSecret = {
   readonly claim: string;
   /** The same for every try of one rotation. */
   readonly attempt: string;
-  readonly config: RotatorConfig;
+  readonly kind: RotatorKind;
   /** The version that is to be followed. */
   readonly base: number;
   /** When the password was set that the secret has from its account. */
@@ -49,30 +48,33 @@ const waitSeconds = (attempts: number) => Math.min(RETRY_SECONDS_MAX, RETRY_SECO
 
 export type DueSecret = { readonly tenant: TenantId; readonly secretId: string };
 
-/** Secrets that are to be rotated by their schedule, for another try, or because their account was. */
+/**
+ * Secrets that are to be rotated by their schedule, for another try, or because their account was. Tenants take turns: one
+ * that has many due keeps no other waiting.
+ */
 export async function readDueSecrets(vault: Vault, limit: number): Promise<DueSecret[]> {
   return transaction(
     vault.db,
     [SYSTEM],
     (tx) => tx<DueSecret[]>`
       WITH clock AS MATERIALIZED (SELECT bulla.now() AS now), due AS (
-        (SELECT r.tenant_id, r.secret_id, r.due_at FROM rotators r
-         WHERE r.due_at <= (SELECT now FROM clock) ORDER BY r.due_at LIMIT ${limit})
-        UNION
-        (SELECT r.tenant_id, r.secret_id, a.rotated_at FROM rotators r
-         JOIN static_accounts a ON a.tenant_id = r.tenant_id AND a.name = r.account
-         WHERE r.account IS NOT NULL AND a.rotated_at IS NOT NULL AND NOT a.in_doubt
-           AND (r.followed_at IS NULL OR a.rotated_at > r.followed_at) AND r.attempts = 0
-           AND (r.claim IS NULL OR r.claim_until <= (SELECT now FROM clock)) LIMIT ${limit})
+        SELECT r.tenant_id, r.secret_id, r.due_at FROM rotators r WHERE r.due_at <= (SELECT now FROM clock)
+        UNION ALL
+        SELECT r.tenant_id, r.secret_id, a.rotated_at FROM rotators r
+        JOIN static_accounts a ON a.tenant_id = r.tenant_id AND a.name = r.account
+        WHERE r.account IS NOT NULL AND a.rotated_at IS NOT NULL AND NOT a.in_doubt
+          AND (r.followed_at IS NULL OR a.rotated_at > r.followed_at) AND r.attempts = 0
+          AND (r.claim IS NULL OR r.claim_until <= (SELECT now FROM clock))
+          AND (r.due_at IS NULL OR r.due_at > (SELECT now FROM clock))
       )
-      SELECT DISTINCT tenant_id AS tenant, secret_id AS "secretId" FROM due JOIN tenants t USING (tenant_id)
-      WHERE t.state = 'active'`,
+      SELECT tenant_id AS tenant, secret_id AS "secretId" FROM due JOIN tenants t USING (tenant_id) WHERE t.state = 'active'
+      ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY due_at), due_at LIMIT ${limit}`,
   );
 }
 
 /** Undefined: somebody else has it, or it is gone. */
 export async function claimSecret(vault: Vault, { tenant, secretId }: DueSecret): Promise<ClaimedSecret | undefined> {
-  return transaction(vault.db, [tenant], (tx) => claimIn(vault, tx, tenant, secretId, false));
+  return transaction(vault.db, [tenant], (tx) => claimIn(tx, tenant, secretId, false));
 }
 
 /** For somebody who asks for it now. Throws `conflict` while it is being rotated. */
@@ -80,25 +82,15 @@ export async function claimAsked(vault: Vault, call: Call, path: SecretPath): Pr
   return permit(vault, call, secretAsk('secret.rotate', path), async (tx, { tenant }) => {
     await rotatorAt(vault, tx, tenant, path);
     const { secretId } = await lockSecret(tx, tenant, path);
-    const claimed = await claimIn(vault, tx, tenant, secretId, true);
+    const claimed = await claimIn(tx, tenant, secretId, true);
     if (!claimed) throw rotatingNow(path);
     return { value: claimed, notes: [{ details: { begun: true } }] };
   });
 }
 
-async function claimIn(
-  vault: Vault,
-  tx: Tx,
-  tenant: TenantId,
-  secretId: string,
-  asked: boolean,
-): Promise<ClaimedSecret | undefined> {
+async function claimIn(tx: Tx, tenant: TenantId, secretId: string, asked: boolean): Promise<ClaimedSecret | undefined> {
   const claim = randomId();
-  type Row = Omit<ClaimedSecret, 'tenant' | 'secretId' | 'claim' | 'config'> & {
-    readonly keyVersion: number;
-    readonly envelope: Uint8Array;
-  };
-  const [row] = await tx<Row[]>`
+  const [row] = await tx<Omit<ClaimedSecret, 'tenant' | 'secretId' | 'claim'>[]>`
     WITH clock AS MATERIALIZED (SELECT bulla.now() AS now), mine AS MATERIALIZED (
       SELECT secret_id, due_at <= now AS due FROM rotators, clock
       WHERE tenant_id = ${tenant} AND secret_id = ${secretId} AND (claim IS NULL OR claim_until <= now)
@@ -109,16 +101,8 @@ async function claimIn(
     FROM clock, mine, secrets s
     WHERE r.tenant_id = ${tenant} AND r.secret_id = mine.secret_id AND s.tenant_id = ${tenant} AND s.secret_id = mine.secret_id
     RETURNING s.path, s.current_version AS base, r.attempt, r.followed_at AS "followedAt", r.attempts,
-              coalesce(mine.due, false) OR ${asked} AS "isDue", r.key_version AS "keyVersion", r.envelope`;
-  if (!row) return undefined;
-  const { keyVersion, envelope, ...rest } = row;
-  return {
-    ...rest,
-    tenant,
-    secretId,
-    claim,
-    config: await openRotator(vault, tx, tenant, secretId, { keyVersion, envelope }),
-  };
+              coalesce(mine.due, false) OR ${asked} AS "isDue", r.kind`;
+  return row && { ...row, tenant, secretId, claim };
 }
 
 /** A value as it was made: a text, or a JSON object. */
@@ -130,10 +114,11 @@ export type MadeValue = {
   readonly followedAt?: Timestamp | undefined;
 };
 
-const record = ({ tenant, path, config }: ClaimedSecret) =>
+/** `path` is where the secret is now: it may have been moved since it was claimed. */
+const record = ({ tenant, kind }: ClaimedSecret, path: SecretPath) =>
   ({
     ...{ tenant, actor: VAULT_ACTOR, action: 'secret.rotate', resource: `secret:${path}` },
-    details: { kind: config.kind },
+    details: { kind },
   }) satisfies Omit<LogRecord, 'outcome'>;
 
 /** `overtaken`: somebody has written a version meanwhile, which stays. `lost`: the claim is another's, or the rotator gone. */
@@ -145,13 +130,14 @@ export async function storeValue(vault: Vault, claimed: ClaimedSecret, made: Mad
     const held = await lockClaim(tx, claimed);
     if (!held) return { value: 'lost', records: [] };
     const { path } = held;
+    const { field, notify } = await openRotator(vault, tx, tenant, secretId, held);
     const secret = await lockSecret(tx, tenant, path);
     if (secret.currentVersion !== base && !made.isOutside) {
       await putOff(tx, claimed, `Version ${secret.currentVersion} was written meanwhile, and counts in its place.`);
-      const overtaken = { ...record(claimed), outcome: 'error', code: 'version_mismatch' } as const;
+      const overtaken = { ...record(claimed, path), outcome: 'error', code: 'version_mismatch' } as const;
       return { value: 'overtaken', records: [overtaken] };
     }
-    const version = await versionOf(vault, tx, claimed, path, secret, made.value);
+    const version = await versionOf(vault, tx, { tenant, field, path }, secret, made.value);
     checkVersion(version);
     const writer = { tenant, userId: VAULT_ACTOR.kind, allows: () => false };
     const written = await insertVersion(vault, tx, writer, path, secret, {
@@ -164,7 +150,7 @@ export async function storeValue(vault: Vault, claimed: ClaimedSecret, made: Mad
         UPDATE rotators SET claim = NULL, claim_until = NULL, attempt = NULL, attempts = 0, last_error = NULL, rotated_at = now,
                followed_at = ${made.followedAt ?? null}, made_version = ${written.version},
                due_at = now + make_interval(secs => period_seconds),
-               notice_version = ${claimed.config.notify ? written.version : null}, notice_due_at = now, notice_attempts = 0,
+               notice_version = ${notify ? written.version : null}, notice_due_at = now, notice_attempts = 0,
                notice_error = NULL
         FROM clock WHERE tenant_id = ${tenant} AND secret_id = ${secretId} RETURNING grace_seconds
       )
@@ -172,18 +158,22 @@ export async function storeValue(vault: Vault, claimed: ClaimedSecret, made: Mad
       WHERE v.tenant_id = ${tenant} AND v.secret_id = ${secretId} AND v.version < ${written.version}
         AND v.version >= ${held.madeVersion ?? secret.currentVersion}
         AND (v.expires_at IS NULL OR v.expires_at > now + make_interval(secs => grace_seconds))`;
-    return { value: written.version, records: [{ ...record(claimed), outcome: 'ok', version: written.version }] };
+    return { value: written.version, records: [{ ...record(claimed, path), outcome: 'ok', version: written.version }] };
   });
 }
 
+type Held = {
+  readonly path: SecretPath;
+  readonly madeVersion: number | null;
+  readonly keyVersion: number;
+  readonly envelope: Uint8Array;
+};
+
 /** The secret before the rotator, as everybody locks them who locks both. */
-async function lockClaim(
-  tx: Tx,
-  { tenant, secretId, claim }: ClaimedSecret,
-): Promise<{ path: SecretPath; madeVersion: number | null } | undefined> {
+async function lockClaim(tx: Tx, { tenant, secretId, claim }: ClaimedSecret): Promise<Held | undefined> {
   await tx`SELECT 1 FROM secrets WHERE tenant_id = ${tenant} AND secret_id = ${secretId} FOR UPDATE`;
-  const [row] = await tx<{ path: SecretPath; madeVersion: number | null }[]>`
-    SELECT s.path, r.made_version AS "madeVersion" FROM rotators r JOIN secrets s USING (tenant_id, secret_id)
+  const [row] = await tx<Held[]>`
+    SELECT s.path, r.made_version AS "madeVersion", r.key_version AS "keyVersion", r.envelope FROM rotators r JOIN secrets s USING (tenant_id, secret_id)
     WHERE r.tenant_id = ${tenant} AND r.secret_id = ${secretId} AND r.claim = ${claim} FOR NO KEY UPDATE OF r`;
   return row;
 }
@@ -198,8 +188,7 @@ async function putOff(tx: Tx, { tenant, secretId }: ClaimedSecret, why: string):
 async function versionOf(
   vault: Vault,
   tx: Tx,
-  { tenant, config: { field } }: ClaimedSecret,
-  path: SecretPath,
+  { tenant, field, path }: { readonly tenant: TenantId; readonly field: string | undefined; readonly path: SecretPath },
   secret: Parameters<typeof currentData>[4],
   value: MadeValue['value'],
 ): Promise<NewVersion> {
@@ -218,18 +207,20 @@ export async function noteFailure(vault: Vault, claimed: ClaimedSecret, error: V
   const { tenant, secretId, claim } = claimed;
   const attempts = claimed.attempts + 1;
   await withoutToken(vault, origin(secretId), [tenant], async (tx) => {
-    const rows = await tx`
-      UPDATE rotators SET claim = NULL, claim_until = NULL, attempts = ${attempts}, last_error = ${error.message},
+    const [row] = await tx<{ path: SecretPath }[]>`
+      UPDATE rotators r SET claim = NULL, claim_until = NULL, attempts = ${attempts}, last_error = ${error.message},
              due_at = bulla.now() + make_interval(secs => ${waitSeconds(attempts)} * (0.5 + random() / 2))
-      WHERE tenant_id = ${tenant} AND secret_id = ${secretId} AND claim = ${claim}`;
-    const tell = rows.count > 0 && (attempts === 1 || attempts === 3);
-    return { value: undefined, records: tell ? [{ ...record(claimed), outcome: 'error', code: error.code }] : [] };
+      FROM secrets s WHERE r.tenant_id = ${tenant} AND r.secret_id = ${secretId} AND r.claim = ${claim}
+        AND s.tenant_id = r.tenant_id AND s.secret_id = r.secret_id RETURNING s.path`;
+    if (!row || !(attempts === 1 || attempts === 3)) return { value: undefined, records: [] };
+    return { value: undefined, records: [{ ...record(claimed, row.path), outcome: 'error', code: error.code }] };
   });
   vault.log.warn({ secret: secretId, attempts, reason: error.message }, 'a secret was not rotated; it is tried again');
 }
 
-export async function rotatorOf(vault: Vault, { tenant, path }: ClaimedSecret): Promise<RotatorInfo> {
-  return transaction(vault.db, [tenant], (tx) => rotatorAt(vault, tx, tenant, path));
+/** Wherever the secret is now. */
+export async function rotatorOf(vault: Vault, { tenant, secretId }: DueSecret): Promise<RotatorInfo> {
+  return transaction(vault.db, [tenant], (tx) => rotatorAt(vault, tx, tenant, { secretId }));
 }
 
 // ---- notices ------------------------------------------------------------------------------------------------------
@@ -241,7 +232,6 @@ export type Notice = DueSecret & {
   readonly before: number | null;
   readonly beforeReadableUntil: Timestamp | null;
   readonly attempts: number;
-  readonly to: Webhook;
 };
 
 const NOTICE_CLAIM_SECONDS = 60;
@@ -253,15 +243,13 @@ export async function readDueNotices(vault: Vault, limit: number): Promise<DueSe
     (tx) => tx<DueSecret[]>`
       SELECT r.tenant_id AS tenant, r.secret_id AS "secretId" FROM rotators r JOIN tenants t USING (tenant_id)
       WHERE r.notice_version IS NOT NULL AND r.notice_due_at <= (SELECT bulla.now()) AND t.state = 'active'
-      ORDER BY r.notice_due_at LIMIT ${limit}`,
+      ORDER BY row_number() OVER (PARTITION BY r.tenant_id ORDER BY r.notice_due_at), r.notice_due_at LIMIT ${limit}`,
   );
 }
 
 export async function claimNotice(vault: Vault, { tenant, secretId }: DueSecret): Promise<Notice | undefined> {
   return transaction(vault.db, [tenant], async (tx) => {
-    const [row] = await tx<
-      (Omit<Notice, 'to' | 'tenant' | 'secretId'> & { keyVersion: number; envelope: Uint8Array })[]
-    >`
+    const [row] = await tx<Omit<Notice, 'tenant' | 'secretId'>[]>`
       WITH mine AS MATERIALIZED (
         SELECT secret_id FROM rotators WHERE tenant_id = ${tenant} AND secret_id = ${secretId} AND notice_version IS NOT NULL
           AND notice_due_at <= bulla.now() FOR NO KEY UPDATE SKIP LOCKED
@@ -269,15 +257,12 @@ export async function claimNotice(vault: Vault, { tenant, secretId }: DueSecret)
       UPDATE rotators r SET notice_due_at = bulla.now() + make_interval(secs => ${NOTICE_CLAIM_SECONDS})
       FROM mine, secrets s
       WHERE r.tenant_id = ${tenant} AND r.secret_id = mine.secret_id AND s.tenant_id = ${tenant} AND s.secret_id = mine.secret_id
-      RETURNING s.path, r.notice_version AS version, r.notice_attempts AS attempts, r.key_version AS "keyVersion", r.envelope,
+      RETURNING s.path, r.notice_version AS version, r.notice_attempts AS attempts,
                 (SELECT max(version) FROM secret_versions v WHERE v.tenant_id = r.tenant_id AND v.secret_id = r.secret_id
                    AND v.version < r.notice_version) AS before,
                 (SELECT v.expires_at FROM secret_versions v WHERE v.tenant_id = r.tenant_id AND v.secret_id = r.secret_id
                    AND v.version < r.notice_version ORDER BY v.version DESC LIMIT 1) AS "beforeReadableUntil"`;
-    if (!row) return undefined;
-    const { keyVersion, envelope, ...notice } = row;
-    const { notify } = await openRotator(vault, tx, tenant, secretId, { keyVersion, envelope });
-    return notify && { ...notice, tenant, secretId, to: notify };
+    return row && { ...row, tenant, secretId };
   });
 }
 

@@ -5,7 +5,7 @@
  * be allowed to read and to rotate that account, because its password goes where the secret is read.
  */
 import { open, seal } from '../crypto/envelope.ts';
-import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { RetryTransaction, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { isForeignKeyViolation } from '../db/sql-error.ts';
@@ -62,7 +62,7 @@ export type RotatorInfo = {
 type UnsignedHook = Omit<Webhook, 'secret'> & { readonly secret?: string | undefined };
 
 export type NewRotator = Omit<RotatorConfig, 'webhook' | 'notify'> & {
-  /** Secrets that are left out stay as they are. */
+  /** Secrets that are left out stay as they are, while url and ca do. */
   readonly webhook?: UnsignedHook | undefined;
   readonly notify?: UnsignedHook | undefined;
   readonly periodSeconds?: number | undefined;
@@ -107,6 +107,31 @@ const ROTATOR_COLUMNS = `s.path, r.secret_id AS "secretId", r.kind, r.key_versio
 
 const noRotator = (path: string) => new VaultError('not_found', `The secret ${path} has no rotator.`);
 
+/** Throws `integrity` when it does not open. */
+export async function configOf(vault: Vault, tenant: TenantId, secretId: string): Promise<RotatorConfig> {
+  return transaction(vault.db, [tenant], async (tx) => {
+    const [row] = await tx<Pick<Row, 'keyVersion' | 'envelope'>[]>`
+      SELECT key_version AS "keyVersion", envelope FROM rotators WHERE tenant_id = ${tenant} AND secret_id = ${secretId}`;
+    if (!row) throw new VaultError('not_found', 'The rotator is gone.');
+    return openRotator(vault, tx, tenant, secretId, row);
+  });
+}
+
+/** One whose row was damaged is shown, and can be put again. */
+async function openedOrError(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  row: Pick<Row, 'secretId' | 'keyVersion' | 'envelope'>,
+): Promise<RotatorConfig | VaultError> {
+  try {
+    return await openRotator(vault, tx, tenant, row.secretId, row);
+  } catch (error) {
+    if (error instanceof VaultError && error.code === 'integrity') return error;
+    throw error;
+  }
+}
+
 export async function readRotator(vault: Vault, call: Call, path: SecretPath): Promise<RotatorInfo> {
   return permit(vault, call, secretAsk('secret.rotator-read', path), async (tx, { tenant }) => ({
     value: await rotatorAt(vault, tx, tenant, path),
@@ -130,18 +155,28 @@ export async function listRotators(vault: Vault, call: Call, page: PageAsk): Pro
   });
 }
 
-/** Throws `not_found`. */
-export async function rotatorAt(vault: Vault, tx: Tx, tenant: TenantId, path: SecretPath): Promise<RotatorInfo> {
+/** Of a secret by its path, or by its id wherever it is. Throws `not_found`. */
+export async function rotatorAt(
+  vault: Vault,
+  tx: Tx,
+  tenant: TenantId,
+  secret: SecretPath | { readonly secretId: string },
+): Promise<RotatorInfo> {
+  const which = typeof secret === 'string' ? tx`s.path = ${secret}` : tx`s.secret_id = ${secret.secretId}`;
   const [row] = await tx<Row[]>`
     SELECT ${tx.unsafe(ROTATOR_COLUMNS)} FROM rotators r JOIN secrets s USING (tenant_id, secret_id)
-    WHERE r.tenant_id = ${tenant} AND s.path = ${path}`;
-  if (!row) throw noRotator(path);
+    WHERE r.tenant_id = ${tenant} AND ${which}`;
+  if (!row) throw typeof secret === 'string' ? noRotator(secret) : new VaultError('not_found', 'The rotator is gone.');
   return infoOf(vault, tx, tenant, row);
 }
 
 async function infoOf(vault: Vault, tx: Tx, tenant: TenantId, row: Row): Promise<RotatorInfo> {
-  const { secretId, keyVersion, envelope, ...info } = row;
-  const { webhook, notify, ...config } = await openRotator(vault, tx, tenant, secretId, { keyVersion, envelope });
+  const { secretId: _, keyVersion: __, envelope: ___, ...info } = row;
+  const opened = await openedOrError(vault, tx, tenant, row);
+  if (opened instanceof VaultError) {
+    return { ...info, config: { kind: row.kind }, lastError: `${opened.message} Put the rotator again.` };
+  }
+  const { webhook, notify, ...config } = opened;
   const shown = { ...(webhook ? { webhook: unsigned(webhook) } : {}), ...(notify ? { notify: unsigned(notify) } : {}) };
   return { ...info, config: { ...config, ...shown } };
 }
@@ -176,12 +211,14 @@ export async function putRotator(vault: Vault, call: Call, path: SecretPath, wan
         ] as const)),
   ];
   return permit(vault, call, asks, async (tx, { tenant }) => {
+    if (account !== undefined) await requireAccount(tx, tenant, account);
     const { secretId, currentVersion } = await findOrInsert(tx, tenant, path);
     const [stored] = await tx<{ keyVersion: number; envelope: Uint8Array; busy: boolean }[]>`
       SELECT key_version AS "keyVersion", envelope, claim IS NOT NULL AND claim_until > bulla.now() AS busy
       FROM rotators WHERE tenant_id = ${tenant} AND secret_id = ${secretId} FOR NO KEY UPDATE`;
     if (stored?.busy) throw rotatingNow(path);
-    const before = stored && (await openRotator(vault, tx, tenant, secretId, stored));
+    const opened = stored && (await openedOrError(vault, tx, tenant, { secretId, ...stored }));
+    const before = opened instanceof VaultError ? undefined : opened;
     const key = await activeDataKey(vault, tx, tenant);
     const config = signedAs(wanted, before);
     const envelope = seal(key, contextOf(tenant, secretId), Buffer.from(JSON.stringify(config)));
@@ -207,6 +244,11 @@ export async function putRotator(vault: Vault, call: Call, path: SecretPath, wan
 
 export const rotatingNow = (path: string) =>
   new VaultError('conflict', `The secret ${path} is being rotated: try again in a moment.`, { retryAfterSeconds: 2 });
+
+async function requireAccount(tx: Tx, tenant: TenantId, name: string): Promise<void> {
+  const [found] = await tx`SELECT 1 FROM static_accounts WHERE tenant_id = ${tenant} AND name = ${name}`;
+  if (!found) throw new VaultError('not_found', `There is no static account ${name}: put it first.`);
+}
 
 async function underActiveKey(query: PromiseLike<unknown>): Promise<void> {
   try {
@@ -256,14 +298,15 @@ function checkRotator(wanted: NewRotator): void {
   if ((kind === 'webhook') !== (webhook !== undefined)) refuse('webhook', 'an endpoint, of the kind webhook only');
 }
 
-/** With the secrets that a change leaves out. */
+/** With the secrets that a change leaves out: each for the endpoint that it was given for, and no other. */
 function signedAs(wanted: NewRotator, before: RotatorConfig | undefined): RotatorConfig {
   const { periodSeconds: _, graceSeconds: __, webhook, notify, ...config } = wanted;
   const signed = (field: 'webhook' | 'notify', hook: UnsignedHook | undefined) => {
     if (hook === undefined) return {};
-    const secret =
-      hook.secret ?? before?.[field]?.secret ?? refuse(`${field}.secret`, 'whsec_ and 24 to 64 bytes in base64');
-    return { [field]: { ...hook, secret } };
+    const stored = before?.[field];
+    const kept = stored?.url === hook.url && stored.ca === hook.ca ? stored.secret : undefined;
+    const expected = 'whsec_ and 24 to 64 bytes in base64; what is stored is kept for the same url and ca only';
+    return { [field]: { ...hook, secret: hook.secret ?? kept ?? refuse(`${field}.secret`, expected) } };
   };
   return { ...config, ...signed('webhook', webhook), ...signed('notify', notify) };
 }

@@ -112,7 +112,8 @@ function accountsOf(configured: Config, run: ReturnType<typeof connection>['run'
     setPassword: ({ username: name, password, ...act }) =>
       run(act, 'change the password of', async (send) => {
         // SETUSER would make a user that is not there.
-        if ((await send(['ACL', 'GETUSER', name])) === null) throw backendFailed('There is no such user.', 'refused');
+        if ((await send(['ACL', 'GETUSER', name])) === null)
+          throw backendFailed(`The server has no user ${name}.`, 'refused');
         const hash = createHash('sha256').update(password).digest('hex');
         await send(['ACL', 'SETUSER', name, 'resetpass', `#${hash}`]);
         try {

@@ -139,13 +139,16 @@ export const remove = endpoint(
     id: 'deleteBackend',
     tag: 'backends',
     summary: 'Delete a backend with its roles',
-    description: 'Refused while it has live leases, unless they are revoked first.',
-    query: removal,
+    description:
+      'Refused while it has live leases or static accounts, unless it is revoked with them, and while one of these may have either of two passwords, unless forced.',
+    query: removal.extend({
+      force: z.enum(['true', 'false']).optional().openapi({ description: 'Although nobody knows some password then.' }),
+    }),
     answers: { 204: { about: 'It is gone.' } },
     errors: ['not_found', 'conflict'],
   },
   async ({ vault, call, param, query }) => {
-    await deleteBackend(vault, call, param, { revoke: query.revoke === 'true' });
+    await deleteBackend(vault, call, param, { revoke: query.revoke === 'true', force: query.force === 'true' });
     return noContent();
   },
 );
