@@ -119,7 +119,7 @@ async function readConfig({ vault, call, at }: VaultRequest): Promise<Answer> {
 }
 
 const removeConfig: Handler = ({ vault, call, at, fields }) =>
-  gone(deleteBackend(vault, call, at.name!, { revoke: fields.boolean('revoke') ?? false }));
+  gone(deleteBackend(vault, call, at.name!, { revoke: fields.boolean('revoke') ?? false, force: false }));
 
 async function reset({ vault, call, at }: VaultRequest): Promise<Answer> {
   await saying(reconnectBackend(vault, call, at.name!), { not_found: `no connection named "${at.name}"` });
