@@ -250,6 +250,45 @@ describe('a policy text', () => {
   });
 });
 
+describe('all that a token may do, as user interfaces ask it', () => {
+  const acl = async (token: string) => (await v1('GET', 'sys/internal/ui/resultant-acl', undefined, token)).json.data;
+
+  it('is in the paths that its policy has, with what is denied among them', async () => {
+    const { root, exact_paths, glob_paths } = await acl(
+      await holding(
+        'path "secret/data/app/*" { capabilities = ["read"] }\npath "secret/data/app/secret" { capabilities = ["deny"] }\n' +
+          'path "kv1/one" { capabilities = ["create", "update"] }\npath "transit/encrypt/web-*" { capabilities = ["update"] }\n' +
+          'path "secret/data/+/db" { capabilities = ["read"] }\npath "sys/mounts" { capabilities = ["read"] }',
+      ),
+    );
+    expect(root).toBe(false);
+    expect(glob_paths).toMatchObject({
+      'secret/data/app/': { capabilities: ['read'] },
+      'transit/encrypt/web-': { capabilities: ['update'] },
+      'cubbyhole/': { capabilities: ['create', 'delete', 'list', 'read', 'update'] },
+    });
+    expect(exact_paths).toMatchObject({
+      'secret/data/app/secret': { capabilities: ['deny'] },
+      'secret/data/+/db': { capabilities: ['read'] },
+      'kv1/one': { capabilities: ['create', 'update'] },
+      'sys/mounts': { capabilities: ['read'] },
+      'auth/token/lookup-self': { capabilities: ['read', 'update'] },
+    });
+    expect(Object.keys(glob_paths)).not.toContain('secret/metadata/app/');
+  });
+
+  it('of the administrator is everything, and of a token that is bound what the bounds leave', async () => {
+    const all = await acl(t.admin);
+    expect([all.root, all.glob_paths['secret/data/'].capabilities]).toEqual([
+      true,
+      ['create', 'delete', 'patch', 'read', 'update'],
+    ]);
+    const bound = await acl(await holding('path "secret/data/app/*" { capabilities = ["read"] }'));
+    expect([bound.root, bound.glob_paths['secret/data/']]).toEqual([false, undefined]);
+    expect((await v1('GET', 'sys/internal/ui/resultant-acl', undefined, '')).status).toBe(403);
+  });
+});
+
 describe('capabilities', () => {
   it('are what a request would meet', async () => {
     const token = await holding(

@@ -87,8 +87,8 @@ export async function renewTokenOf(
   return permit(vault, call, ask, async (tx, { tenant }) => {
     checkRenewal(vault, ttlSeconds);
     await tokenOf(tx, tenant, accessor);
-    await renew(tx, tenant, accessor, ttlSeconds);
-    const value = await withPolicies(tx, tenant, accessor);
+    const renewed = await renew(tx, tenant, accessor, ttlSeconds);
+    const value = { ...(await withPolicies(tx, tenant, accessor)), ...renewed };
     return { value, notes: [{ details: { expires_at: value.expiresAt } }] };
   });
 }

@@ -58,6 +58,25 @@ export function compileGlob(pattern: string): Glob | string {
   return choose(pattern, pattern.slice(0, colon + 1), segments);
 }
 
+/** The pattern as it is written. */
+export function patternText(glob: Glob): string {
+  switch (glob.kind) {
+    case 'everything':
+      return '**';
+    case 'under':
+      return `${glob.prefix}**`;
+    case 'segments':
+      return glob.start + glob.segments.map(segmentText).join('/');
+    default:
+      return glob.text;
+  }
+}
+
+function segmentText(segment: GlobSegment): string {
+  if (segment.kind === 'any-depth') return '**';
+  return segment.kind === 'literal' ? segment.text : `${segment.prefix}*${segment.suffix}`;
+}
+
 export function resourceOf(text: string): Resource {
   return { text, segments: undefined };
 }

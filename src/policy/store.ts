@@ -14,7 +14,8 @@ import { allows, type Call, readAccess, resolve } from './access.ts';
 import type { Action } from './action.ts';
 import { BUILT_IN_POLICIES } from './built-in.ts';
 import { checkChange } from './give.ts';
-import { changeOf } from './grant.ts';
+import { patternText } from './glob.ts';
+import { changeOf, holdsEverything } from './grant.ts';
 import { type Permit, permit } from './permit.ts';
 import { compilePolicy, type PolicyDocument, policySchema } from './policy.ts';
 import { holdersOf } from './who.ts';
@@ -174,8 +175,25 @@ export async function mayDo(
   return (question) => allowed.has(keyOf(question));
 }
 
+/** What the rules of the caller's own policies speak of; `everything`: all of it is allowed, without a condition. */
+export async function ownPatterns(
+  vault: Vault,
+  call: Call,
+): Promise<{ readonly everything: boolean; readonly patterns: readonly OwnPattern[] }> {
+  const own = { action: 'auth.self', resource: 'token:self' } as const;
+  return permit(vault, call, own, async (_, { held }) => {
+    const rules = held.flatMap((policies) => policies.flatMap((policy) => policy.rules));
+    const patterns = rules.flatMap(({ effect, resources }) =>
+      resources.map((glob) => ({ effect, resource: patternText(glob) })),
+    );
+    return { value: { everything: held.every(holdsEverything), patterns } };
+  });
+}
+
+export type OwnPattern = { readonly effect: 'allow' | 'deny'; readonly resource: string };
+
 /**
- * The same of another's token, for whoever may read what it is, and from where the caller is. Throws `not_found` for one
+ * What `mayDo` tells, of another's token, for whoever may read what it is, and from where the caller is. Throws `not_found` for one
  * that has ended.
  */
 export async function mayTokenDo(

@@ -4,6 +4,7 @@ path "auth/token/lookup-self" { capabilities = ["read", "update"] }
 path "auth/token/renew-self" { capabilities = ["update"] }
 path "auth/token/revoke-self" { capabilities = ["update"] }
 path "sys/capabilities-self" { capabilities = ["update"] }
+path "sys/internal/ui/resultant-acl" { capabilities = ["read"] }
 path "sys/leases/lookup" { capabilities = ["update"] }
 path "sys/leases/renew" { capabilities = ["update"] }
 path "cubbyhole/*" { capabilities = ["create", "read", "update", "delete", "list"] }

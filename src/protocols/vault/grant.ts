@@ -234,6 +234,7 @@ export const OF_EVERY_TOKEN: readonly { readonly pattern: string; readonly capab
   { pattern: 'auth/token/renew', capabilities: ['update'] },
   { pattern: 'sys/capabilities-self', capabilities: ['update'] },
   { pattern: 'sys/internal/ui/mounts/{path}', capabilities: ['read'] },
+  { pattern: 'sys/internal/ui/resultant-acl', capabilities: ['read'] },
   { pattern: 'sys/tools/hash', capabilities: ['update'] },
   { pattern: 'sys/tools/hash/{name}', capabilities: ['update'] },
   { pattern: 'sys/wrapping/lookup', capabilities: ['update'] },

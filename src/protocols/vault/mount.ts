@@ -19,6 +19,7 @@ import {
 import { parsePath } from '../../secret/path.ts';
 import { type Answer, data, EMPTY, type Json, json } from './answer.ts';
 import { badRequest, said, saying } from './error.ts';
+import { isEmpty } from './field.ts';
 import { LEASE_SECONDS_DEFAULT } from './kv1.ts';
 import type { Route, VaultRequest } from './route.ts';
 
@@ -136,6 +137,8 @@ function versionOf(request: VaultRequest): 1 | 2 {
   return version === '2' ? 2 : 1;
 }
 
+const NOT_KEPT = ['local', 'seal_wrap', 'external_entropy_access', 'plugin_version'];
+
 async function mountEngine(request: VaultRequest): Promise<Answer> {
   const { vault, call, fields, at } = request;
   const path = parsePath(at.path!);
@@ -144,9 +147,14 @@ async function mountEngine(request: VaultRequest): Promise<Answer> {
   const version = versionOf(request);
   const prefix = fields.map('options')?.prefix;
   const description = fields.string('description');
+  for (const name of NOT_KEPT) if (!isEmpty(fields.value(name))) throw badRequest(`${name} is not supported`);
+  const config = fields.value('config') ?? {};
+  const set = Object.entries(config).filter(([, value]) => !isEmpty(value));
   const asked = { path, version, description, ...(prefix === undefined ? {} : { prefix: parsePath(prefix) }) };
   await createMount(vault, call, asked);
-  return EMPTY;
+  if (set.length === 0) return EMPTY;
+  const warnings = [`a mount here has no settings of its own: ignored ${set.map(([name]) => name).join(' ')}`];
+  return { kind: 'envelope', warnings, mountType: 'system' };
 }
 
 const noMount = (path: string) => () => badRequest(`No secret engine mount at ${path}/`);
@@ -177,7 +185,7 @@ const TUNABLE = new Set(['description', 'options', 'path']);
 
 async function tune({ vault, call, at, fields }: VaultRequest): Promise<Answer> {
   const path = at.path!;
-  const other = fields.names().find((name) => !TUNABLE.has(name));
+  const other = fields.names().find((name) => !TUNABLE.has(name) && !isEmpty(fields.value(name)));
   if (other !== undefined) throw badRequest('only the description of a mount can be tuned');
   const version = fields.map('options')?.version;
   const found = await saying(readMount(vault, call, parsePath(path)), { not_found: noMount(path) });

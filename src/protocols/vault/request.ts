@@ -64,7 +64,9 @@ export async function readFields(exchange: Exchange, host: Host, { verb, query }
   const first = Buffer.from(bytes.subarray(0, 64)).toString('latin1').trimStart()[0];
   if (isForm && first !== '{' && first !== '[') return parametersOf(Buffer.from(bytes).toString('utf8'));
   const json = parseStrictJson(bytes);
-  if (typeof json.value !== 'object' || json.value === null || Array.isArray(json.value)) {
+  // What the Go client sends of no fields.
+  if (json.value === null) return NO_FIELDS;
+  if (typeof json.value !== 'object' || Array.isArray(json.value)) {
     throw new VaultError('invalid_json', 'the body is not a JSON object');
   }
   return fieldsOf(json.value, (name) => json.raw(name), Buffer.from(bytes).toString('utf8').trim());

@@ -4,6 +4,7 @@ import { HEALTH_ROUTES } from './health.ts';
 import { LEASE_ROUTES } from './lease.ts';
 import { MOUNT_ROUTES } from './mount.ts';
 import { POLICY_ROUTES } from './policy.ts';
+import { RESULTANT_ACL_ROUTES } from './resultant-acl.ts';
 import type { Route } from './route.ts';
 import { TOOL_ROUTES } from './tool.ts';
 import { WRAPPING_ROUTES } from './wrapping.ts';
@@ -14,6 +15,7 @@ export const SYS_ROUTES: readonly Route[] = [
   ...POLICY_ROUTES,
   ...LEASE_ROUTES,
   ...CAPABILITY_ROUTES,
+  ...RESULTANT_ACL_ROUTES,
   ...WRAPPING_ROUTES,
   ...TOOL_ROUTES,
 ];

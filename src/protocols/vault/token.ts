@@ -238,10 +238,10 @@ const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 
 /** What is asked for and not done here is refused, never left out in silence. */
 function refuseUnsupported(fields: Fields): void {
-  const type = fields.string('type') ?? 'service';
+  const type = fields.string('type') || 'service';
   if (type === 'batch') throw badRequest('batch tokens are not supported');
   if (type !== 'service' && type !== 'default') throw badRequest(`invalid 'type' value`);
-  if (fields.has('id')) throw badRequest('root or sudo privileges required to specify token id');
+  if ((fields.string('id') ?? '') !== '') throw badRequest('root or sudo privileges required to specify token id');
   if ((fields.string('entity_alias') ?? '') !== '') throw badRequest('entity aliases are not supported');
   if ((fields.duration('explicit_max_ttl') ?? 0) > 0) throw badRequest('explicit_max_ttl is not supported: use ttl');
   if (fields.boolean('no_default_policy'))
@@ -256,7 +256,7 @@ function wishOf({ fields }: VaultRequest, orphan: boolean): ChildWish {
   const policies = fields.strings('policies')?.filter((name) => name !== 'default');
   const period = fields.duration('period') ?? 0;
   const ttl = fields.duration('ttl') ?? fields.duration('lease') ?? 0;
-  const display = fields.string('display_name');
+  const display = fields.string('display_name') || undefined;
   const meta = fields.map('meta') ?? {};
   const named = display === undefined || NAME.test(display);
   return {
