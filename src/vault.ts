@@ -44,6 +44,8 @@ export type VaultOptions = {
   readonly log: Logger;
   /** Asks once for the passphrase of a passphrase seal; undefined where nobody answers. */
   readonly passphrase?: (purpose: 'new' | 'open') => Promise<string | undefined>;
+  /** One that was made before, by `hasherOf`; it is closed with the vault. */
+  readonly hasher?: PasswordHasher;
   /** Shifts every decision on time. For tests only; nothing of the environment sets it. */
   readonly clockOffsetSeconds?: number;
 };
@@ -60,11 +62,7 @@ export async function openVault(options: VaultOptions): Promise<Vault> {
   };
   const keyDb = openDatabase({ ...databaseOptions, connections: 1 });
   const monotonicMs = () => performance.now();
-  const hasher = new PasswordHasher({
-    ...config.argon2,
-    concurrency: config.hashConcurrency,
-    queueMax: config.hashQueueMax,
-  });
+  const hasher = options.hasher ?? hasherOf(config);
   const keys = new KeyCache(config.keyCacheTtlSeconds * 1000, monotonicMs);
   const namedKeys = new KeyCache<NamedKey>(config.keyCacheTtlSeconds * 1000, monotonicMs);
   const clear = () => {
@@ -85,6 +83,10 @@ export async function openVault(options: VaultOptions): Promise<Vault> {
     await Promise.all([closeDatabase(keyDb), hasher.close()]);
     throw error;
   }
+}
+
+export function hasherOf({ argon2, hashConcurrency, hashQueueMax }: Config): PasswordHasher {
+  return new PasswordHasher({ ...argon2, concurrency: hashConcurrency, queueMax: hashQueueMax });
 }
 
 function meansOf({ config, dataDir, log, passphrase }: VaultOptions, hasher: PasswordHasher): SealMeans {

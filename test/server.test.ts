@@ -155,6 +155,29 @@ describe('a signal', () => {
   });
 });
 
+describe('a hasher', () => {
+  it('that dies while it is tried keeps the vault from serving, with a sentence, and leaves nothing running', async () => {
+    const slow = { BULLA_ARGON2_MEMORY_KIB: '65536', BULLA_ARGON2_PASSES: '100' };
+    const child = spawn(process.execPath, [MAIN, 'server'], {
+      env: { PATH: process.env.PATH, BULLA_DATA_DIR: dir('a'), BULLA_LISTEN: '127.0.0.1:0', ...slow },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
+    const code = new Promise((done) => child.once('close', done));
+    const hashers = () =>
+      readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8')
+        .split(' ')
+        .filter((pid) => pid !== '' && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('password-child'))
+        .map(Number);
+    await until('it runs', async () => hashers().length > 0);
+    process.kill(hashers()[0]!, 'SIGKILL');
+    expect(await code).toBe(1);
+    expect(output).toMatch(/^bulla: The process that hashes passwords failed: it ended with SIGKILL\. .*\n$/);
+    expect(postgresOf(dir('a'))).toEqual([]);
+  });
+});
+
 // ---- under fire ------------------------------------------------------------------------------------------------------
 
 describe('under fire', () => {

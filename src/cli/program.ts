@@ -9,38 +9,10 @@ import { Command, CommanderError } from 'commander';
 import { Bulla } from '../client/index.ts';
 import type { ClientConfig } from '../config-client.ts';
 import { VaultError } from '../errors.ts';
-import { addAccountCommands } from './account.ts';
-import { addApprovalCommands } from './approval.ts';
-import { addAuditCommands } from './audit.ts';
-import { addBackendCommands } from './backend.ts';
-import { addCertificateCommands } from './certificate.ts';
 import type { Cli } from './cli.ts';
-import { addCompletionCommand } from './completion.ts';
 import { describeError, EXIT, exitCodeOf } from './exit.ts';
-import { addGroupCommands } from './group.ts';
-import { addImportCommands } from './import.ts';
-import { addImportVaultCommand } from './import-vault.ts';
 import { type Io, print, readFile } from './io.ts';
-import { addIssuerCommands } from './issuer.ts';
-import { addJobCommands } from './job.ts';
-import { addKeyCommands } from './key.ts';
-import { addLeaseCommands } from './lease.ts';
-import { addLoginCommands } from './login.ts';
-import { addMountCommands } from './mount.ts';
-import { addPepperCommands } from './pepper.ts';
-import { addPolicyCommands } from './policy.ts';
-import { addRotatorCommands } from './rotator.ts';
-import { addRunCommand } from './run.ts';
-import { addSealCommands } from './seal.ts';
-import { addSecretCommands } from './secret.ts';
-import { addServiceCommands } from './service.ts';
-import { addSessionCommands } from './session.ts';
-import { addTenantCommands } from './tenant.ts';
-import { addTokenCommands } from './token.ts';
 import { readToken } from './token-file.ts';
-import { addTotpCommands } from './totp.ts';
-import { addTransitCommands } from './transit.ts';
-import { addUserCommands } from './user.ts';
 
 /** `serve` is what `bulla server` does; it is given, so that no other command loads the server. */
 export type Program = {
@@ -65,7 +37,9 @@ export async function runProgram(args: readonly string[], program: Program): Pro
   const cli = createCli(root, program, clients, (code) => {
     exitCode = code;
   });
-  addCommands(root, cli, program.serve);
+  addServerCommand(root, cli, program.serve);
+  // The server starts sooner without the commands that talk to it.
+  if (args[0] !== 'server') (await import('./commands.ts')).addCommands(root, cli);
   try {
     await root.parseAsync([...args], { from: 'user' });
     return exitCode;
@@ -79,41 +53,12 @@ export async function runProgram(args: readonly string[], program: Program): Pro
   }
 }
 
-/** The tree alone, for completions and documentation. */
-export function addCommands(root: Command, cli: Cli, serve: Program['serve']): void {
+function addServerCommand(root: Command, cli: Cli, serve: Program['serve']): void {
   root
     .command('server')
     .description('start the vault, with its own PostgreSQL unless BULLA_DATABASE_URL is set')
     .option('--tls <source>', 'speak TLS, with a certificate from: auto (an authority of its own), files, acme; or off')
     .action(async (options: { tls?: string }) => cli.setExitCode(await serve(options.tls)));
-  addLoginCommands(root, cli);
-  addSecretCommands(root, cli);
-  addRunCommand(root, cli);
-  addImportCommands(root, cli);
-  addTransitCommands(root, cli);
-  addLeaseCommands(root, cli);
-  addBackendCommands(root, cli);
-  addAccountCommands(root, cli);
-  addRotatorCommands(root, cli);
-  addKeyCommands(root, cli);
-  addJobCommands(root, cli);
-  addPepperCommands(root, cli);
-  addTenantCommands(root, cli);
-  addUserCommands(root, cli);
-  addTotpCommands(root, cli);
-  addSessionCommands(root, cli);
-  addServiceCommands(root, cli);
-  addIssuerCommands(root, cli);
-  addTokenCommands(root, cli);
-  addCertificateCommands(root, cli);
-  addMountCommands(root, cli);
-  addGroupCommands(root, cli);
-  addPolicyCommands(root, cli);
-  addApprovalCommands(root, cli);
-  addSealCommands(root, cli);
-  addAuditCommands(root, cli);
-  addImportVaultCommand(root, cli);
-  addCompletionCommand(root, cli);
 }
 
 const collect = (pin: string, before: readonly string[] = []) => [...before, pin];
