@@ -6,7 +6,7 @@
  * by tenant, issuer and revision, so nothing is ever used for another one (T-057). An issuer that cannot be reached is
  * not asked again for some seconds, whoever asks.
  */
-import { createLocalJWKSet, createRemoteJWKSet, customFetch, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose';
+import type { JSONWebKeySet, JWTVerifyGetKey } from 'jose';
 import { VaultError } from '../errors.ts';
 import { fetchOutbound } from '../outbound.ts';
 import type { Vault } from '../vault.ts';
@@ -44,13 +44,14 @@ const perVault = new WeakMap<Vault, Map<string, Kept>>();
 
 /** Throws `unavailable` when they cannot be had now. */
 export async function keysOf(vault: Vault, issuer: IssuerKeys): Promise<JWTVerifyGetKey> {
+  const { createLocalJWKSet, createRemoteJWKSet, customFetch } = await import('jose');
   if (issuer.jwks !== null) return createLocalJWKSet(JSON.parse(issuer.jwks) as JSONWebKeySet);
   const kept = keptOf(vault, issuer);
   const { jwks_uri: uri } = await kept.metadata;
   if (typeof uri !== 'string' || !URL.canParse(uri)) throw unreachable('its discovery document names no keys');
   kept.keys ??= createRemoteJWKSet(new URL(uri), {
     ...{ cacheMaxAge: KEPT_MS, cooldownDuration: COOLDOWN_MS, timeoutDuration: TIMEOUT_MS },
-    [customFetch]: async (url) => Response.json(await fetchJson(vault, url, issuer.ca)),
+    [customFetch]: async (url: string) => Response.json(await fetchJson(vault, url, issuer.ca)),
   });
   return kept.keys;
 }

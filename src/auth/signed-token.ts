@@ -6,7 +6,8 @@
  * with the issuer's public keys under the algorithms that are pinned for it, and only then counts what the token says.
  * Keys, and places to fetch them, that a token brings along are refused. All time is the database's.
  */
-import { decodeJwt, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from 'jose';
+import type * as Jose from 'jose';
+import type { JWTPayload } from 'jose';
 import { LIMITS } from '../config.ts';
 import { type TenantId, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
@@ -38,20 +39,22 @@ const LIFETIME_SECONDS_MAX = 24 * 3600;
 
 /** Outside of any transaction: keys may have to be fetched. */
 export async function checkSignedToken(vault: Vault, tenant: TenantId, token: string): Promise<Checked> {
-  const said = unbelieved(token);
+  // Loaded here, because most vaults have no issuer and start sooner without it.
+  const jose = await import('jose');
+  const said = unbelieved(jose, token);
   if (typeof said === 'string') return { refused: said };
   const issuer = await transaction(vault.db, [tenant], (tx) => readIssuer(tx, tenant, said.iss));
   if (!issuer) return { refused: 'other_issuer' };
   if (!issuer.algorithms.includes(said.alg)) return { refused: 'other_algorithm' };
   try {
-    const { payload } = await jwtVerify(token, await keysOf(vault, issuer), {
+    const { payload } = await jose.jwtVerify(token, await keysOf(vault, issuer), {
       ...{ issuer: issuer.issuer, algorithms: [...issuer.algorithms], clockTolerance: issuer.skewSeconds },
       ...{ requiredClaims: ['iss', 'sub', 'aud', 'exp'], currentDate: new Date(issuer.nowSeconds * 1000) },
     });
     const refused = claimsProblem(issuer, payload);
     return refused === undefined ? { issuer, claims: payload } : { refused };
   } catch (error) {
-    if (error instanceof errors.JOSEError) return { refused: reasonOf(error) };
+    if (error instanceof jose.errors.JOSEError) return { refused: reasonOf(jose.errors, error) };
     // An issuer that cannot be reached is for the log: whoever is asking has not shown anything yet.
     if (error instanceof VaultError && error.code === 'unavailable')
       return { refused: 'issuer_unreachable', unreachable: true };
@@ -68,7 +71,10 @@ async function readIssuer(tx: Tx, tenant: TenantId, issuer: string): Promise<Sig
 }
 
 /** What it says of itself, before any key is fetched for it; or why it is none. */
-function unbelieved(token: string): { iss: string; alg: string } | string {
+function unbelieved(
+  { decodeJwt, decodeProtectedHeader }: typeof Jose,
+  token: string,
+): { iss: string; alg: string } | string {
   if (token.length > LIMITS.jwtLengthMax || !/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token)) return 'no_jwt';
   try {
     const header = decodeProtectedHeader(token);
@@ -96,7 +102,7 @@ export function audienceProblem({ aud }: JWTPayload, taken: readonly string[]): 
   return audiences.every((one) => taken.includes(one)) ? undefined : 'other_audience';
 }
 
-function reasonOf(error: errors.JOSEError): string {
+function reasonOf(errors: typeof Jose.errors, error: Jose.errors.JOSEError): string {
   if (error instanceof errors.JWTExpired) return 'expired_token';
   if (error instanceof errors.JWTClaimValidationFailed) return `wrong_${error.claim.replace(/[^a-z]/g, '')}`;
   if (error instanceof errors.JWSSignatureVerificationFailed) return 'wrong_signature';

@@ -7,15 +7,8 @@
  * session outlives its account, and then drops it.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  createConnection,
-  createPool,
-  type Pool,
-  type PoolConnection,
-  escape as quote,
-  escapeId as quoteName,
-  type RowDataPacket,
-} from 'mysql2/promise';
+import type * as Library from 'mysql2/promise';
+import type { Pool, PoolConnection, RowDataPacket } from 'mysql2/promise';
 import { z } from 'zod';
 import { LIMITS } from '../../config.ts';
 import { randomPassword } from '../../crypto/token.ts';
@@ -129,11 +122,12 @@ export const mysqlBackend: BackendMember<Config, Role> = {
 /** Of a name that a person chose: with the lease's id, MySQL's 32 characters. */
 const part = (text: string) => text.slice(0, 9).replace(/[^a-z0-9]/g, '-');
 
+const userOf = (handle: string) => handle.slice(0, handle.lastIndexOf('@'));
+
 /** The account of a handle, quoted: the role's host of today may be another than that of the day. */
-function accountOf(handle: string): { user: string; quoted: string } {
-  const at = handle.lastIndexOf('@');
-  const [user, host] = [handle.slice(0, at), handle.slice(at + 1)];
-  return { user, quoted: `${quote(user)}@${quote(host)}` };
+function accountOf(handle: string): string {
+  const user = userOf(handle);
+  return `${quote(user)}@${quote(handle.slice(user.length + 1))}`;
 }
 
 function connect(configured: Config): Backend<Role> {
@@ -150,7 +144,7 @@ function connect(configured: Config): Backend<Role> {
     renew: (act) =>
       run(act, 'renew', async (connection) => {
         const limit = `MAX_USER_CONNECTIONS ${act.role.connection_limit ?? 0}`;
-        await connection.query(`ALTER USER ${accountOf(act.handle).quoted} WITH ${limit}`);
+        await connection.query(`ALTER USER ${accountOf(act.handle)} WITH ${limit}`);
       }),
     revoke: (act) => run(act, 'revoke', (connection) => drop(connection, act)),
     accounts: accountsOf(configured, run),
@@ -159,7 +153,7 @@ function connect(configured: Config): Backend<Role> {
 }
 
 function credentialOf({ host, port, database }: Config, handle: string, password: string): Credential {
-  const { user } = accountOf(handle);
+  const user = userOf(handle);
   const url = new URL(`mysql://${host.includes(':') ? `[${host}]` : host}:${port}/`);
   url.username = user;
   url.password = password;
@@ -198,7 +192,7 @@ async function checkRights(connection: PoolConnection): Promise<void> {
 
 /** What is refused half-way leaves nothing: an account that cannot even be dropped again is not known to be gone. */
 async function create(connection: PoolConnection, handle: string, password: string, settings: Role): Promise<void> {
-  const { quoted } = accountOf(handle);
+  const quoted = accountOf(handle);
   const limit =
     settings.connection_limit === undefined ? '' : ` WITH MAX_USER_CONNECTIONS ${settings.connection_limit}`;
   await connection.query(`CREATE USER ${quoted} IDENTIFIED BY ${quote(password)}${limit} ACCOUNT LOCK`);
@@ -221,17 +215,17 @@ async function create(connection: PoolConnection, handle: string, password: stri
 
 /** In the name of a whole database, and only there, `_` and `%` stand for other characters: they are meant as they are. */
 function objectOf({ database, table }: { database: string; table?: string | undefined }): string {
-  if (table !== undefined) return `${quoteName(database, true)}.${quoteName(table, true)}`;
-  return `${quoteName(database.replace(/[\\_%]/g, '\\$&'), true)}.*`;
+  if (table !== undefined) return `${quoteName(database)}.${quoteName(table)}`;
+  return `${quoteName(database.replace(/[\\_%]/g, '\\$&'))}.*`;
 }
 
 const SESSIONS_LOOKED_AT_MS = 100;
 
 async function drop(connection: PoolConnection, { handle, role: settings, signal }: Act<Role>): Promise<void> {
-  const { user, quoted } = accountOf(handle);
+  const quoted = accountOf(handle);
   const there = await answered(connection.query(`ALTER USER ${quoted} ACCOUNT LOCK`), NO_SUCH_ACCOUNT);
   // Sessions are looked for even when the account is gone: they outlive one that was dropped by hand.
-  await endSessions(connection, user, signal);
+  await endSessions(connection, userOf(handle), signal);
   if (!there) return;
   for (const text of settings.revocation_statements) await connection.query(fill(text, quoted));
   await connection.query(`DROP USER IF EXISTS ${quoted}`);
@@ -272,15 +266,15 @@ async function rowsOf<R = unknown>(connection: PoolConnection, statement: string
 
 function accountsOf(configured: Config, run: ReturnType<typeof connections>['run']): Accounts {
   return {
-    isOwn: (username) => accountOf(username).user === configured.username,
+    isOwn: (username) => userOf(username) === configured.username,
     credentialOf: (username, password) => credentialOf(configured, username, password),
     setPassword: ({ username, password, ...act }) =>
       run(act, 'change the password of', async (connection) => {
-        await connection.query(`ALTER USER ${accountOf(username).quoted} IDENTIFIED BY ${quote(password)}`);
+        await connection.query(`ALTER USER ${accountOf(username)} IDENTIFIED BY ${quote(password)}`);
       }),
     provePassword: ({ username, password, signal }) => logsIn(configured, username, password, signal),
     endSessions: ({ username, ...act }) =>
-      run(act, 'end the sessions of', (connection) => endSessions(connection, accountOf(username).user, act.signal)),
+      run(act, 'end the sessions of', (connection) => endSessions(connection, userOf(username), act.signal)),
   };
 }
 
@@ -289,14 +283,14 @@ const NO_LOGIN = new Set([1045, 1130, 1698, 1820, 1862, 3118, 4151]);
 
 async function logsIn(configured: Config, username: string, password: string, signal: AbortSignal): Promise<boolean> {
   const { database: _, ...anywhere } = configured;
-  const options = { ...serverOf(anywhere), user: accountOf(username).user, password };
+  const options = { ...serverOf(anywhere), user: userOf(username), password };
   const aborted = new Promise<never>((_, reject) => {
     signal.addEventListener('abort', () => reject(Object.assign(new Error('aborted'), { code: 'deadline' })), {
       once: true,
     });
   });
   aborted.catch(() => undefined);
-  const connecting = createConnection(options);
+  const connecting = load().then(({ createConnection }) => createConnection(options));
   try {
     const connection = await Promise.race([connecting, aborted]);
     const [rows] = await Promise.race([connection.query<RowDataPacket[]>('SELECT CURRENT_USER() AS account'), aborted]);
@@ -337,6 +331,19 @@ function templateRefusal(text: string): string | undefined {
 
 const fill = (text: string, quoted: string) => text.replace(PLACEHOLDER, () => quoted);
 
+// ---- library ----------------------------------------------------------------------------------------------------
+
+/** Loaded at the first act: most vaults have no such backend, and start sooner without it. */
+let library: typeof Library | undefined;
+const load = async () => {
+  library ??= await import('mysql2/promise');
+  return library;
+};
+
+/** For statements, so there is a connection, and it is loaded. */
+const quote = (text: string) => library!.escape(text);
+const quoteName = (name: string) => library!.escapeId(name, true);
+
 // ---- connections --------------------------------------------------------------------------------------------------
 
 type Limits = { readonly signal: AbortSignal; readonly deadlineMs: number };
@@ -358,18 +365,22 @@ const serverOf = ({ host, port, database, username, password, tls, ca }: Config)
 });
 
 function connections(configured: Config) {
-  const pool: Pool = createPool({
-    ...serverOf(configured),
-    connectionLimit: LIMITS.backendConnectionsMax,
-    maxIdle: 1,
-    idleTimeout: IDLE_MS,
-  });
+  let pool: Pool | undefined;
+  const open = ({ createPool }: typeof Library) =>
+    createPool({
+      ...serverOf(configured),
+      connectionLimit: LIMITS.backendConnectionsMax,
+      maxIdle: 1,
+      idleTimeout: IDLE_MS,
+    });
   return {
     run: async <T>(
       { signal, deadlineMs }: Limits,
       act: string,
       work: (c: PoolConnection) => Promise<T>,
     ): Promise<T> => {
+      const loaded = await load();
+      pool ??= open(loaded);
       let connection: PoolConnection;
       try {
         connection = await pool.getConnection();
@@ -398,7 +409,7 @@ function connections(configured: Config) {
       }
     },
     close: async () => {
-      await pool.end().catch(() => undefined);
+      await pool?.end().catch(() => undefined);
     },
   };
 }
