@@ -309,7 +309,7 @@ describe('conflicts', () => {
       await touch(tx);
       await tx`SELECT 1 / 0`.catch(() => undefined);
     });
-    await expect(act).rejects.toThrow(/failed/);
+    await expect(act).rejects.toThrow(/25P02/);
     await expect(act).rejects.not.toMatchObject({ code: 'outcome_unknown' });
     expect(await lastLogin()).toBe(before);
     expect(await ping(db)).toBeGreaterThan(0);

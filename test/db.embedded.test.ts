@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process';
 import { chownSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { closeDatabase, openDatabase, SYSTEM, transaction } from '../src/db/database.ts';
 import {
   answers,
   connect,
@@ -192,6 +193,38 @@ describe('after a kill', () => {
     await busy.end({ timeout: 1 });
     await stopIt();
     expect(serverPid(dataDir)).toBeUndefined();
+  });
+
+  it('T-178 of the server while many commit beside each other, all that was acknowledged is there', async () => {
+    const dataDir = await usedDir();
+    const { owner } = await start(dataDir);
+    const options = { target: owner, setRole: false, connections: 8, deadlineMs: 2_000, clockOffsetSeconds: 0 };
+    const db = openDatabase(options);
+    const acknowledged: number[] = [];
+    let sent = 0;
+    let over = false;
+    const writer = async () => {
+      while (!over) {
+        sent += 1;
+        const n = sent;
+        const done = transaction(db, [SYSTEM], (tx) => tx`INSERT INTO public.ledger VALUES (${n})`);
+        const kept = await done.then(
+          () => true,
+          () => false,
+        );
+        if (kept) acknowledged.push(n);
+        over ||= !kept;
+      }
+    };
+    const writers = Array.from({ length: 16 }, writer);
+    await until('many have committed', async () => acknowledged.length > 500);
+    const pid = serverPid(dataDir) ?? 0;
+    process.kill(pid, 'SIGKILL');
+    await Promise.all(writers);
+    await closeDatabase(db);
+    await until('the server is back', async () => serverPid(dataDir) !== pid && (await answers(owner)));
+    const kept = new Set((await query(owner, 'SELECT * FROM ledger')).map((row) => Object.values(row)[0]));
+    expect(acknowledged.filter((n) => !kept.has(n))).toEqual([]);
   });
 
   it('T-178 of an adopted server, the vault that adopted it brings it up again', async () => {

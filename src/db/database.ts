@@ -1,24 +1,22 @@
 /**
  * The only way to PostgreSQL while serving: lanes, and transactions on them.
  *
- * A lane is one postgres.js instance that makes exactly one connection in its life. When that connection is lost, or
- * hangs past a deadline, the lane is dropped whole and the next taker opens another; so a statement of a transaction
- * can never continue on a different connection than the one that said BEGIN, and a COMMIT is only believed when the
- * connection that carried it lived through it. (postgres.js would reconnect and let a queued COMMIT succeed on an
- * empty transaction; its `begin` can also skip reserving under back-pressure.)
+ * A COMMIT is only believed when the connection that carried it lived through it (lane.ts), and nothing is returned
+ * before it is durable (flush.ts).
  *
  * Errors of the database leave here stripped of everything that could be a row's contents.
  */
 import { randomInt } from 'node:crypto';
-import { connect as connectSocket, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as pause } from 'node:timers/promises';
-import postgres from 'postgres';
+import type postgres from 'postgres';
 import { VaultError } from '../errors.ts';
+import { createFlusher, type Flusher } from './flush.ts';
 import { killpoint } from './killpoint.ts';
-import { parseLink } from './link.ts';
-import { SESSION, TYPES } from './session.ts';
+import { type DatabaseOptions, drop, type Lane, openLane } from './lane.ts';
 import { sanitise, sqlState, translate, unavailable } from './sql-error.ts';
+
+export type { DatabaseOptions, Endpoint } from './lane.ts';
 
 declare const tenantIdBrand: unique symbol;
 /** `system`, or 16 characters of lower-case base32. Never a name, never reused. */
@@ -44,29 +42,6 @@ export type Tx = postgres.Sql<{ bigint: number }> & { readonly [txBrand]: true }
 /** A piece of a statement. */
 export type Fragment = postgres.PendingQuery<postgres.Row[]>;
 
-export type Endpoint = { host: string; port: number; database: string; username: string; password: string };
-
-export type DatabaseOptions = {
-  readonly target: string | Endpoint;
-  /** The one URL given belongs to the owner: take the serving role after connecting. */
-  readonly setRole: boolean;
-  readonly connections: number;
-  readonly deadlineMs: number;
-  /** Added to PostgreSQL's clock. Zero outside the tests. */
-  readonly clockOffsetSeconds: number;
-};
-
-type Lane = {
-  /** What bulla.tenants is set to between transactions. */
-  tenants: string;
-  sql: postgres.Sql<{ bigint: number }>;
-  socket: Socket | undefined;
-  dead: boolean;
-  /** Statements that were sent and are awaited together with COMMIT. */
-  last: PromiseLike<unknown>[];
-  /** The tenant whose transaction has it, or had it last. */
-  holder: string;
-};
 type Waiter = {
   holder: string;
   resolve: (lane: Lane) => void;
@@ -81,12 +56,14 @@ export type Database = {
   readonly waiting: Waiter[];
   /** How many lanes each tenant's transactions hold. */
   readonly held: Map<string, number>;
+  readonly flusher: Flusher;
   closed: boolean;
 };
 
 /** Nothing is connected until the first transaction. */
 export function openDatabase(options: DatabaseOptions): Database {
-  return { options, idle: [], busy: new Set(), waiting: [], held: new Map(), closed: false };
+  const flusher = createFlusher(options);
+  return { options, idle: [], busy: new Set(), waiting: [], held: new Map(), flusher, closed: false };
 }
 
 /** Ends every lane. Transactions still running fail as `unavailable`. */
@@ -97,7 +74,7 @@ export async function closeDatabase(db: Database): Promise<void> {
     waiter.reject(unavailable('the vault is stopping'));
   }
   const lanes = [...db.idle.splice(0), ...db.busy];
-  await Promise.all(lanes.map((lane) => lane.sql.end({ timeout: 1 })));
+  await Promise.all([...lanes.map((lane) => lane.sql.end({ timeout: 1 })), db.flusher.close()]);
 }
 
 const TRANSACTION_TRIES = 3;
@@ -152,7 +129,8 @@ async function once<T>(
   try {
     const longer = deadlineMs > db.options.deadlineMs ? deadlineMs : undefined;
     const result = await begin(lane, tenants, fn, longer);
-    await commit(lane);
+    const { wrote, durable } = await commit(db, lane);
+    if (!durable) await flush(db, wrote, deadlineMs - (performance.now() - started));
     killpoint('transaction.committed');
     return result;
   } finally {
@@ -221,28 +199,50 @@ export async function statements<T>(
 /**
  * Sends COMMIT behind the statements that are still under way. A statement that fails makes the server answer COMMIT
  * with ROLLBACK, and its own error says why; a connection that ends here leaves the outcome unknown.
+ *
+ * Beside others, it does not wait for the disk: what it has locked is free at once for the next one, and all who commit
+ * meanwhile share one flush. `durable`: so is all that it wrote, and all that it has seen of others.
  */
-async function commit(lane: Lane): Promise<void> {
+async function commit(db: Database, lane: Lane): Promise<{ wrote: boolean; durable: boolean }> {
   const last = lane.last.splice(0);
-  let command: string | undefined;
+  const shares = db.busy.size > 1;
+  let end: postgres.RowList<{ wrote: boolean; behind: boolean }[]>;
   try {
-    const [end] = await Promise.all([lane.sql.unsafe('COMMIT').execute(), ...last]);
+    const sent = lane.sql.unsafe<typeof end>(shares ? `${STATE}; ${UNFLUSHED}; COMMIT` : `${STATE}; COMMIT`).execute();
+    [end] = await Promise.all([sent, ...last]);
     if (lane.dead) throw new Error('the connection was lost around COMMIT');
-    command = end.command;
   } catch (error) {
     const state = sqlState(error);
     const refused = state !== undefined && !lane.dead && !/^(08|57P)/.test(state);
     drop(lane);
     if (refused) throw translate(error);
-    throw new VaultError(
-      'outcome_unknown',
-      'The database connection was lost while committing: the change is either there whole or not at all. Read it back, or repeat the request with the same Idempotency-Key or If-Match.',
-      { cause: sanitise(error) },
-    );
+    throw unknownOutcome(error);
   }
   // A failure that `fn` had overlooked: a defect of ours, and it is known that nothing happened.
-  if (command !== 'COMMIT') throw new Error('a statement had failed before COMMIT, so nothing was committed');
+  if (end.command !== 'COMMIT') throw new Error('a statement had failed before COMMIT, so nothing was committed');
+  const { wrote, behind } = end[0]!;
+  return { wrote, durable: wrote ? !shares : !behind };
 }
+
+const UNFLUSHED = 'SET LOCAL synchronous_commit = off';
+/** Whether it wrote anything, and whether others have committed what is not on the disk, or not at the standby, yet. */
+const STATE = `SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote,
+  pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() OR current_setting('synchronous_standby_names') <> '' AS behind`;
+
+async function flush(db: Database, wrote: boolean, leftMs: number): Promise<void> {
+  try {
+    await db.flusher.flushed(leftMs);
+  } catch (error) {
+    throw wrote ? unknownOutcome(error) : unavailable('the database does not write to its disk', error);
+  }
+}
+
+const unknownOutcome = (error: unknown) =>
+  new VaultError(
+    'outcome_unknown',
+    'The database connection was lost while committing: the change is either there whole or not at all. Read it back, or repeat the request with the same Idempotency-Key or If-Match.',
+    { cause: sanitise(error) },
+  );
 
 /**
  * Sends a transaction's last statement without waiting for it, so that COMMIT travels right behind. Its failure undoes
@@ -338,61 +338,11 @@ function checkIn(db: Database, lane: Lane): void {
   }
 }
 
-/** Ends a lane's connection at once, hung or not. What is in flight on it fails. */
-function drop(lane: Lane): void {
-  lane.dead = true;
-  lane.socket?.destroy();
-  lane.sql.end({ timeout: 0 }).catch(() => undefined);
-}
-
 function newLane(db: Database): Lane {
-  const { target, setRole, deadlineMs, clockOffsetSeconds } = db.options;
-  const lane: Lane = { sql: undefined as never, socket: undefined, dead: false, last: [], tenants: '', holder: '' };
-  const base = laneOptions(lane, db, deadlineMs);
-  const connection = {
-    ...SESSION,
-    application_name: 'bulla',
-    statement_timeout: deadlineMs,
-    lock_timeout: Math.ceil(deadlineMs * 0.75),
-    idle_in_transaction_session_timeout: deadlineMs * 2,
-    'bulla.clock_offset_seconds': String(clockOffsetSeconds),
-    ...(setRole ? { role: 'bulla_app' } : {}),
-  };
-  const options = { ...base, connection } as unknown as postgres.Options<{ bigint: postgres.PostgresType<number> }>;
-  lane.sql = (
-    typeof target === 'string' ? connectTo(target, options) : postgres({ ...options, ...target })
-  ) as Lane['sql'];
+  const lane = openLane(db.options, (gone) => {
+    const index = db.idle.indexOf(gone);
+    if (index >= 0) db.idle.splice(index, 1);
+  });
   laneOf.set(lane.sql, lane);
   return lane;
-}
-
-function connectTo(target: string, options: postgres.Options<{ bigint: postgres.PostgresType<number> }>) {
-  const { url, tls } = parseLink(target);
-  return postgres(url, { ...options, ...tls });
-}
-
-function laneOptions(lane: Lane, db: Database, deadlineMs: number) {
-  return {
-    max: 1,
-    idle_timeout: 0,
-    max_lifetime: null,
-    connect_timeout: Math.max(1, Math.ceil(deadlineMs / 2000)),
-    onnotice: () => undefined,
-    onclose: () => {
-      lane.dead = true;
-      const index = db.idle.indexOf(lane);
-      if (index >= 0) db.idle.splice(index, 1);
-    },
-    types: TYPES,
-    /** Called once per connection attempt: the second attempt of a lane is refused, see above. */
-    socket: ({ host, port, path }: { host: string[]; port: number[]; path?: string | false }) => {
-      if (lane.socket) throw new Error('this lane has had its connection');
-      const socket = path ? connectSocket(path) : connectSocket(port[0] ?? 5432, host[0] ?? 'localhost');
-      // postgres.js verifies a TLS certificate against this name.
-      Object.assign(socket, { host: host[0], port: port[0] });
-      socket.setNoDelay(true);
-      lane.socket = socket;
-      return socket;
-    },
-  };
 }
