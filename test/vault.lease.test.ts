@@ -81,6 +81,18 @@ it('a token ends what hangs under it, and a prefix what was taken there', async 
   await expect.poll(left, { timeout: 60_000 }).toEqual([404, []]);
 });
 
+it('by force a prefix is given up where its target does not answer, and ended where it does', async () => {
+  const one = await taken();
+  expect((await v1('PUT', 'sys/leases/revoke-force/database/creds/reporting')).status).toBe(204);
+  expect(await works(target, one.data)).toBe(false);
+  const other = await taken();
+  await target.kill();
+  expect((await v1('PUT', 'sys/leases/revoke-force/database/creds/reporting')).status).toBe(204);
+  expect(errors(await v1('PUT', 'sys/leases/lookup', { lease_id: other.lease_id }))).toEqual([400, ['invalid lease']]);
+  await target.start();
+  expect(await works(target, other.data)).toBe(true);
+}, 60_000);
+
 it('what is not there has its text', async () => {
   expect(errors(await v1('GET', 'database/creds/none'))).toEqual([400, ['unknown role: none']]);
   expect(

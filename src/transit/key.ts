@@ -36,7 +36,6 @@ export type KeyInfo = {
   readonly derived: boolean;
   readonly convergent: boolean;
   readonly exportable: boolean;
-  readonly plaintextBackup: boolean;
   readonly deletionAllowed: boolean;
   readonly macBytes: number;
   readonly latestVersion: number;
@@ -56,7 +55,6 @@ export type NewKey = {
   readonly derived?: boolean | undefined;
   readonly convergent?: boolean | undefined;
   readonly exportable?: boolean | undefined;
-  readonly plaintextBackup?: boolean | undefined;
   readonly autoRotateSeconds?: number | undefined;
   /** Of the HMAC key. */
   readonly macBytes?: number | undefined;
@@ -68,7 +66,6 @@ export type KeyChange = {
   readonly deletionAllowed?: boolean | undefined;
   /** Only to true: what has been handed out cannot be called back. */
   readonly exportable?: boolean | undefined;
-  readonly plaintextBackup?: boolean | undefined;
   readonly autoRotateSeconds?: number | undefined;
 };
 
@@ -110,7 +107,7 @@ type Settings = Required<{ [K in keyof NewKey]: Exclude<NewKey[K], undefined> }>
 
 function checkNew(wanted: NewKey): Settings {
   const { type = 'aes256-gcm96', derived = false, convergent = false, macBytes = MAC_BYTES } = wanted;
-  const { exportable = false, plaintextBackup = false, autoRotateSeconds = 0 } = wanted;
+  const { exportable = false, autoRotateSeconds = 0 } = wanted;
   const facts = KEY_TYPES[type];
   if (derived && !facts.derives) throw wrong(`derived: a key of type ${type} cannot be derived.`);
   if (convergent && !(derived && facts.family === 'aead')) {
@@ -121,7 +118,7 @@ function checkNew(wanted: NewKey): Settings {
     throw wrong(`key_size: expected ${MAC_BYTES} to ${MAC_BYTES_MAX} bytes.`);
   }
   checkAutoRotate(autoRotateSeconds);
-  return { type, derived, convergent, exportable, plaintextBackup, autoRotateSeconds, macBytes };
+  return { type, derived, convergent, exportable, autoRotateSeconds, macBytes };
 }
 
 function checkAutoRotate(seconds: number): void {
@@ -136,11 +133,11 @@ const exists = () =>
 
 /** Undefined when the name is taken. */
 async function insertKey(tx: Tx, tenant: TenantId, name: KeyName, settings: Settings): Promise<string | undefined> {
-  const { type, derived, convergent, exportable, plaintextBackup, autoRotateSeconds, macBytes } = settings;
+  const { type, derived, convergent, exportable, autoRotateSeconds, macBytes } = settings;
   const [row] = await tx<{ id: string }[]>`
-    INSERT INTO transit_keys (tenant_id, key_id, name, type, derived, convergent, exportable, plaintext_backup, mac_bytes,
+    INSERT INTO transit_keys (tenant_id, key_id, name, type, derived, convergent, exportable, mac_bytes,
                               latest_version, auto_rotate_seconds, created_at)
-    VALUES (${tenant}, ${randomId()}, ${name}, ${type}, ${derived}, ${convergent}, ${exportable}, ${plaintextBackup},
+    VALUES (${tenant}, ${randomId()}, ${name}, ${type}, ${derived}, ${convergent}, ${exportable},
             ${macBytes}, 1, ${autoRotateSeconds}, bulla.now())
     ON CONFLICT (tenant_id, name) DO NOTHING RETURNING key_id AS id`;
   return row?.id;
@@ -176,7 +173,7 @@ type KeyRow = Omit<KeyInfo, 'versions'> & { readonly id: string };
 /** The row, to look at or locked until the commit. Throws `not_found`. */
 export async function keyRow(tx: Tx, tenant: TenantId, name: KeyName, lock?: 'lock'): Promise<KeyRow> {
   const [row] = await tx<KeyRow[]>`
-    SELECT key_id AS id, name, type, derived, convergent, exportable, plaintext_backup AS "plaintextBackup",
+    SELECT key_id AS id, name, type, derived, convergent, exportable,
            deletion_allowed AS "deletionAllowed", mac_bytes AS "macBytes", latest_version AS "latestVersion",
            min_available_version AS "minAvailableVersion", min_decryption_version AS "minDecryptionVersion",
            min_encryption_version AS "minEncryptionVersion", auto_rotate_seconds AS "autoRotateSeconds",
@@ -232,7 +229,7 @@ export async function configureKey(vault: Vault, call: Call, name: KeyName, chan
     await tx`
       UPDATE transit_keys SET min_decryption_version = ${next.minDecryptionVersion},
              min_encryption_version = ${next.minEncryptionVersion}, deletion_allowed = ${next.deletionAllowed},
-             exportable = ${next.exportable}, plaintext_backup = ${next.plaintextBackup},
+             exportable = ${next.exportable},
              auto_rotate_seconds = ${next.autoRotateSeconds}
       WHERE tenant_id = ${tenant} AND key_id = ${row.id}`;
     const details = Object.fromEntries(Object.entries(change).filter(([, value]) => value !== undefined));
@@ -255,8 +252,8 @@ function changed(row: KeyRow, change: KeyChange): KeyRow {
       `min_encryption_version: expected 0, or a version from min_decryption_version (${next.minDecryptionVersion}) to ${latest}.`,
     );
   }
-  if ((row.exportable && !next.exportable) || (row.plaintextBackup && !next.plaintextBackup)) {
-    throw wrong('exportable, allow_plaintext_backup: once allowed, neither can be taken back; make a new key.');
+  if (row.exportable && !next.exportable) {
+    throw wrong('exportable: once allowed, it cannot be taken back; make a new key.');
   }
   return next;
 }

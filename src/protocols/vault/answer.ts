@@ -65,6 +65,10 @@ export type Answer =
 
 export const EMPTY: Answer = { kind: 'empty' };
 
+/** What there is to tidy up is tidied without being asked. */
+export const TIDY_STARTED =
+  'Tidy operation successfully started. Any information from the operation will be printed to the server logs.';
+
 export const data = (text: Json, more: Omit<Envelope, 'kind' | 'data'> = {}): Envelope => ({
   kind: 'envelope',
   data: text,

@@ -24,7 +24,7 @@ import {
 } from '../../auth/service.ts';
 import { readSelf } from '../../auth/token.ts';
 import { VaultError } from '../../errors.ts';
-import { type Answer, data, EMPTY, json, keys } from './answer.ts';
+import { type Answer, data, EMPTY, json, keys, TIDY_STARTED } from './answer.ts';
 import { badRequest, notFound, said, saying } from './error.ts';
 import type { Fields } from './field.ts';
 import type { APPROLE_PARTS } from './grant.ts';
@@ -343,10 +343,7 @@ const badAccessor = () => {
 /** What has ended goes with the next secret id that is made: there is nothing to start. */
 async function tidy({ vault, call }: VaultRequest): Promise<Answer> {
   await readSelf(vault, call);
-  const warnings = [
-    'Tidy operation successfully started. Any information from the operation will be printed to the server logs.',
-  ];
-  return { kind: 'envelope', status: 202, warnings };
+  return { kind: 'envelope', status: 202, warnings: [TIDY_STARTED] };
 }
 
 const destroyShown = destroy(shownIn, nothing);

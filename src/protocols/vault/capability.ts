@@ -9,7 +9,7 @@ import { allMountsFor } from '../../secret/mount.ts';
 import type { Answer } from './answer.ts';
 import { badRequest, said, saying } from './error.ts';
 import { type Capability, type Grant, grantsFor, OF_EVERY_TOKEN } from './grant.ts';
-import { twice } from './mount.ts';
+import { twice } from './mount-info.ts';
 import { matchRoute, type Route, type VaultRequest } from './route.ts';
 import { givenAccessor } from './token.ts';
 

@@ -2,9 +2,19 @@
  * sys/leases: what was issued and ends by itself. A lease is named by the path that it was taken at and its own id; the
  * id alone decides.
  */
+
+import { readSelf } from '../../auth/token.ts';
 import { VaultError } from '../../errors.ts';
-import { type LeaseInfo, listLeases, readLease, renewLease, revokeLease, revokeLeases } from '../../lease/lease.ts';
-import { type Answer, data, EMPTY, json, keys } from './answer.ts';
+import {
+  forceLease,
+  type LeaseInfo,
+  listLeases,
+  readLease,
+  renewLease,
+  revokeLease,
+  revokeLeases,
+} from '../../lease/lease.ts';
+import { type Answer, data, EMPTY, json, keys, TIDY_STARTED } from './answer.ts';
 import { badRequest, notFound, saying } from './error.ts';
 import type { Route, VaultRequest } from './route.ts';
 
@@ -65,16 +75,36 @@ async function revoke(request: VaultRequest): Promise<Answer> {
 }
 
 /** `database/creds/<role>`, or all that was taken at database/. */
-async function revokePrefix({ vault, call, at }: VaultRequest): Promise<Answer> {
-  const prefix = at.path!.replace(/\/$/, '');
-  const role = prefix.startsWith(`${CREDS}/`) ? prefix.slice(CREDS.length + 1) : undefined;
-  if (role === undefined && prefix !== CREDS && prefix !== 'database') return EMPTY;
-  const paths = new Set<string>();
-  for await (const lease of leasesOf(vault, call)) {
-    if (role === undefined || takenAt(lease) === prefix) paths.add(lease.path);
-  }
+async function leasesUnder({ vault, call, at }: VaultRequest): Promise<LeaseInfo[]> {
+  const prefix = at.path!;
+  const all = prefix === CREDS || prefix === 'database';
+  if (!all && !prefix.startsWith(`${CREDS}/`)) return [];
+  const found: LeaseInfo[] = [];
+  for await (const lease of leasesOf(vault, call)) if (all || takenAt(lease) === prefix) found.push(lease);
+  return found;
+}
+
+async function revokePrefix(request: VaultRequest): Promise<Answer> {
+  const { vault, call } = request;
+  const paths = new Set((await leasesUnder(request)).map(({ path }) => path));
   for (const path of paths) await revokeLeases(vault, call, { role: path });
   return EMPTY;
+}
+
+/** What its target does not end now is given up, although it may still work there. */
+async function revokeForce(request: VaultRequest): Promise<Answer> {
+  const { vault, call } = request;
+  for (const { id } of await leasesUnder(request)) {
+    const { state } = await revokeLease(vault, call, id);
+    if (state !== 'ended') await forceLease(vault, call, id);
+  }
+  return EMPTY;
+}
+
+/** Sweepers do it all the time. */
+async function tidy({ vault, call }: VaultRequest): Promise<Answer> {
+  await readSelf(vault, call);
+  return { kind: 'envelope', status: 202, warnings: [TIDY_STARTED], mountType: 'system' };
 }
 
 async function* leasesOf(vault: VaultRequest['vault'], call: VaultRequest['call']): AsyncGenerator<LeaseInfo> {
@@ -111,6 +141,9 @@ export const LEASE_ROUTES: readonly Route[] = [
   ...both('renew', { POST: renew }),
   { pattern: 'leases/revoke-prefix/{path}', verbs: { POST: revokePrefix } },
   { pattern: 'revoke-prefix/{path}', verbs: { POST: revokePrefix } },
+  { pattern: 'leases/revoke-force/{path}', verbs: { POST: revokeForce } },
+  { pattern: 'revoke-force/{path}', verbs: { POST: revokeForce } },
+  { pattern: 'leases/tidy', verbs: { POST: tidy } },
   ...both('leases/revoke', { POST: revoke }),
   ...both('revoke', { POST: revoke }),
 ];

@@ -17,10 +17,11 @@ import {
   WHOLE_TREE,
 } from '../../secret/mount.ts';
 import { parsePath } from '../../secret/path.ts';
-import { type Answer, data, EMPTY, type Json, json } from './answer.ts';
+import { type Answer, data, EMPTY, json } from './answer.ts';
+import { authMounts } from './auth-mount.ts';
 import { badRequest, said, saying } from './error.ts';
 import { isEmpty } from './field.ts';
-import { LEASE_SECONDS_DEFAULT } from './kv1.ts';
+import { bySlash, engineInfo, type Info, infoOf, twice } from './mount-info.ts';
 import type { Route, VaultRequest } from './route.ts';
 
 /** What stands at a fixed place beside sys/, in every tenant. */
@@ -32,68 +33,15 @@ const ENGINES: readonly { readonly path: string; readonly type: string; readonly
   { path: 'transit', type: 'transit', description: 'keys that never leave' },
 ];
 
-const AUTH_METHODS: readonly { readonly path: string; readonly type: string; readonly description: string }[] = [
-  { path: 'approle', type: 'approle', description: 'machines with a secret id' },
-  { path: 'cert', type: 'cert', description: 'machines with a client certificate' },
-  { path: 'jwt', type: 'jwt', description: 'workloads with a token that somebody else has signed' },
-  { path: 'token', type: 'token', description: 'token based credentials' },
-  { path: 'userpass', type: 'userpass', description: 'users with a password' },
-];
-
 const TAKEN = new Set([...ENGINES.map(({ path }) => path), 'auth']);
 
-type Info = Record<string, unknown>;
-
-function infoOf(type: string, id: string, description: string, options: Info | null): Info {
-  return {
-    type,
-    description,
-    accessor: `${type}_${id.slice(0, 8)}`,
-    local: false,
-    seal_wrap: false,
-    external_entropy_access: false,
-    options,
-    uuid: uuidOf(id),
-    plugin_version: '',
-    running_plugin_version: '',
-    running_sha256: '',
-    deprecation_status: 'supported',
-    config: {
-      default_lease_ttl: LEASE_SECONDS_DEFAULT,
-      max_lease_ttl: LEASE_SECONDS_DEFAULT,
-      force_no_cache: false,
-    },
-  };
-}
-
-/** The 16 characters of an id as a uuid of their own: the same each time, and nothing else's. */
-function uuidOf(id: string): string {
-  const hex = Buffer.from(id.padEnd(16, 'a')).toString('hex').slice(0, 32);
-  const parts = [hex.slice(0, 8), hex.slice(8, 12), `4${hex.slice(13, 16)}`, `8${hex.slice(17, 20)}`, hex.slice(20)];
-  return parts.join('-');
-}
-
-const engineInfo = ({ path, type, description }: { path: string; type: string; description: string }) =>
-  infoOf(type, path.padEnd(8, 'a'), description, null);
-
 const kvInfo = ({ id, description, version }: Mount) => infoOf('kv', id, description, { version: String(version) });
-
-const bySlash = (entries: (readonly [string, Info])[]) =>
-  Object.fromEntries(entries.map(([path, info]) => [`${path}/`, info] as const).sort(([a], [b]) => (a < b ? -1 : 1)));
-
-/** Members of `data` stand at the top too, where older clients look for them. */
-export function twice(members: Record<string, unknown>): Answer {
-  const onTop = Object.fromEntries(Object.entries(members).map(([key, value]): [string, Json] => [key, json(value)]));
-  return data(json(members), { mountType: 'system', alsoOnTop: onTop });
-}
 
 async function allMounts(request: VaultRequest): Promise<Record<string, Info>> {
   const mounts = await listMounts(request.vault, request.call);
   const rows = mounts.map((mount) => [mount.path, kvInfo(mount)] as const);
   return bySlash([...rows, ...ENGINES.map((engine) => [engine.path, engineInfo(engine)] as const)]);
 }
-
-const authMounts = () => bySlash(AUTH_METHODS.map((method) => [method.path, engineInfo(method)] as const));
 
 const listAll = async (request: VaultRequest): Promise<Answer> => twice(await allMounts(request));
 
@@ -207,17 +155,16 @@ async function unmount({ vault, call, at }: VaultRequest): Promise<Answer> {
   return EMPTY;
 }
 
+/** What a policy says of a mount is said of the secrets behind it, which stay where they are. */
+async function remount(): Promise<Answer> {
+  throw badRequest('a mount is not moved: make another one over the same secrets, with the option prefix');
+}
+
 export const MOUNT_ROUTES: readonly Route[] = [
   { pattern: 'internal/ui/mounts', verbs: { GET: visible }, open: true },
   { pattern: 'internal/ui/mounts/{path}', verbs: { GET: preflight } },
   { pattern: 'mounts', verbs: { GET: listAll } },
   { pattern: 'mounts/{path}/tune', verbs: { GET: readTuning, POST: tune } },
   { pattern: 'mounts/{path}', verbs: { GET: readOne, POST: mountEngine, DELETE: unmount } },
-  { pattern: 'auth', verbs: { GET: async (request) => listAuth(request) } },
+  { pattern: 'remount', verbs: { POST: remount } },
 ];
-
-async function listAuth({ vault, call }: VaultRequest): Promise<Answer> {
-  // Which methods there are is the same everywhere; who asks is decided as for the mounts.
-  await listMounts(vault, call);
-  return twice(authMounts());
-}

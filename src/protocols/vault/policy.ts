@@ -9,7 +9,7 @@ import { translatePolicy } from './acl.ts';
 import { type Answer, data, EMPTY, json, keys } from './answer.ts';
 import { DEFAULT_POLICY } from './default-policy.ts';
 import { badRequest, saying } from './error.ts';
-import { twice } from './mount.ts';
+import { twice } from './mount-info.ts';
 import type { Route, VaultRequest } from './route.ts';
 
 const nameOf = ({ at }: VaultRequest) => at.name!.toLowerCase();

@@ -1,4 +1,5 @@
 /** Everything under sys/, in the order in which a path is looked for. */
+import { AUTH_MOUNT_ROUTES } from './auth-mount.ts';
 import { CAPABILITY_ROUTES } from './capability.ts';
 import { HEALTH_ROUTES } from './health.ts';
 import { LEASE_ROUTES } from './lease.ts';
@@ -12,6 +13,7 @@ import { WRAPPING_ROUTES } from './wrapping.ts';
 export const SYS_ROUTES: readonly Route[] = [
   ...HEALTH_ROUTES,
   ...MOUNT_ROUTES,
+  ...AUTH_MOUNT_ROUTES,
   ...POLICY_ROUTES,
   ...LEASE_ROUTES,
   ...CAPABILITY_ROUTES,

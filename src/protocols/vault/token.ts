@@ -15,7 +15,7 @@ import {
 } from '../../auth/token.ts';
 import { VaultError } from '../../errors.ts';
 import type { Call } from '../../policy/access.ts';
-import { type Answer, type Auth, data, EMPTY, json, keys } from './answer.ts';
+import { type Answer, type Auth, data, EMPTY, json, keys, TIDY_STARTED } from './answer.ts';
 import { badRequest, notFound, said, saying } from './error.ts';
 import type { Fields } from './field.ts';
 import type { Route, VaultRequest } from './route.ts';
@@ -288,10 +288,7 @@ const create =
 
 async function tidy({ vault, call }: VaultRequest): Promise<Answer> {
   await readSelf(vault, call);
-  const warnings = [
-    'Tidy operation successfully started. Any information from the operation will be printed to the server logs.',
-  ];
-  return { kind: 'envelope', status: 202, warnings };
+  return { kind: 'envelope', status: 202, warnings: [TIDY_STARTED] };
 }
 
 export const TOKEN_ROUTES: readonly Route[] = [

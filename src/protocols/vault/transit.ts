@@ -67,6 +67,19 @@ const TYPES: Partial<Record<Type, { encrypts: boolean; signs: boolean; derives: 
   hmac: { encrypts: false, signs: false, derives: false },
 };
 
+const STAYS =
+  'the keys are in the backup of the database, and leave the vault only by export, where a key is exportable';
+
+async function refuseToBackUp(): Promise<Answer> {
+  throw badRequest(`backup and restore of a single key are not supported: ${STAYS}`);
+}
+
+async function refuseToImport(): Promise<Answer> {
+  throw badRequest(
+    'import is not supported: a key is made here, so that nobody else has it; rewrap what another key made',
+  );
+}
+
 // ---- keys ---------------------------------------------------------------------------------------------------------
 
 const unix = (time: string) => Math.floor(Date.parse(time) / 1000);
@@ -82,7 +95,7 @@ function shapeKey(key: KeyInfo) {
         : { name: key.type, public_key: one.publicKey, creation_time: one.createdAt, certificate_chain: '' },
     ]);
   return {
-    allow_plaintext_backup: key.plaintextBackup,
+    allow_plaintext_backup: false,
     auto_rotate_period: key.autoRotateSeconds,
     deletion_allowed: key.deletionAllowed,
     derived: key.derived,
@@ -106,7 +119,13 @@ function shapeKey(key: KeyInfo) {
 const keyAnswer = (key: KeyInfo, more: { warnings?: readonly string[] } = {}): Answer =>
   data(json(shapeKey(key)), { mountType: MOUNT_TYPE, ...more });
 
+/** There is no backup, so nothing is kept of a leave to make one. */
+function refuseBackup(fields: Fields): void {
+  if (fields.boolean('allow_plaintext_backup')) throw badRequest(`allow_plaintext_backup is not supported: ${STAYS}`);
+}
+
 function newKeyIn(fields: Fields): NewKey {
+  refuseBackup(fields);
   const type = (fields.string('type') ?? 'aes256-gcm96') as Type;
   if (!Object.hasOwn(TYPES, type)) throw badRequest(`unknown key type ${/^[a-z0-9-]{1,40}$/.test(type) ? type : ''}`);
   const size = fields.integer('key_size') ?? 0;
@@ -115,7 +134,6 @@ function newKeyIn(fields: Fields): NewKey {
     derived: fields.boolean('derived'),
     convergent: fields.boolean('convergent_encryption'),
     exportable: fields.boolean('exportable'),
-    plaintextBackup: fields.boolean('allow_plaintext_backup'),
     autoRotateSeconds: fields.duration('auto_rotate_period'),
     macBytes: size > 0 ? size : undefined,
   };
@@ -154,12 +172,12 @@ async function remove(request: VaultRequest): Promise<Answer> {
 
 async function configure(request: VaultRequest): Promise<Answer> {
   const { vault, call, fields } = request;
+  refuseBackup(fields);
   const change = {
     minDecryptionVersion: fields.integer('min_decryption_version'),
     minEncryptionVersion: fields.integer('min_encryption_version'),
     deletionAllowed: fields.boolean('deletion_allowed'),
     exportable: fields.boolean('exportable'),
-    plaintextBackup: fields.boolean('allow_plaintext_backup'),
     autoRotateSeconds: fields.duration('auto_rotate_period'),
   };
   const absent = { not_found: () => badRequest(`no existing key named ${nameOf(request)} could be found`) };
@@ -238,7 +256,7 @@ async function encryptHere(request: VaultRequest): Promise<Answer> {
       return await encrypt(vault, call, name, items);
     } catch (error) {
       if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
-      const type = { ...newKeyIn(fields), exportable: undefined, plaintextBackup: undefined };
+      const type = { ...newKeyIn(fields), exportable: undefined };
       await saying(createKey(vault, call, name, type, { ifExists: 'keep' }), { forbidden: 'encryption key not found' });
       return encrypt(vault, call, name, items);
     }
@@ -399,6 +417,12 @@ export const TRANSIT_ROUTES: readonly Route[] = [
   { pattern: 'keys/{name}/config', verbs: { POST: configure } },
   { pattern: 'keys/{name}/rotate', verbs: { POST: rotate } },
   { pattern: 'keys/{name}/trim', verbs: { POST: trim } },
+  { pattern: 'keys/{name}/import', verbs: { POST: refuseToImport } },
+  { pattern: 'keys/{name}/import_version', verbs: { POST: refuseToImport } },
+  { pattern: 'wrapping_key', verbs: { GET: refuseToImport } },
+  { pattern: 'backup/{name}', verbs: { GET: refuseToBackUp } },
+  { pattern: 'restore', verbs: { POST: refuseToBackUp } },
+  { pattern: 'restore/{name}', verbs: { POST: refuseToBackUp } },
   { pattern: 'encrypt/{name}', verbs: { POST: encryptHere } },
   { pattern: 'decrypt/{name}', verbs: { POST: decryptHere } },
   { pattern: 'rewrap/{name}', verbs: { POST: rewrapHere } },

@@ -1,0 +1,96 @@
+/**
+ * sys/auth: the methods of logging in, each at the place where it always stands. There is none to be added or taken away:
+ * a method that nobody may log in by is one without roles or users. Beside it, what only other servers have is answered as
+ * empty, so that a client that looks around finds nothing and goes on.
+ */
+import { readSelf } from '../../auth/token.ts';
+import { listMounts } from '../../secret/mount.ts';
+import { listDataKeys } from '../../tenant/rotation.ts';
+import { type Answer, EMPTY } from './answer.ts';
+import { badRequest, notFound } from './error.ts';
+import { isEmpty } from './field.ts';
+import { bySlash, engineInfo, twice } from './mount-info.ts';
+import type { Route, VaultRequest } from './route.ts';
+
+const METHODS: readonly { readonly path: string; readonly type: string; readonly description: string }[] = [
+  { path: 'approle', type: 'approle', description: 'machines with a secret id' },
+  { path: 'cert', type: 'cert', description: 'machines with a client certificate' },
+  { path: 'jwt', type: 'jwt', description: 'workloads with a token that somebody else has signed' },
+  { path: 'token', type: 'token', description: 'token based credentials' },
+  { path: 'userpass', type: 'userpass', description: 'users with a password' },
+];
+
+export const authMounts = () => bySlash(METHODS.map((method) => [method.path, engineInfo(method)] as const));
+
+/** Which methods there are is the same everywhere; who asks is decided as for the mounts. */
+async function list({ vault, call }: VaultRequest): Promise<Answer> {
+  await listMounts(vault, call);
+  return twice(authMounts());
+}
+
+async function infoAt({ vault, call, at }: VaultRequest) {
+  await listMounts(vault, call);
+  const method = METHODS.find(({ path }) => path === at.path);
+  if (!method) throw badRequest(`No auth engine at ${at.path}/`);
+  return engineInfo(method);
+}
+
+const read = async (request: VaultRequest): Promise<Answer> => twice(await infoAt(request));
+
+async function readTuning(request: VaultRequest): Promise<Answer> {
+  const { config, description } = await infoAt(request);
+  return twice({ ...(config as object), description, token_type: 'default-service' });
+}
+
+async function enable({ vault, call, at, fields }: VaultRequest): Promise<Answer> {
+  await listMounts(vault, call);
+  const type = fields.string('type') ?? '';
+  if (type === '') throw badRequest('backend type must be specified as a string');
+  if (METHODS.some(({ path }) => path === at.path)) throw badRequest(`path is already in use at ${at.path}/`);
+  const known = METHODS.find((method) => method.type === type);
+  if (known) throw badRequest(`the method ${type} stands at auth/${known.path} and nowhere else`);
+  throw badRequest(`plugin not found in the catalog: expected one of ${METHODS.map((one) => one.type).join(', ')}`);
+}
+
+async function tune(request: VaultRequest): Promise<Answer> {
+  await infoAt(request);
+  const { fields } = request;
+  const set = fields.names().filter((name) => name !== 'path' && !isEmpty(fields.value(name)));
+  if (set.length > 0) throw badRequest(`a method has no settings of its own: ${set.join(', ')} cannot be tuned`);
+  return EMPTY;
+}
+
+/** One that is not there is disabled already. */
+async function disable({ vault, call, at }: VaultRequest): Promise<Answer> {
+  await listMounts(vault, call);
+  if (!METHODS.some(({ path }) => path === at.path)) return EMPTY;
+  throw badRequest(`the method ${at.path} cannot be disabled: delete its roles or users, and nobody logs in by it`);
+}
+
+// ---- what only other servers have ---------------------------------------------------------------------------------
+
+const nothing = async ({ vault, call }: VaultRequest): Promise<Answer> => {
+  await readSelf(vault, call);
+  return twice({});
+};
+
+const noKeys = async ({ vault, call }: VaultRequest): Promise<Answer> => {
+  await readSelf(vault, call);
+  throw notFound();
+};
+
+/** The tenant's data key, which is what a barrier's key is there. */
+async function keyStatus({ vault, call }: VaultRequest): Promise<Answer> {
+  const { items } = await listDataKeys(vault, call, { limit: 1 });
+  const { version, createdAt } = items[0]!;
+  return twice({ term: version, install_time: createdAt });
+}
+
+export const AUTH_MOUNT_ROUTES: readonly Route[] = [
+  { pattern: 'auth', verbs: { GET: list } },
+  { pattern: 'auth/{path}/tune', verbs: { GET: readTuning, POST: tune } },
+  { pattern: 'auth/{path}', verbs: { GET: read, POST: enable, DELETE: disable } },
+  { pattern: 'audit', verbs: { GET: nothing } },
+  { pattern: 'namespaces', verbs: { LIST: noKeys } },
+  { pattern: 'key-status', verbs: { GET: keyStatus } },
+];
