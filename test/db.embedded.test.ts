@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process';
 import { chownSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { closeDatabase, openDatabase, SYSTEM, transaction } from '../src/db/database.ts';
+import { closeDatabase, openDatabase, SYSTEM, type Tx, transaction } from '../src/db/database.ts';
 import {
   answers,
   connect,
@@ -225,6 +225,29 @@ describe('after a kill', () => {
     await until('the server is back', async () => serverPid(dataDir) !== pid && (await answers(owner)));
     const kept = new Set((await query(owner, 'SELECT * FROM ledger')).map((row) => Object.values(row)[0]));
     expect(acknowledged.filter((n) => !kept.has(n))).toEqual([]);
+  });
+
+  it('T-178 of the server, what put its flush off is there with the first commit that did not', async () => {
+    const dataDir = await usedDir();
+    const { owner } = await start(dataDir);
+    const options = { target: owner, setRole: false, connections: 1, deadlineMs: 2_000, clockOffsetSeconds: 0 };
+    const db = openDatabase(options);
+    let put = 0;
+    await until('a commit has not waited for the disk', async () => {
+      put += 1;
+      const insert = (tx: Tx) => tx`INSERT INTO public.ledger VALUES (${put})`;
+      await transaction(db, [SYSTEM], insert, { flushed: 'with-the-next-commit' });
+      const [at] = await query(owner, 'SELECT pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() AS behind');
+      return at!.behind === true;
+    });
+    put += 1;
+    await transaction(db, [SYSTEM], (tx) => tx`INSERT INTO public.ledger VALUES (${put})`);
+    const pid = serverPid(dataDir) ?? 0;
+    process.kill(pid, 'SIGKILL');
+    await closeDatabase(db);
+    await until('the server is back', async () => serverPid(dataDir) !== pid && (await answers(owner)));
+    const kept = (await query(owner, 'SELECT * FROM ledger')).map((row) => Object.values(row)[0]);
+    expect(kept).toEqual(expect.arrayContaining(Array.from({ length: put }, (_, i) => i + 1)));
   });
 
   it('T-178 of an adopted server, the vault that adopted it brings it up again', async () => {

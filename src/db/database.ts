@@ -89,14 +89,20 @@ export class RetryTransaction extends Error {
 export type TransactionOptions = {
   /** Milliseconds until the lane is dropped; the pool's deadline when absent. */
   readonly deadlineMs?: number;
+  /**
+   * The commit waits for no flush: it lasts when any later commit does. Only for what is told to nobody and may be done
+   * again, such as a batch of a job.
+   */
+  readonly flushed?: 'before-return' | 'with-the-next-commit';
 };
 
 /**
  * Runs `fn` in one transaction that sees only `tenants`, and commits.
  *
- * On return everything is durable. When `fn` throws, nothing happened. `unavailable`: nothing happened, the database
- * cannot be reached or did not answer in time. `outcome_unknown`: the connection died in COMMIT. `fn` is run again,
- * up to twice, after a deadlock, so it must not change anything outside the transaction before it returns.
+ * On return everything is durable, unless `options` put that off. When `fn` throws, nothing happened. `unavailable`:
+ * nothing happened, the database cannot be reached or did not answer in time. `outcome_unknown`: the connection died in
+ * COMMIT. `fn` is run again, up to twice, after a deadlock, so it must not change anything outside the transaction
+ * before it returns.
  */
 export async function transaction<T>(
   db: Database,
@@ -106,7 +112,7 @@ export async function transaction<T>(
 ): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await once(db, tenants, fn, options.deadlineMs ?? db.options.deadlineMs);
+      return await once(db, tenants, fn, options);
     } catch (error) {
       const collided = RETRYABLE.has(sqlState(error) ?? '');
       if (!collided && !(error instanceof RetryTransaction)) throw error;
@@ -121,7 +127,7 @@ async function once<T>(
   db: Database,
   tenants: readonly TenantId[],
   fn: (tx: Tx) => Promise<T>,
-  deadlineMs: number,
+  { deadlineMs = db.options.deadlineMs, flushed = 'before-return' }: TransactionOptions,
 ): Promise<T> {
   const started = performance.now();
   const lane = await checkOut(db, tenants, deadlineMs);
@@ -129,8 +135,8 @@ async function once<T>(
   try {
     const longer = deadlineMs > db.options.deadlineMs ? deadlineMs : undefined;
     const result = await begin(lane, tenants, fn, longer);
-    const { wrote, durable } = await commit(db, lane);
-    if (!durable) await flush(db, wrote, deadlineMs - (performance.now() - started));
+    const { wrote, durable } = await commit(lane, flushed === 'with-the-next-commit' || db.busy.size > 1);
+    if (!durable && flushed === 'before-return') await flush(db, wrote, deadlineMs - (performance.now() - started));
     killpoint('transaction.committed');
     return result;
   } finally {
@@ -200,12 +206,11 @@ export async function statements<T>(
  * Sends COMMIT behind the statements that are still under way. A statement that fails makes the server answer COMMIT
  * with ROLLBACK, and its own error says why; a connection that ends here leaves the outcome unknown.
  *
- * Beside others, it does not wait for the disk: what it has locked is free at once for the next one, and all who commit
+ * Beside others (`shares`), it does not wait for the disk: what it has locked is free at once for the next one, and all who commit
  * meanwhile share one flush. `durable`: so is all that it wrote, and all that it has seen of others.
  */
-async function commit(db: Database, lane: Lane): Promise<{ wrote: boolean; durable: boolean }> {
+async function commit(lane: Lane, shares: boolean): Promise<{ wrote: boolean; durable: boolean }> {
   const last = lane.last.splice(0);
-  const shares = db.busy.size > 1;
   let end: postgres.RowList<{ wrote: boolean; behind: boolean }[]>;
   try {
     const sent = lane.sql.unsafe<typeof end>(shares ? `${STATE}; ${UNFLUSHED}; COMMIT` : `${STATE}; COMMIT`).execute();

@@ -2,9 +2,14 @@
  * Re-encryption: moves the ciphertexts of one table of one tenant from older data key versions to the active one.
  *
  * A batch is one transaction: its rows are locked, opened, sealed and written, so no writer's change is overwritten and
- * a crash leaves each row under the old version or the new. Readers are never held up. Rows that another transaction
- * holds are passed over and taken in the next pass. Two batches overlap: one is in the database while the other is
- * being encrypted; the event loop is given back every few rows, and while requests are served it rests half of the time. Memory is bounded by the batch, not by the table.
+ * a crash leaves each row under the old version or the new. Rows that another transaction holds are passed over and
+ * taken in the next pass. Two batches overlap: one is in the database while the other is being encrypted. Memory is
+ * bounded by the batch, not by the table.
+ *
+ * A batch waits for no flush of the log: what a crash of the database takes back is under its old version again, and
+ * whatever counts on the rest (progress, the destruction of the old version) is a later commit that is flushed with all
+ * before it. Readers are never held up: the event loop is given back every few rows, and while requests are served
+ * batches are small and rest longer than they run.
  *
  * Owners of tables describe them (EnvelopeTable); job/reencrypt.ts knows them all. A row that does not open is left as
  * it is and reported by name.
@@ -42,7 +47,7 @@ export type Pass = {
   readonly busy: 'skip' | 'wait';
 };
 
-/** One batch, reported in the order of the table once everything up to it is durable. */
+/** One batch, reported in the order of the table once everything up to it is committed. */
 export type Batch = {
   readonly moved: number;
   readonly after: RowKey;
@@ -50,34 +55,33 @@ export type Batch = {
 };
 
 const ROWS_PER_BATCH = 256;
-/** While requests are served: what they wait for, a statement and the flush of its log, is a quarter as long. */
-const ROWS_PER_CROWDED_BATCH = 64;
+/** While requests are served: a batch is then over within a few milliseconds. */
+const ROWS_PER_CROWDED_BATCH = 32;
 /** Larger envelopes are moved one by one, which bounds what a batch holds in memory. */
 const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
 const BATCHES_AT_ONCE = 2;
 /** About a third of a millisecond of encryption between two looks at the event loop. */
 const ROWS_PER_TURN = 8;
 const BATCH_DEADLINE_MS = 60_000;
-/** While requests are served, one batch at a time runs, and rests as long as it ran. */
-const CROWDED_FOR_MS = 250;
+/** While requests are served, one batch at a time runs, and rests twice as long as it ran: the slower it all is, the longer. */
+const RESTS_PER_RUN = 2;
 const REST_MS_MAX = 100;
+/** Looks around that are remembered, and the share of them from which on others at work are a crowd; a heartbeat is none. */
+const LOOKS_KEPT = 64;
+const CROWD_SHARE = 1 / 16;
 
-/** What the batches of a pass see of other work on this node. */
-type Pace = { own: number; looks: number; seen: number; crowdedAtMs: number };
+/** What the batches of a pass see of other work on this node. `seen`: the share of looks that met some; it fades. */
+type Pace = { own: number; seen: number };
+
+/** A pass begins as if there were a crowd, and is at full speed within half a second of being alone. */
+const newPace = (): Pace => ({ own: 0, seen: 1 });
 
 function lookAround({ db }: Vault, pace: Pace): void {
-  pace.looks += 1;
-  if (db.busy.size > pace.own || db.waiting.length > 0) pace.seen += 1;
+  const others = db.busy.size > pace.own || db.waiting.length > 0;
+  pace.seen += ((others ? 1 : 0) - pace.seen) / LOOKS_KEPT;
 }
 
-/** Others were at work more than a quarter of the time: what is there only now and then (a heartbeat) does not count. */
-function weigh(vault: Vault, pace: Pace): void {
-  if (pace.seen * 4 > pace.looks) pace.crowdedAtMs = vault.clock.monotonicMs();
-  pace.looks = 0;
-  pace.seen = 0;
-}
-
-const isCrowded = (vault: Vault, pace: Pace) => vault.clock.monotonicMs() - pace.crowdedAtMs < CROWDED_FOR_MS;
+const isCrowded = (pace: Pace) => pace.seen > CROWD_SHARE;
 
 /** Goes once through the table. `report` may throw to stop; batches already under way are then waited for. */
 export async function reencryptPass(
@@ -90,10 +94,10 @@ export async function reencryptPass(
   let ended = false;
   let turn: Promise<void> = Promise.resolve();
   let reported: Promise<void> = Promise.resolve();
-  const pace: Pace = { own: 0, looks: 0, seen: 0, crowdedAtMs: Number.NEGATIVE_INFINITY };
+  const pace = newPace();
   const worker = async (index: number) => {
     while (!ended) {
-      if (index > 0 && isCrowded(vault, pace)) {
+      if (index > 0 && isCrowded(pace)) {
         await sleep(REST_MS_MAX);
         continue;
       }
@@ -108,7 +112,7 @@ export async function reencryptPass(
         const from = after;
         let handedOn = false;
         const startedAtMs = vault.clock.monotonicMs();
-        const most = isCrowded(vault, pace) ? ROWS_PER_CROWDED_BATCH : ROWS_PER_BATCH;
+        const most = isCrowded(pace) ? ROWS_PER_CROWDED_BATCH : ROWS_PER_BATCH;
         const batch = await moveBatch(vault, table, pass, { from, most }, pace, (rows) => {
           // A transaction that is run again must not turn the other worker back.
           if (handedOn) return;
@@ -125,9 +129,8 @@ export async function reencryptPass(
             pace.own -= 1;
           });
         }
-        weigh(vault, pace);
         const tookMs = vault.clock.monotonicMs() - startedAtMs;
-        if (!ended && isCrowded(vault, pace)) await sleep(Math.min(tookMs, REST_MS_MAX));
+        if (!ended && isCrowded(pace)) await sleep(Math.min(tookMs * RESTS_PER_RUN, REST_MS_MAX));
       } catch (error) {
         ended = true;
         throw error;
@@ -183,7 +186,10 @@ async function moveBatch(
   };
   pace.own += 1;
   try {
-    const batch = await transaction(vault.db, [tenant], work, { deadlineMs: BATCH_DEADLINE_MS });
+    const batch = await transaction(vault.db, [tenant], work, {
+      deadlineMs: BATCH_DEADLINE_MS,
+      flushed: 'with-the-next-commit',
+    });
     killpoint('reencrypt.committed');
     return batch;
   } catch (error) {
