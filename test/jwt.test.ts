@@ -89,6 +89,34 @@ const reason = async (token: string, named = 'deploy') => {
   return entries[0]!.outcome === 'ok' ? 'ok' : entries[0]!.details!.reason;
 };
 
+describe('an issuer without a discovery document', () => {
+  const iss = 'https://gitlab.example';
+  const put = (wish: object) => putIssuer(t.vault, t.call(t.admin), 'gitlab', { issuer: iss, ...wish });
+
+  it('has its keys fetched from where it is said', async () => {
+    const stored = await put({ jwksUrl: `${issuer}/keys` });
+    expect([stored.jwks, stored.jwksUrl]).toEqual([null, `${issuer}/keys`]);
+    await role('gitlab', { issuer: 'gitlab' });
+    expect(await reason(await sign(claims({ iss })), 'gitlab')).toBe('ok');
+    expect(await reason(await sign(claims({ iss }), {}, next.privateKey), 'gitlab')).toBe('wrong_signature');
+    expect(await reason(await sign(claims({ iss }), { kid: 'none' }), 'gitlab')).toBe('unknown_key');
+    // What is fetched there is no key set.
+    await put({ jwksUrl: `${issuer}/nothing` });
+    expect(await reason(await sign(claims({ iss })), 'gitlab')).not.toBe('ok');
+    // By discovery again, which there is none of.
+    await put({});
+    expect(await reason(await sign(claims({ iss })), 'gitlab')).toBe('issuer_unreachable');
+  });
+
+  it('is given its keys or where they are, and a URL that is one', async () => {
+    const keys = { keys: [publicOf(rsa, 'one')] };
+    expect(await codeOf(put({ jwks: keys, jwksUrl: `${issuer}/keys` }))).toBe('invalid_request');
+    for (const jwksUrl of ['keys', 'file:///etc/passwd', 'https://a:b@c.example/keys', '']) {
+      expect([jwksUrl, await codeOf(put({ jwksUrl }))]).toEqual([jwksUrl, 'invalid_request']);
+    }
+  });
+});
+
 describe('a workload', () => {
   it('logs in with its token: one account for issuer and subject, policies by the rules of this login', async () => {
     const first = await enter(await sign());

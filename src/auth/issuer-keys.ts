@@ -16,8 +16,9 @@ export type IssuerKeys = {
   readonly issuerId: string;
   readonly revision: number;
   readonly issuer: string;
-  /** JSON text; null: by discovery. */
+  /** JSON text; null: from jwksUrl, or by discovery. */
   readonly jwks: string | null;
+  readonly jwksUrl: string | null;
   /** PEM of the certificates to trust in place of the public ones. */
   readonly ca: string | null;
 };
@@ -39,7 +40,7 @@ const COOLDOWN_MS = 30_000;
 const FAILURE_MS = 5_000;
 const ISSUERS_KEPT_MAX = 1_000;
 
-type Kept = { metadata: Promise<IssuerMetadata>; keys: JWTVerifyGetKey | undefined; freshUntilMs: number };
+type Kept = { metadata: Promise<IssuerMetadata> | undefined; keys: JWTVerifyGetKey | undefined; freshUntilMs: number };
 const perVault = new WeakMap<Vault, Map<string, Kept>>();
 
 /** Throws `unavailable` when they cannot be had now. */
@@ -47,7 +48,7 @@ export async function keysOf(vault: Vault, issuer: IssuerKeys): Promise<JWTVerif
   const { createLocalJWKSet, createRemoteJWKSet, customFetch } = await import('jose');
   if (issuer.jwks !== null) return createLocalJWKSet(JSON.parse(issuer.jwks) as JSONWebKeySet);
   const kept = keptOf(vault, issuer);
-  const { jwks_uri: uri } = await kept.metadata;
+  const uri = issuer.jwksUrl ?? (await metadataOf(vault, issuer)).jwks_uri;
   if (typeof uri !== 'string' || !URL.canParse(uri)) throw unreachable('its discovery document names no keys');
   kept.keys ??= createRemoteJWKSet(new URL(uri), {
     ...{ cacheMaxAge: KEPT_MS, cooldownDuration: COOLDOWN_MS, timeoutDuration: TIMEOUT_MS },
@@ -58,7 +59,14 @@ export async function keysOf(vault: Vault, issuer: IssuerKeys): Promise<JWTVerif
 
 /** Throws `unavailable` when it cannot be had now. */
 export function metadataOf(vault: Vault, issuer: IssuerKeys): Promise<IssuerMetadata> {
-  return keptOf(vault, issuer).metadata;
+  const kept = keptOf(vault, issuer);
+  if (kept.metadata === undefined) {
+    kept.metadata = discover(vault, issuer);
+    kept.metadata.catch(() => {
+      kept.freshUntilMs = vault.clock.monotonicMs() + FAILURE_MS;
+    });
+  }
+  return kept.metadata;
 }
 
 function keptOf(vault: Vault, issuer: IssuerKeys): Kept {
@@ -69,10 +77,7 @@ function keptOf(vault: Vault, issuer: IssuerKeys): Kept {
   const known = all.get(name);
   if (known && nowMs < known.freshUntilMs) return known;
   if (all.size >= ISSUERS_KEPT_MAX) all.clear();
-  const entry: Kept = { metadata: discover(vault, issuer), keys: undefined, freshUntilMs: nowMs + KEPT_MS };
-  entry.metadata.catch(() => {
-    entry.freshUntilMs = vault.clock.monotonicMs() + FAILURE_MS;
-  });
+  const entry: Kept = { metadata: undefined, keys: undefined, freshUntilMs: nowMs + KEPT_MS };
   all.set(name, entry);
   return entry;
 }

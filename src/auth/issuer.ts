@@ -30,8 +30,10 @@ export type IssuerInfo = {
   readonly name: string;
   /** As the claim `iss` has it, byte for byte. */
   readonly issuer: string;
-  /** Null: found by discovery. */
+  /** Null: fetched from jwksUrl, or where discovery says. */
   readonly jwks: { readonly keys: readonly object[] } | null;
+  /** Of an issuer without a discovery document. */
+  readonly jwksUrl: string | null;
   readonly ca: string | null;
   readonly algorithms: readonly JwtAlgorithm[];
   readonly clockSkewSeconds: number;
@@ -45,6 +47,7 @@ export type IssuerInfo = {
 export type IssuerWish = {
   readonly issuer: string;
   readonly jwks?: { readonly keys: readonly object[] } | undefined;
+  readonly jwksUrl?: string | undefined;
   readonly ca?: string | undefined;
   readonly algorithms?: readonly JwtAlgorithm[] | undefined;
   readonly clockSkewSeconds?: number | undefined;
@@ -58,7 +61,7 @@ const RSA_BITS_MIN = 2048;
 
 const ask = (action: Action, name: string) => ({ action, resource: `issuer:${parseName(name, 'name')}` }) as const;
 
-const COLUMNS = `name, issuer, jwks, ca, algorithms, clock_skew_seconds AS "clockSkewSeconds", revision,
+const COLUMNS = `name, issuer, jwks, jwks_url AS "jwksUrl", ca, algorithms, clock_skew_seconds AS "clockSkewSeconds", revision,
   client_id AS "clientId", redirect_uris AS "redirectUris", scopes, EXISTS (
     SELECT 1 FROM issuer_secrets s WHERE s.tenant_id = jwt_issuers.tenant_id AND s.issuer_id = jwt_issuers.issuer_id
   ) AS confidential, created_at AS "createdAt", updated_at AS "updatedAt"`;
@@ -108,7 +111,8 @@ export async function putIssuer(
   wish: IssuerWish,
 ): Promise<IssuerInfo & { readonly created: boolean }> {
   const wanted = ask('issuer.write', name);
-  const { issuer, jwks, ca = null, algorithms = ['RS256'], clockSkewSeconds = CLOCK_SKEW_SECONDS_DEFAULT } = wish;
+  const { issuer, jwks, jwksUrl = null, ca = null, algorithms = ['RS256'] } = wish;
+  const { clockSkewSeconds = CLOCK_SKEW_SECONDS_DEFAULT } = wish;
   checkWish(wish);
   const client = wish.client && checkedClient(wish.client);
   const keys = jwks === undefined ? null : JSON.stringify(jwks);
@@ -130,12 +134,12 @@ export async function putIssuer(
     await stored(
       name,
       tx`
-      INSERT INTO jwt_issuers (tenant_id, issuer_id, name, issuer, jwks, ca, algorithms, clock_skew_seconds, client_id,
-                               redirect_uris, scopes, revision, created_at, updated_at)
-      VALUES (${tenant}, ${id}, ${name}, ${issuer}, ${keys}, ${ca}, ${[...algorithms]}, ${clockSkewSeconds},
+      INSERT INTO jwt_issuers (tenant_id, issuer_id, name, issuer, jwks, jwks_url, ca, algorithms, clock_skew_seconds,
+                               client_id, redirect_uris, scopes, revision, created_at, updated_at)
+      VALUES (${tenant}, ${id}, ${name}, ${issuer}, ${keys}, ${jwksUrl}, ${ca}, ${[...algorithms]}, ${clockSkewSeconds},
               ${client?.id ?? null}, ${client ? [...client.redirectUris] : null}, ${client ? [...client.scopes] : null}, 1,
               bulla.now(), bulla.now())
-      ON CONFLICT (tenant_id, name) DO UPDATE SET jwks = excluded.jwks, ca = excluded.ca, algorithms = excluded.algorithms,
+      ON CONFLICT (tenant_id, name) DO UPDATE SET jwks = excluded.jwks, jwks_url = excluded.jwks_url, ca = excluded.ca, algorithms = excluded.algorithms,
         clock_skew_seconds = excluded.clock_skew_seconds, client_id = excluded.client_id,
         redirect_uris = excluded.redirect_uris, scopes = excluded.scopes, revision = jwt_issuers.revision + 1,
         updated_at = excluded.updated_at`,
@@ -146,7 +150,7 @@ export async function putIssuer(
     const stands = await issuerNamed(tx, tenant, name);
     if (before) await endTokensOf(tx, tenant, before.id);
     const details = {
-      ...{ issuer, algorithms: algorithms.join(' '), keys: jwks ? jwks.keys.length : 'discovered' },
+      ...{ issuer, algorithms: algorithms.join(' '), keys: jwks ? jwks.keys.length : (jwksUrl ?? 'discovered') },
       ...(client ? { client: client.id, redirect_uris: client.redirectUris.join(' ') } : {}),
     };
     const value = { ...stands, created: before === undefined };
@@ -218,7 +222,7 @@ function refuse(message: string): never {
   throw new VaultError('invalid_request', message);
 }
 
-function checkWish({ issuer, jwks, ca, algorithms = ['RS256'], clockSkewSeconds = 0 }: IssuerWish): void {
+function checkWish({ issuer, jwks, jwksUrl, ca, algorithms = ['RS256'], clockSkewSeconds = 0 }: IssuerWish): void {
   const url = issuer.length <= ISSUER_LENGTH_MAX && URL.canParse(issuer) ? new URL(issuer) : undefined;
   if (!url || !/^https?:\/\/[\x21-\x7e]+$/.test(issuer) || url.search || url.hash || url.username || url.password) {
     refuse('issuer: expected a URL as tokens have it in "iss", such as https://token.actions.githubusercontent.com.');
@@ -233,6 +237,11 @@ function checkWish({ issuer, jwks, ca, algorithms = ['RS256'], clockSkewSeconds 
     refuse('ca: expected certificates as PEM.');
   }
   if (jwks !== undefined) checkKeys(jwks);
+  if (jwksUrl === undefined) return;
+  if (jwks !== undefined) refuse('jwks_url: give either the keys or where they are fetched, not both.');
+  if (!/^https?:\/\/[\x21-\x7e]{1,512}$/.test(jwksUrl) || !URL.canParse(jwksUrl) || new URL(jwksUrl).username !== '') {
+    refuse('jwks_url: expected a URL such as https://gitlab.example.com/oauth/discovery/keys.');
+  }
 }
 
 /** Public keys for signatures, and not one member of a private one. */

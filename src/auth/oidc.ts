@@ -79,7 +79,8 @@ type RoleRow = Omit<SigningIssuer, 'algorithms' | 'skewSeconds' | 'nowSeconds' |
 async function readRole(tx: Tx, tenant: TenantId, name: string): Promise<RoleRow | undefined> {
   const [row] = await tx<RoleRow[]>`
     SELECT r.role_id AS "roleId", i.client_id AS "clientId", i.redirect_uris AS "redirectUris", i.scopes,
-           i.tenant_id AS tenant, i.issuer_id AS "issuerId", i.revision, i.issuer, i.jwks, i.ca
+           i.tenant_id AS tenant, i.issuer_id AS "issuerId", i.revision, i.issuer, i.jwks,
+           i.jwks_url AS "jwksUrl", i.ca
     FROM login_roles r JOIN jwt_issuers i USING (tenant_id, issuer_id)
     WHERE r.tenant_id = ${tenant} AND r.name = ${isName(name) ? name : ''} AND r.kind = 'oidc' AND i.client_id IS NOT NULL`;
   return row;

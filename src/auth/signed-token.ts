@@ -22,6 +22,7 @@ export type SigningIssuer = {
   readonly revision: number;
   readonly issuer: string;
   readonly jwks: string | null;
+  readonly jwksUrl: string | null;
   readonly ca: string | null;
   readonly algorithms: readonly string[];
   readonly skewSeconds: number;
@@ -64,7 +65,7 @@ export async function checkSignedToken(vault: Vault, tenant: TenantId, token: st
 
 async function readIssuer(tx: Tx, tenant: TenantId, issuer: string): Promise<SigningIssuer | undefined> {
   const [row] = await tx<SigningIssuer[]>`
-    SELECT tenant_id AS tenant, issuer_id AS "issuerId", name, revision, issuer, jwks, ca, algorithms,
+    SELECT tenant_id AS tenant, issuer_id AS "issuerId", name, revision, issuer, jwks, jwks_url AS "jwksUrl", ca, algorithms,
            clock_skew_seconds AS "skewSeconds", extract(epoch FROM bulla.now())::double precision AS "nowSeconds"
     FROM jwt_issuers WHERE tenant_id = ${tenant} AND issuer = ${issuer}`;
   return row;

@@ -29,6 +29,7 @@ export function addIssuerCommands(root: Command, cli: Cli): void {
     .argument('<name>')
     .argument('<issuer>', 'as its tokens have it in "iss"; its keys are found there unless --jwks is given')
     .option('--jwks <file>', 'its public keys, as a JSON Web Key Set')
+    .option('--jwks-url <url>', 'where its public keys are fetched, of an issuer without a discovery document')
     .option('--ca <file>', 'PEM certificates to trust when its keys are fetched')
     .option('--algorithm <name>', 'RS256 unless given; repeatable', collect)
     .option('--clock-skew <duration>', 'how far its clock may be off: 30s unless given, at most 5m')
@@ -38,11 +39,12 @@ export function addIssuerCommands(root: Command, cli: Cli): void {
     .option('--scope <scope>', 'openid unless given; repeatable', collect)
     .addHelpText('after', '\nWithout --client-secret a secret that is stored stays, as long as the client id does.')
     .action(async (name: string, address: string, options: PutIssuerOptions) => {
-      const { jwks, ca, algorithm, clockSkew } = options;
+      const { jwks, jwksUrl, ca, algorithm, clockSkew } = options;
       const client = await clientOf(cli, options);
       const body: PutIssuerBody = {
         issuer: address,
         ...(jwks === undefined ? {} : { jwks: parsed(readFile(jwks).toString('utf8')) as PutIssuerBody['jwks'] }),
+        ...(jwksUrl === undefined ? {} : { jwks_url: jwksUrl }),
         ...(ca === undefined ? {} : { ca: readFile(ca).toString('utf8') }),
         ...(algorithm === undefined ? {} : { algorithms: algorithm as PutIssuerBody['algorithms'] }),
         ...(clockSkew === undefined ? {} : { clock_skew: clockSkew }),
@@ -64,6 +66,7 @@ export function addIssuerCommands(root: Command, cli: Cli): void {
 
 type PutIssuerOptions = {
   readonly jwks?: string;
+  readonly jwksUrl?: string;
   readonly ca?: string;
   readonly algorithm?: string[];
   readonly clockSkew?: string;
@@ -97,7 +100,7 @@ async function clientOf(
 const ISSUER_FIELDS: readonly Column<Issuer>[] = [
   ['name', ({ name }) => name],
   ['issuer', ({ issuer }) => issuer],
-  ['keys', ({ jwks }) => (jwks === null ? 'discovered' : jwks.keys.length)],
+  ['keys', ({ jwks, jwks_url }) => jwks?.keys.length ?? jwks_url ?? 'discovered'],
   ['algorithms', ({ algorithms }) => algorithms],
   ['client', ({ client }) => client && `${client.id}${client.confidential ? ', with a secret' : ''}`],
   ['redirect uris', ({ client }) => client?.redirect_uris],

@@ -179,6 +179,7 @@ export type Issuer = {
   jwks: {
     keys: Record<string, unknown>[];
   } | null;
+  jwks_url: string | null;
   ca: string | null;
   algorithms: ('RS256' | 'RS384' | 'RS512' | 'PS256' | 'PS384' | 'PS512' | 'ES256' | 'ES384' | 'ES512' | 'EdDSA')[];
   clock_skew_seconds: number;
@@ -1535,7 +1536,9 @@ export type PutIssuerBody = {
   jwks?: {
     keys: Record<string, unknown>[];
   };
-  /** PEM, to trust for discovery. */
+  /** Where its keys are fetched in place of what discovery says. */
+  jwks_url?: string;
+  /** PEM, to trust where its keys are fetched. */
   ca?: string;
   /** RS256 alone when absent. */
   algorithms?: ('RS256' | 'RS384' | 'RS512' | 'PS256' | 'PS384' | 'PS512' | 'ES256' | 'ES384' | 'ES512' | 'EdDSA')[];

@@ -37,6 +37,7 @@ const issuer = z
     name,
     issuer: z.string(),
     jwks: jwks.nullable(),
+    jwks_url: z.string().nullable(),
     ca: z.string().nullable(),
     algorithms: z.array(algorithm),
     clock_skew_seconds: z.int(),
@@ -52,6 +53,7 @@ const ISSUER_EXAMPLE = {
   name: 'github',
   issuer: 'https://token.actions.githubusercontent.com',
   jwks: null,
+  jwks_url: null,
   ca: null,
   algorithms: ['RS256'],
   clock_skew_seconds: 30,
@@ -64,6 +66,7 @@ const shape = (found: IssuerInfo) => ({
   name: found.name,
   issuer: found.issuer,
   jwks: found.jwks,
+  jwks_url: found.jwksUrl,
   ca: found.ca,
   algorithms: found.algorithms,
   clock_skew_seconds: found.clockSkewSeconds,
@@ -122,7 +125,14 @@ export const put = endpoint(
     body: z.strictObject({
       issuer: z.string().max(512).openapi({ description: 'As the claim iss has it, byte for byte.' }),
       jwks: jwks.optional(),
-      ca: z.string().max(LIMITS.issuerKeysBytesMax).optional().openapi({ description: 'PEM, to trust for discovery.' }),
+      jwks_url: z.string().max(512).optional().openapi({
+        description: 'Where its keys are fetched in place of what discovery says.',
+      }),
+      ca: z
+        .string()
+        .max(LIMITS.issuerKeysBytesMax)
+        .optional()
+        .openapi({ description: 'PEM, to trust where its keys are fetched.' }),
       algorithms: z.array(algorithm).min(1).optional().openapi({ description: 'RS256 alone when absent.' }),
       clock_skew: z
         .union([z.literal(0), duration])
@@ -153,14 +163,14 @@ export const put = endpoint(
     errors: ['conflict'],
   },
   async ({ vault, call, param, body }) => {
-    const { clock_skew: clockSkewSeconds, client: given, ...wish } = body;
+    const { clock_skew: clockSkewSeconds, jwks_url: jwksUrl, client: given, ...wish } = body;
     const registered = given && {
       id: given.id,
       secret: given.secret,
       redirectUris: given.redirect_uris,
       scopes: given.scopes,
     };
-    const stored = await putIssuer(vault, call, param, { ...wish, clockSkewSeconds, client: registered });
+    const stored = await putIssuer(vault, call, param, { ...wish, jwksUrl, clockSkewSeconds, client: registered });
     return json(stored.created ? 201 : 200, shape(stored));
   },
 );

@@ -47,18 +47,13 @@ const EXACTLY_ONE = "exactly one of 'jwt_validation_pubkeys', 'jwks_url' or 'oid
 
 const CONFIG_NOT_KEPT = [
   ...['oidc_client_id', 'oidc_client_secret', 'oidc_response_mode', 'oidc_response_types', 'default_role'],
-  ...['jwks_pairs', 'provider_config', 'namespace_in_state', 'jwks_ca_pem', 'override_allowed_server_names'],
+  ...['jwks_pairs', 'provider_config', 'namespace_in_state', 'override_allowed_server_names'],
 ];
 
 async function configure({ vault, call, fields }: VaultRequest): Promise<Answer> {
   const pems = fields.strings('jwt_validation_pubkeys') ?? [];
   const [url, discovery] = [fields.string('jwks_url') ?? '', fields.string('oidc_discovery_url') ?? ''];
   if ([pems.length > 0, url !== '', discovery !== ''].filter(Boolean).length !== 1) throw badRequest(EXACTLY_ONE);
-  if (url !== '') {
-    throw badRequest(
-      'jwks_url is not supported by this auth method: give oidc_discovery_url or jwt_validation_pubkeys',
-    );
-  }
   refuseNotKept(fields, CONFIG_NOT_KEPT);
   const bound = fields.string('bound_issuer') ?? '';
   if (discovery !== '' && bound !== '' && bound !== discovery) {
@@ -66,11 +61,13 @@ async function configure({ vault, call, fields }: VaultRequest): Promise<Answer>
   }
   const issuer = discovery === '' ? bound : discovery;
   if (issuer === '') throw badRequest('bound_issuer is required beside keys: an issuer is known by its "iss"');
+  const ca = fields.string(url === '' ? 'oidc_discovery_ca_pem' : 'jwks_ca_pem') || undefined;
   const algorithms = fields.strings('jwt_supported_algs') as JwtAlgorithm[] | undefined;
   await putIssuer(vault, call, ISSUER, {
     issuer,
     jwks: pems.length > 0 ? keysFromPem(pems) : undefined,
-    ca: (fields.string('oidc_discovery_ca_pem') ?? '') === '' ? undefined : fields.string('oidc_discovery_ca_pem'),
+    jwksUrl: url === '' ? undefined : url,
+    ca,
     algorithms: algorithms?.length ? algorithms : undefined,
   });
   return EMPTY;
@@ -81,13 +78,13 @@ async function readConfig({ vault, call }: VaultRequest): Promise<Answer> {
   const shape = {
     bound_issuer: found.issuer,
     default_role: '',
-    jwks_ca_pem: '',
-    jwks_url: '',
+    jwks_ca_pem: found.jwksUrl === null ? '' : (found.ca ?? ''),
+    jwks_url: found.jwksUrl ?? '',
     jwt_supported_algs: found.algorithms,
     jwt_validation_pubkeys: found.jwks === null ? [] : keysAsPem(found.jwks),
     oidc_client_id: '',
-    oidc_discovery_ca_pem: found.ca ?? '',
-    oidc_discovery_url: found.jwks === null ? found.issuer : '',
+    oidc_discovery_ca_pem: found.jwksUrl === null ? (found.ca ?? '') : '',
+    oidc_discovery_url: found.jwks === null && found.jwksUrl === null ? found.issuer : '',
     provider_config: {},
   };
   return data(json(shape), { mountType: MOUNT_TYPE });
