@@ -378,6 +378,8 @@ describe('the transport', () => {
     for (const namespace of ['', '/', 'root', 'acme', '/acme/']) {
       const answer = await v1('GET', 'secret/data/mine', undefined, { 'x-vault-namespace': namespace }, acme);
       expect([namespace, answer.json?.data?.data]).toEqual([namespace, { of: 'acme' }]);
+      const echoed = namespace.includes('acme') ? 'acme' : null;
+      expect([namespace, answer.headers.get('x-vault-namespace')]).toEqual([namespace, echoed]);
     }
     for (const namespace of ['acme', 'no-such-tenant']) {
       const answer = await v1('GET', 'secret/data/mine', undefined, { 'x-vault-namespace': namespace });

@@ -93,6 +93,21 @@ it('by force a prefix is given up where its target does not answer, and ended wh
   expect(await works(target, other.data)).toBe(true);
 }, 60_000);
 
+it('a token whose uses are counted takes no lease, and a limit says so in the words of its clients', async () => {
+  const few = (await v1('POST', 'auth/token/create', { num_uses: 3 })).json.auth.client_token;
+  expect(errors(await v1('GET', 'database/creds/reporting', undefined, few))).toEqual([
+    ...[400, ['Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.']],
+  ]);
+  const settings = { backend: 'db', settings: { grants: [] } };
+  await t.request('PUT', '/api/v1/roles/reporting', { token: t.admin, body: { ...settings, leases_max: 1 } });
+  const one = await taken();
+  const more = await v1('GET', 'database/creds/reporting');
+  expect([more.status, more.headers.get('retry-after')]).toEqual([429, expect.stringMatching(/^\d+$/)]);
+  expect(more.json.errors).toEqual([expect.stringMatching(/: rate limit quota exceeded$/)]);
+  expect((await v1('PUT', 'sys/leases/revoke', { lease_id: one.lease_id })).status).toBe(204);
+  await t.request('PUT', '/api/v1/roles/reporting', { token: t.admin, body: settings });
+});
+
 it('what is not there has its text', async () => {
   expect(errors(await v1('GET', 'database/creds/none'))).toEqual([400, ['unknown role: none']]);
   expect(

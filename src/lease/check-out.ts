@@ -32,6 +32,7 @@ import { backendFailed, type Credential } from './backend.ts';
 import {
   type CredentialLease,
   checkLimits,
+  fewUses,
   keepCredential,
   type Repeat,
   repeated,
@@ -88,7 +89,7 @@ async function checkOutIn(
   }
   const token = await lockToken(tx, tenant, tokenId);
   if (!token) throw new VaultError('unauthenticated', 'The token has ended: log in again.');
-  if (token.usesLeft !== null) throw new VaultError('conflict', 'A token with few uses takes no lease.');
+  if (token.usesLeft !== null) throw fewUses();
   await checkLimits(vault, tx, granted, undefined);
   const at = await connected(vault, tx, tenant, row.backendId);
   const { current } = await openPasswords(vault, tx, tenant, row.id, row);

@@ -129,7 +129,7 @@ async function beginIn(
   const role = await lockRole(tx, tenant, path);
   const token = await lockToken(tx, tenant, tokenId);
   if (!token) throw new VaultError('unauthenticated', 'The token has ended: log in again.');
-  if (token.usesLeft !== null) throw new VaultError('conflict', 'A token with few uses takes no lease.');
+  if (token.usesLeft !== null) throw fewUses();
   await checkLimits(vault, tx, granted, role);
   const at = await connected(vault, tx, tenant, role.backendId);
   const parameters = checkParameters(at, ask.parameters);
@@ -193,6 +193,10 @@ export async function repeated(
 }
 
 // ---- limits -------------------------------------------------------------------------------------------------------
+
+/** A lease ends with its token, which would be at once. */
+export const fewUses = () =>
+  new VaultError('conflict', 'A token with few uses takes no lease.', { details: { reason: 'few_uses' } });
 
 /** Throws `too_many_requests` when one lease more would be beyond a limit. The role's row is locked, so its is exact. */
 export async function checkLimits(

@@ -35,6 +35,7 @@ const TEXT: Partial<Record<ErrorCode, readonly string[]>> = {
 /** Texts for what the vault's own verbs refuse with a reason. */
 const TEXT_OF_REASON: Readonly<Record<string, string>> = {
   cas_required: 'check-and-set parameter required for this call',
+  few_uses: 'Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.',
 };
 
 type Saying = { readonly warnings?: readonly string[] };
@@ -73,7 +74,8 @@ export function errorAnswer(error: VaultError, status: number): ErrorAnswer {
   const own = sayings.get(error);
   const reason = error.details?.reason;
   const known = typeof reason === 'string' ? TEXT_OF_REASON[reason] : undefined;
-  const errors = own ? [error.message] : known ? [known] : (TEXT[error.code] ?? [error.message]);
+  const limit = status === 429 ? [`${error.message.replace(/\.$/, '')}: rate limit quota exceeded`] : undefined;
+  const errors = own ? [error.message] : known ? [known] : (TEXT[error.code] ?? limit ?? [error.message]);
   const headers: Record<string, string> = { 'Content-Type': 'application/json' };
   if (status === 429 || status === 503) headers['Retry-After'] = String(error.retryAfterSeconds ?? 1);
   const body = own?.warnings

@@ -291,6 +291,26 @@ async function tidy({ vault, call }: VaultRequest): Promise<Answer> {
   return { kind: 'envelope', status: 202, warnings: [TIDY_STARTED] };
 }
 
+// ---- roles --------------------------------------------------------------------------------------------------------
+
+/** There are none, and so none is found. */
+const roleAbsent = async ({ vault, call }: VaultRequest): Promise<Answer> => {
+  await readSelf(vault, call);
+  throw notFound();
+};
+
+async function refuseRole({ vault, call }: VaultRequest): Promise<Answer> {
+  await readSelf(vault, call);
+  throw badRequest(
+    'token roles are not supported: a token made with another has no more than that one; for others, make an approle or a jwt role',
+  );
+}
+
+async function createByRole({ vault, call, at }: VaultRequest): Promise<Answer> {
+  await readSelf(vault, call);
+  throw badRequest(`unknown role ${at.role}`);
+}
+
 export const TOKEN_ROUTES: readonly Route[] = [
   { pattern: 'lookup-self', verbs: { GET: lookupSelf, POST: lookupSelf } },
   { pattern: 'lookup', verbs: { GET: lookup, POST: lookup } },
@@ -304,6 +324,9 @@ export const TOKEN_ROUTES: readonly Route[] = [
   { pattern: 'revoke-orphan', verbs: { POST: revokeOrphan } },
   { pattern: 'create', verbs: { POST: create('child') } },
   { pattern: 'create-orphan', verbs: { POST: create('orphan') } },
+  { pattern: 'create/{role}', verbs: { POST: createByRole } },
+  { pattern: 'roles', verbs: { LIST: roleAbsent } },
+  { pattern: 'roles/{role}', verbs: { GET: roleAbsent, POST: refuseRole, DELETE: refuseRole } },
   { pattern: 'accessors', verbs: { LIST: listAccessors } },
   { pattern: 'tidy', verbs: { POST: tidy } },
 ];

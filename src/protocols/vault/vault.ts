@@ -102,7 +102,10 @@ async function serve(vault: Vault, host: Host, exchange: Exchange): Promise<Resp
     ...{ vault, host, exchange, call, verb, path, at: match.at, fields, query, mount: place.mount, namespace },
   };
   const answer = warned(request, await handler(request));
-  return wrapSeconds === undefined ? responseOf(requestId, answer) : wrapped(request, answer, wrapSeconds);
+  const response =
+    wrapSeconds === undefined ? responseOf(requestId, answer) : await wrapped(request, answer, wrapSeconds);
+  if (namespace !== undefined) response.headers.set('X-Vault-Namespace', namespace);
+  return response;
 }
 
 /** What this API calls the part of a path that a pattern here calls otherwise. */
