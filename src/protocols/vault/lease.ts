@@ -78,7 +78,11 @@ async function revoke(request: VaultRequest): Promise<Answer> {
 async function leasesUnder({ vault, call, at }: VaultRequest): Promise<LeaseInfo[]> {
   const prefix = at.path!;
   const all = prefix === CREDS || prefix === 'database';
-  if (!all && !prefix.startsWith(`${CREDS}/`)) return [];
+  if (!all && !prefix.startsWith(`${CREDS}/`)) {
+    // Nothing was ever taken there, which is said to those only who have a token.
+    await readSelf(vault, call);
+    return [];
+  }
   const found: LeaseInfo[] = [];
   for await (const lease of leasesOf(vault, call)) if (all || takenAt(lease) === prefix) found.push(lease);
   return found;

@@ -122,20 +122,21 @@ async function lookupSelf(request: VaultRequest): Promise<Answer> {
 
 const badToken = () => said('forbidden', 'bad token');
 
-/** The accessor of a token of the caller's own tenant, given as its text. */
-function accessorOf({ call, fields }: VaultRequest): string {
+/** The accessor of a token of the caller's own tenant, given as its text. Who has no token is told nothing of it. */
+async function accessorOf({ vault, call, fields }: VaultRequest): Promise<string> {
   const text = fields.string('token') ?? '';
   if (text === '') throw badRequest('missing token');
   const token = parseTokenText(text);
-  if (!token || token.tenantId !== call.token?.tenantId) throw badToken();
-  return token.tokenId;
+  if (token && token.tenantId === call.token?.tenantId) return token.tokenId;
+  await readSelf(vault, call);
+  throw badToken();
 }
 
 async function lookup(request: VaultRequest): Promise<Answer> {
   const { vault, call, fields } = request;
   const text = fields.string('token') ?? '';
   if (text === '' || text === ownText(request)) return lookupSelf(request);
-  const token = await saying(readToken(vault, call, accessorOf(request)), { not_found: badToken });
+  const token = await saying(readToken(vault, call, await accessorOf(request)), { not_found: badToken });
   return data(json(shape(token, token.policies, text)), { mountType: MOUNT_TYPE });
 }
 
@@ -187,9 +188,9 @@ const renewSelf = (request: VaultRequest) => renewBy(request, request.call, ownT
 async function renew(request: VaultRequest): Promise<Answer> {
   const text = request.fields.string('token') ?? '';
   if (text === '' || text === ownText(request)) return renewSelf(request);
+  await readSelf(request.vault, request.call);
   const token = parseTokenText(text);
   if (!token || token.tenantId !== request.call.token?.tenantId) throw badRequest('token not found');
-  await readSelf(request.vault, request.call);
   return saying(renewBy(request, { ...request.call, token }, text), { unauthenticated: 'token not found' });
 }
 
@@ -219,14 +220,14 @@ async function ended(act: Promise<void>): Promise<Answer> {
 
 async function revoke(request: VaultRequest): Promise<Answer> {
   if (request.fields.string('token') === ownText(request)) return revokeSelf(request);
-  return ended(revokeToken(request.vault, request.call, accessorOf(request)));
+  return ended(revokeToken(request.vault, request.call, await accessorOf(request)));
 }
 
 const revokeAccessor = (request: VaultRequest): Promise<Answer> =>
   ended(revokeToken(request.vault, request.call, givenAccessor(request)));
 
 async function revokeOrphan(request: VaultRequest): Promise<Answer> {
-  await saying(revokeOrphaning(request.vault, request.call, accessorOf(request)), {
+  await saying(revokeOrphaning(request.vault, request.call, await accessorOf(request)), {
     not_found: 'token to revoke not found',
   });
   return EMPTY;
