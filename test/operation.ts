@@ -59,6 +59,9 @@ const FIXED_WORDS: Readonly<Record<string, string>> = {
   ...{ algorithm: 'sha2-256', bytes: '16', a: '16', b: '16', version: '1', kind: 'encryption-key' },
 };
 
+/** Where somebody logs in is called as its method is. */
+const METHODS = '/v1/sys/auth/';
+
 /** A tree of secrets may be mounted anywhere: the first kind where one has been, the second where every tenant has one. */
 const PLACES = [...FIXED, { at: '{mount}', routes: KV1_ROUTES }, { at: 'secret', routes: KV2_ROUTES }];
 
@@ -68,7 +71,12 @@ function tabled(): Operation[] {
       Object.keys(verbs).map((method): Operation => {
         const path = `/v1/${pattern === '' ? at : `${at}/${pattern}`}`;
         const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!);
-        const word = (name: string) => (name === 'kind' && path.includes('datakey') ? 'plaintext' : FIXED_WORDS[name]);
+        const word = (name: string) =>
+          path.startsWith(METHODS)
+            ? 'userpass'
+            : /datakey/.test(path) && name === 'kind'
+              ? 'plaintext'
+              : FIXED_WORDS[name];
         return {
           ...{ name: `${method} ${path}`, protocol: 'vault', method, path, open, query: [], headers: [] },
           ...{ body: method === 'POST' || method === 'PATCH' ? {} : undefined, type: 'application/json' },
@@ -82,8 +90,8 @@ function tabled(): Operation[] {
 export const operations = (): Operation[] => [...documented(), ...tabled()];
 
 /** Whether what stands for `name` is a word of the protocol or a place in one's own log, and nobody's name. */
-export const isWord = ({ protocol }: Operation, name: string) =>
-  name === 'tile' || (protocol === 'vault' && name in FIXED_WORDS);
+export const isWord = ({ protocol, path }: Operation, name: string) =>
+  name === 'tile' || (protocol === 'vault' && (name in FIXED_WORDS || path.startsWith(METHODS)));
 
 export type Asked = {
   readonly token?: string | undefined;
