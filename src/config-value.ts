@@ -15,13 +15,13 @@ export const duration = (fallback: string) =>
       return z.NEVER;
     });
 
-export const count = (fallback: number, min: number, max: number) =>
+export const count = (fallback: number, min: number, max: number, otherwise?: string) =>
   z
     .string()
-    .regex(/^\d{1,12}$/, 'expected a whole number')
+    .regex(/^\d{1,12}$/, otherwise ?? 'expected a whole number')
     .default(String(fallback))
     .transform(Number)
-    .pipe(z.number().min(min).max(max));
+    .pipe(z.number().min(min, otherwise).max(max, otherwise));
 
 export const flag = z
   .enum(['true', 'false'])

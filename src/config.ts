@@ -28,6 +28,8 @@ const spareCores = Math.max(1, availableParallelism() - 1);
 /** One row per setting: the variable, what it takes, its default. Documented for people in docs/configuration.md. */
 const settings = z.object({
   ...LISTENER_SETTINGS,
+  /** Processes that serve; with more than one, another one looks after them. */
+  BULLA_WORKERS: count(1, 1, 64, 'expected a whole number from 1 to 64'),
   BULLA_DATA_DIR: z.string().min(1).default('./bulla-data'),
   BULLA_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
   BULLA_DATABASE_OWNER_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
@@ -95,6 +97,8 @@ export type Config = Readonly<{
   /** Absent: plain HTTP. */
   tls: TlsConfig | undefined;
   http: HttpConfig;
+  /** Processes that serve the port. 1: this one. */
+  workers: number;
   dataDir: string;
   /** Whether BULLA_DATA_DIR was given: only a default directory may be moved to /var/lib/bulla. */
   dataDirConfigured: boolean;
@@ -158,7 +162,7 @@ export type Config = Readonly<{
   outboundNetworks: readonly Cidr[];
   /** Peers whose X-Forwarded-For is believed. */
   trustedProxies: readonly Cidr[];
-  /** Of one source, in the memory of each node; 0: any number. */
+  /** Of one source, counted by each node for itself; 0: any number. */
   sourceRefusalsPerMinute: number;
   sourceRequestsPerSecond: number;
   metricsToken: string | undefined;
@@ -256,6 +260,7 @@ export function loadConfig(
     plainHttpBehindProxy: s.BULLA_SERVE_PLAIN_HTTP_BEHIND_A_TLS_TERMINATING_PROXY,
     tls: tlsOf(s),
     http: httpOf(s),
+    workers: s.BULLA_WORKERS,
     dataDir: s.BULLA_DATA_DIR,
     dataDirConfigured: given.BULLA_DATA_DIR !== undefined,
     databaseUrl: s.BULLA_DATABASE_URL,
@@ -322,4 +327,10 @@ export function loadConfig(
     metricsToken: s.BULLA_METRICS_TOKEN,
     logLevel: s.BULLA_LOG_LEVEL,
   });
+}
+
+/** For a child that is told by its parent what it needs: whatever is set for the vault, as not set. */
+export function withoutSettings(env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
+  const ours = Object.keys(env).filter((name) => name.startsWith('BULLA_'));
+  return Object.fromEntries(ours.map((name) => [name, undefined]));
 }

@@ -1,23 +1,12 @@
 #!/usr/bin/env -S node --max-semi-space-size=32 --no-allocation-site-pretenuring
 /**
  * The `bulla` command. It alone reads the arguments of the process, and hands over to cli/.
- *
- * It never prints a stack: an error that nobody foresaw is one sentence, because a stack or a message may quote what the
- * code was working on (T-222).
  */
+import { trapFaults } from './cli/ending.ts';
 import { runProgram } from './cli/program.ts';
 import { loadClientConfig } from './config-client.ts';
 
-// Node opens its debugger on SIGUSR1, on a port that any user of the machine can reach (T-127).
-process.on('SIGUSR1', () => {});
-
-for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
-  process.on(event, (error: unknown) => {
-    const kind = error instanceof Error ? error.name : typeof error;
-    process.stderr.write(`bulla: ended by an error that nobody foresaw (${kind}).\n`);
-    process.exit(1);
-  });
-}
+trapFaults();
 
 // A reader that has seen enough, such as `head`, is no fault; what a shell reports for it is.
 const BROKEN_PIPE_EXIT_CODE = 128 + 13;
@@ -29,7 +18,7 @@ const { stdin, stdout, stderr } = process;
 process.exitCode = await runProgram(process.argv.slice(2), {
   io: { stdin, stdout, stderr },
   config: loadClientConfig(),
-  serve: async (tls) => {
+  serve: async (settings) => {
     // Loaded here, so that every other command starts without the server and its settings.
     const { loadConfig } = await import('./config.ts');
     const { runServer } = await import('./cli/server.ts');
@@ -42,7 +31,7 @@ process.exitCode = await runProgram(process.argv.slice(2), {
         asker.close();
       }
     };
-    const config = loadConfig(undefined, tls === undefined ? {} : { BULLA_TLS: tls });
+    const config = loadConfig(undefined, settings);
     return runServer(config, { stdout, stderr, isTty: stdout.isTTY, ...(stdin.isTTY ? { ask } : {}) });
   },
   unsealHere: async () => {

@@ -24,6 +24,13 @@ export function hasherOf(vaultPid: number): number | undefined {
   );
 }
 
+/** The workers of a vault that has several. */
+export function workersOf(vaultPid: number): number[] {
+  return processes().filter(
+    (pid) => statusOf(pid, 'PPid') === String(vaultPid) && fileOf(pid, 'cmdline').includes('/cli/worker.js'),
+  );
+}
+
 export function statusOf(pid: number, field: string): string | undefined {
   return new RegExp(`^${field}:\\s*(\\S+)`, 'm').exec(fileOf(pid, 'status'))?.[1];
 }

@@ -138,6 +138,12 @@ export function takeFreshCheckpoints(vault: Vault): SignedCheckpoint[] {
   return taken;
 }
 
+/** Takes what a worker of this node signed as if it had been signed here: the next round takes it to the outside. */
+export function meetCheckpoint(vault: Vault, signed: SignedCheckpoint): void {
+  const known = fresh.get(vault)?.get(signed.tenant);
+  if ((known?.size ?? 0) < signed.size) fresh.get(vault)?.set(signed.tenant, signed);
+}
+
 /** What each node of this process has signed or seen last, which no database can take back. */
 const seen = new WeakMap<Vault, Map<TenantId, Checkpoint>>();
 

@@ -7,12 +7,19 @@ import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 
 const reasons = new WeakMap<Vault, string>();
+const listeners = new WeakMap<Vault, (reason: string) => void>();
+
+/** Hears once, when this node halts. */
+export function onHalt(vault: Vault, listener: (reason: string) => void): void {
+  listeners.set(vault, listener);
+}
 
 /** The first reason stays. */
 export function halt(vault: Vault, reason: string): void {
   if (reasons.has(vault)) return;
   reasons.set(vault, reason);
   vault.log.fatal({ reason }, 'the audit log is not what was signed: no secret is served');
+  listeners.get(vault)?.(reason);
 }
 
 export function haltReason(vault: Vault): string | undefined {

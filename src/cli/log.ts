@@ -11,7 +11,8 @@ import type { Config } from '../config.ts';
 const STDERR = 2;
 const WAITING_LINES_MAX = 1000;
 
-export function openLog(config: Config): Logger {
+/** `worker` is in every line of one. */
+export function openLog(config: Config, worker?: number): Logger {
   const waiting: Buffer[] = [];
   let dropped = 0;
   const write = (line: string) => {
@@ -22,7 +23,8 @@ export function openLog(config: Config): Logger {
     dropped = 0;
     log.warn({ lines }, 'the log could not be written, and lines of it are lost');
   };
-  const log = pino({ level: config.logLevel, base: undefined }, { write });
+  const base = worker === undefined ? undefined : { worker };
+  const log = pino({ level: config.logLevel, base }, { write });
   return log;
 }
 

@@ -14,11 +14,11 @@ import { describeError, EXIT, exitCodeOf } from './exit.ts';
 import { type Io, print, readFile } from './io.ts';
 import { readToken } from './token-file.ts';
 
-/** `serve` is what `bulla server` does; it is given, so that no other command loads the server. */
+/** `serve` is what `bulla server` does, with settings from its options; it is given, so that no other command loads the server. */
 export type Program = {
   readonly io: Io;
   readonly config: ClientConfig;
-  readonly serve: (tls: string | undefined) => Promise<number>;
+  readonly serve: (settings: Readonly<Record<string, string>>) => Promise<number>;
   /** The same for `bulla unseal` where the seal opens by itself. */
   readonly unsealHere?: () => Promise<boolean>;
   readonly unlockHere?: Cli['unlockHere'];
@@ -58,7 +58,14 @@ function addServerCommand(root: Command, cli: Cli, serve: Program['serve']): voi
     .command('server')
     .description('start the vault, with its own PostgreSQL unless BULLA_DATABASE_URL is set')
     .option('--tls <source>', 'speak TLS, with a certificate from: auto (an authority of its own), files, acme; or off')
-    .action(async (options: { tls?: string }) => cli.setExitCode(await serve(options.tls)));
+    .option('--workers <n>', 'processes that serve the port, for a machine with cores to spare')
+    .action(async ({ tls, workers }: { tls?: string; workers?: string }) => {
+      const settings = {
+        ...(tls === undefined ? {} : { BULLA_TLS: tls }),
+        ...(workers === undefined ? {} : { BULLA_WORKERS: workers }),
+      };
+      cli.setExitCode(await serve(settings));
+    });
 }
 
 const collect = (pin: string, before: readonly string[] = []) => [...before, pin];

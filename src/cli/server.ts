@@ -3,6 +3,7 @@
  *
  *     database (embedded or given) → migrations → vault opened under its seal → serving.ts
  *
+ * With more than one worker (BULLA_WORKERS) this process does all but the listening (workers.ts).
  * Most of the program is what serves. It loads while the database starts and Argon2 is tried, so nothing here imports it.
  * Everything that keeps it from serving ends it with one sentence on standard error. What it prints for people goes to
  * standard output, its log to standard error.
@@ -12,6 +13,7 @@ import { resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
 import type { Config } from '../config.ts';
+import { shareOfFirst } from '../config-share.ts';
 import { assertKnownAnswers } from '../crypto/self-test.ts';
 import type { Endpoint } from '../db/database.ts';
 import { type Embedded, startEmbedded } from '../db/embedded.ts';
@@ -19,9 +21,11 @@ import { resolveDataDir } from '../db/embedded-directory.ts';
 import { migrate } from '../db/migrate.ts';
 import { VaultError } from '../errors.ts';
 import { closeVault, hasherOf, openVault } from '../vault.ts';
+import { type Down, sentenceOf, takeDown } from './ending.ts';
 import { type AskPassphrase, passphraseSource } from './host-seal.ts';
 import { openLog } from './log.ts';
 import { guardProcess } from './process-guard.ts';
+import type { Reach } from './worker-channel.ts';
 
 export type ServerIo = {
   readonly stdout: { write(text: string): unknown };
@@ -34,7 +38,7 @@ export type ServerIo = {
 /** Resolves with the exit code when the vault has stopped: 0 after a signal, 1 when it could not serve. */
 export async function runServer(config: Config, io: ServerIo): Promise<number> {
   const log = openLog(config);
-  const down: (() => Promise<void>)[] = [];
+  const down: Down = [];
   const signals = awaitSignal();
   try {
     guardProcess(log);
@@ -45,21 +49,15 @@ export async function runServer(config: Config, io: ServerIo): Promise<number> {
     await (ended === undefined ? signals.first : ended);
     return 0;
   } catch (error) {
-    io.stderr.write(`bulla: ${sentence(error)}\n`);
-    if (!(error instanceof VaultError)) log.fatal({ err: error }, 'start failed');
+    io.stderr.write(`bulla: ${sentenceOf(error, log)}\n`);
     return 1;
   } finally {
-    for (const step of down.reverse()) await step().catch((error) => log.error({ err: error }, 'while stopping'));
+    await takeDown(down, log);
     signals.stop();
   }
 }
 
-function sentence(error: unknown): string {
-  if (error instanceof VaultError) return error.message;
-  return 'could not start because of an error of its own; it is in the log.';
-}
-
-async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Promise<void>)[]): Promise<void> {
+async function serve(config: Config, io: ServerIo, log: Logger, down: Down): Promise<void> {
   const startedMs = performance.now();
   const dataDir =
     config.databaseUrl === undefined
@@ -71,12 +69,11 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   // A broken binary is a sentence, not a crash at the first login.
   const tried = inBackground(hasher.selfTest());
   const loading = inBackground(import('./serving.ts'));
-  const database = await openDatabaseServer(config, dataDir, log, down);
-  const migrated = await migrate(database.owner);
+  const { owner, ...reach } = await openDatabaseServer(config, dataDir, log, down);
+  const migrated = await migrate(owner);
   const vault = await openVault({
-    config,
-    target: database.app,
-    setRole: database.setRole,
+    config: shareOfFirst(config),
+    ...reach,
     dataDir,
     log,
     hasher,
@@ -84,7 +81,7 @@ async function serve(config: Config, io: ServerIo, log: Logger, down: (() => Pro
   });
   down.push(() => closeVault(vault));
   const { serveVault } = await loading;
-  await serveVault(vault, { io, dataDir, migrated, tried, startedMs, down });
+  await serveVault(vault, { io, config, reach, dataDir, migrated, tried, startedMs, down });
 }
 
 /** What is awaited later, after something else that may fail first. */
@@ -93,18 +90,13 @@ function inBackground<T>(work: Promise<T>): Promise<T> {
   return work;
 }
 
-type DatabaseServer = { owner: string | Endpoint; app: string | Endpoint; setRole: boolean };
+type DatabaseServer = Reach & { readonly owner: string | Endpoint };
 
-async function openDatabaseServer(
-  config: Config,
-  dataDir: string,
-  log: Logger,
-  down: (() => Promise<void>)[],
-): Promise<DatabaseServer> {
+async function openDatabaseServer(config: Config, dataDir: string, log: Logger, down: Down): Promise<DatabaseServer> {
   const { databaseUrl, databaseOwnerUrl } = config;
   if (databaseUrl !== undefined) {
     makeDataDir(dataDir);
-    return { owner: databaseOwnerUrl ?? databaseUrl, app: databaseUrl, setRole: databaseOwnerUrl === undefined };
+    return { owner: databaseOwnerUrl ?? databaseUrl, target: databaseUrl, setRole: databaseOwnerUrl === undefined };
   }
   let supervised = false;
   const embedded: Embedded = await startEmbedded({
@@ -114,7 +106,7 @@ async function openDatabaseServer(
   });
   supervised = true;
   down.push(() => embedded.stop());
-  return { owner: embedded.owner, app: embedded.app, setRole: false };
+  return { owner: embedded.owner, target: embedded.app, setRole: false };
 }
 
 function makeDataDir(dataDir: string): void {

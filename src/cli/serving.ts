@@ -1,26 +1,23 @@
 /**
  * What `bulla server` does with an opened vault, until it answers.
  *
- *     first start → audit log checked and signed → jobs, schedule, sweeper → listener
+ *     first start → audit log checked and signed → jobs, schedule, sweeper → listener, or workers that have one
  */
 import { dirname, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import type { Logger } from 'pino';
 import { isAcknowledged } from '../audit/mark.ts';
-import { endTails } from '../audit/tail.ts';
 import type { Config } from '../config.ts';
 import type { Migrated } from '../db/migrate.ts';
-import { createApp } from '../http/app.ts';
-import { certificateSource } from '../http/certificate-source.ts';
-import { type Listener, listen } from '../http/listener.ts';
-import { openTls, type Tls } from '../http/tls.ts';
+import type { Tls } from '../http/tls.ts';
 import { startAuditKeeper } from '../job/audit-keeper.ts';
 import { type FirstAccount, initialise } from '../job/initialise.ts';
 import { startJobs } from '../job/kinds.ts';
 import { startSchedule } from '../job/schedule.ts';
 import { startSweeper } from '../lease/sweeper.ts';
+import { assertOneProcess } from '../tenant/seal.ts';
 import { checkRootMark, proveKeys } from '../tenant/self-test.ts';
 import type { Vault } from '../vault.ts';
+import type { Down } from './ending.ts';
 import {
   credentialsFile,
   discardCredentials,
@@ -30,25 +27,32 @@ import {
   unchangedAccounts,
 } from './first-credentials.ts';
 import { showShares } from './host-seal.ts';
+import { listenHere, secure } from './listening.ts';
 import type { ServerIo } from './server.ts';
+import type { Reach } from './worker-channel.ts';
+import type { Workers } from './workers.ts';
 
 export type Start = {
   readonly io: ServerIo;
+  /** The whole; the vault may have a share of it. */
+  readonly config: Config;
+  readonly reach: Reach;
   readonly dataDir: string;
   readonly migrated: Migrated;
   /** Argon2's self-test. */
   readonly tried: Promise<void>;
   readonly startedMs: number;
   /** Takes the steps that undo this, in order; they are run in the reverse one. */
-  readonly down: (() => Promise<void>)[];
+  readonly down: Down;
 };
 
 /** Answers requests on return. */
 export async function serveVault(
   vault: Vault,
-  { io, dataDir, migrated, tried, startedMs, down }: Start,
+  { io, config, reach, dataDir, migrated, tried, startedMs, down }: Start,
 ): Promise<void> {
-  const { config, log } = vault;
+  const { log } = vault;
+  assertOneProcess(vault, vault.seal.kind);
   const [first] = await Promise.all([start(vault, config, io, dataDir), tried]);
   const keep = async () => {
     const markFile = config.auditMarkFile ?? join(dataDir, 'audit-mark.jsonl');
@@ -67,17 +71,24 @@ export async function serveVault(
   // All this needs keys: a vault that starts sealed checks its mark when it is unsealed, before it serves.
   if (vault.seal.sealed) vault.seal.whenOpened(keep);
   else await keep();
-  const { tls, authorityFile } = await secure(config, dataDir, log, down);
-  const listener = await listen(vault, createApp(vault, tls), config);
-  down.push(() => listener.close());
-  // A tail never ends by itself, and a clean end waits for running answers.
-  down.push(async () => endTails(vault));
-  if (first.length > 0) keepAddress(dataDir, listener.address);
+  let workers: Workers | undefined;
+  // What is made is looked at by the workers, and so is why it could not be.
+  const renewal = (renew: () => Promise<void>) => () => renew().finally(() => workers?.look());
+  const { tls, authorityFile } = await secure(config, dataDir, log, down, renewal);
+  if (tls) down.push(onHangup(() => tls.look().then(() => workers?.look())));
+  if (config.workers > 1) {
+    const { startWorkers } = await import('./workers.ts');
+    workers = startWorkers(vault, { config, ...reach, dataDir }, tls);
+    down.push(workers.stop);
+  }
+  const address = workers ? await workers.served : (await listenHere(vault, tls, down)).address;
+  if (first.length > 0) keepAddress(dataDir, address);
   // The one line of a start: what it did before goes here, so that a start that fails says nothing but why.
   log.info(
     {
       ms: Math.round(performance.now() - startedMs),
-      address: listener.address,
+      address,
+      ...(config.workers > 1 ? { workers: config.workers } : {}),
       postgres: migrated.serverVersion,
       migrated: migrated.applied,
       dataDir,
@@ -86,26 +97,14 @@ export async function serveVault(
   );
   down.push(forgetWhenChanged(vault, dataDir));
   const trust = tls && trustIn(tls, authorityFile);
-  announce(io, listener, dataDir, first, vault.seal.sealed ? vault.seal.error.message : undefined, trust);
+  announce(io, address, dataDir, first, vault.seal.sealed ? vault.seal.error.message : undefined, trust);
 }
 
-/** TLS as it is configured: certificates at hand and looked after until the end. */
-async function secure(
-  config: Config,
-  dataDir: string,
-  log: Logger,
-  down: (() => Promise<void>)[],
-): Promise<{ tls?: Tls; authorityFile?: string }> {
-  if (!config.tls) return {};
-  const source = certificateSource(config, config.tls, dataDir);
-  const tls = await openTls(config.tls, source, log);
-  const onHangup = () => void tls.look();
-  process.on('SIGHUP', onHangup);
-  down.push(async () => {
-    process.off('SIGHUP', onHangup);
-    tls.close();
-  });
-  return { tls, ...('authorityFile' in source ? { authorityFile: source.authorityFile } : {}) };
+/** A certificate that was changed is looked at now. Gives how to listen for it no more. */
+function onHangup(look: () => Promise<void>): () => Promise<void> {
+  const listener = () => void look();
+  process.on('SIGHUP', listener);
+  return async () => void process.off('SIGHUP', listener);
 }
 
 /** How clients come to trust this server, for people and for what they copy. */
@@ -140,13 +139,13 @@ async function start(vault: Vault, config: Config, io: ServerIo, dataDir: string
 
 function announce(
   io: ServerIo,
-  listener: Listener,
+  address: string,
   dataDir: string,
   first: readonly FirstAccount[],
   sealed: string | undefined,
   trust: Trust = { lines: [], environment: '' },
 ): void {
-  const lines = [`Bulla is running at ${listener.address}`, ...trust.lines, ''];
+  const lines = [`Bulla is running at ${address}`, ...trust.lines, ''];
   if (sealed !== undefined) lines.push(sealed, '');
   if (first.length > 0) {
     const file = credentialsFile(dataDir);
@@ -162,8 +161,8 @@ function announce(
       lines.push(`Its first two accounts are in ${file} until both passwords are changed.`, '');
     }
   }
-  const address = listener.address === DEFAULT_ADDRESS ? '' : `BULLA_ADDR=${listener.address} `;
-  const where = `${address}${trust.environment}`;
+  const elsewhere = address === DEFAULT_ADDRESS ? '' : `BULLA_ADDR=${address} `;
+  const where = `${elsewhere}${trust.environment}`;
   lines.push('Try next, in another terminal:');
   lines.push(`  ${where}./bulla login default admin`);
   lines.push(`  echo 'postgres://app:secret@db/app' | ${where}./bulla secret put prod/web/db --text`);

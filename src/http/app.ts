@@ -31,7 +31,7 @@ import {
 import { beginExchange, CHECKS, setCommonHeaders } from './exchange.ts';
 import { mountHealth } from './health.ts';
 import { registerKeyMetrics } from './key-metrics.ts';
-import { registerLeaseMetrics } from './lease-metrics.ts';
+import { registerLeaseMetrics, registerRevocationMetrics } from './lease-metrics.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { openapiDocument } from './openapi.ts';
 import { createPlainRouter, sendPlain } from './plain.ts';
@@ -52,21 +52,28 @@ export type App = {
   /** Counts what came from a source and never became a request. */
   readonly countUnread: (source: string, code: ErrorCode) => void;
   readonly connections: Metrics['connections'];
+  /** What this process counts. */
+  readonly registry: Metrics['registry'];
   /** Absent: plain HTTP. */
   readonly tls: Tls | undefined;
 };
 
-export function createApp(vault: Vault, tls?: Tls): App {
+/** `scrape` is what a worker answers to Prometheus: what all processes of the server count. Absent: what this one does. */
+export function createApp(vault: Vault, tls?: Tls, scrape?: () => Promise<string>): App {
   const router = new Hono<HttpEnv>();
   const metrics = createMetrics();
-  registerKeyMetrics(metrics.registry, vault);
-  registerLeaseMetrics(metrics.registry, vault);
+  if (!scrape) {
+    registerKeyMetrics(metrics.registry, vault);
+    registerLeaseMetrics(metrics.registry, vault);
+  }
+  registerRevocationMetrics(metrics.registry, vault);
   if (tls) registerTlsMetrics(metrics.registry, tls);
   const sources = createSourceLimits(vault.config, () => vault.clock.monotonicMs());
   const enter = createRequestAllowance(vault.config);
   const { readBody, release } = createBodyReader(vault.config.http.bodiesBytesMax);
   const host: Host = { statusOf, readBody, stream, tls: () => tls?.status() };
-  mountHealth(router, vault, metrics.registry, openapiDocument);
+  const { registry } = metrics;
+  mountHealth(router, vault, scrape ?? (() => registry.metrics()), openapiDocument);
   for (const protocol of PROTOCOLS) protocol.mount(router, vault, host);
   const dialects = PROTOCOLS.flatMap(({ dialect }) => (dialect ? [dialect(vault, host)] : []));
   const dialectOf = (target = ''): Dialect | undefined => dialects.find(({ base }) => target.startsWith(base));
@@ -127,7 +134,7 @@ export function createApp(vault: Vault, tls?: Tls): App {
     route(incoming, outgoing).catch(cut);
   };
   return {
-    ...{ router, handle, methodsOf, tls },
+    ...{ router, handle, methodsOf, registry, tls },
     bodyBytesMax: (target) => dialectOf(target)?.bodyBytesMax ?? LIMITS.bodyBytesMax,
     countUnread: (source, code) => countUnread(vault, source, code),
     connections: metrics.connections,

@@ -18,8 +18,18 @@ import type { Tls } from './tls.ts';
 /** Keeps `sockets` to those that requests can come over. What it gives back ends those whose handshake still runs. */
 export function admit(server: Server, app: App, limits: ConnectionLimits, sockets: Set<Socket>): () => void {
   const { take } = createAllowance(limits.connectionsPerSourceMax);
+  let count = 0;
   server.on('connection', (socket: Socket) => {
     const { remoteAddress = '' } = socket;
+    // Where Node refuses by itself, none comes here that would be too many.
+    if (server.maxConnections === undefined && count >= limits.connectionsMax) {
+      app.connections.refused('all');
+      return void socket.destroy();
+    }
+    count += 1;
+    socket.once('close', () => {
+      count -= 1;
+    });
     if (limits.proxies.length > 0 && isListed(parseAddress(remoteAddress), limits.proxies)) return;
     const leave = take(remoteAddress);
     if (leave) return void socket.once('close', leave);

@@ -8,7 +8,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Hono } from 'hono';
-import type { Registry } from 'prom-client';
+import { Registry } from 'prom-client';
 import { VaultError } from '../errors.ts';
 import { errorAnswers } from '../protocols/native/openapi.ts';
 import type { Exchange, HttpEnv } from '../protocols/protocol.ts';
@@ -17,7 +17,12 @@ import type { Vault } from '../vault.ts';
 import { statusOf } from './error.ts';
 import { isLoopback } from './source.ts';
 
-export function mountHealth(router: Hono<HttpEnv>, vault: Vault, registry: Registry, document: () => object): void {
+export function mountHealth(
+  router: Hono<HttpEnv>,
+  vault: Vault,
+  scrape: () => Promise<string>,
+  document: () => object,
+): void {
   const ready = throttled(vault, () => assertReady(vault));
   const openapiJson = once(() => JSON.stringify(document()));
   const openapiYaml = once(() => readFile(new URL('../../openapi.yaml', import.meta.url), 'utf8'));
@@ -33,7 +38,7 @@ export function mountHealth(router: Hono<HttpEnv>, vault: Vault, registry: Regis
   router.get('/metrics', async (c) => {
     c.env.route = '/metrics';
     assertMayScrape(vault, c.env);
-    return answer(c.env, '/metrics', registry.contentType, await registry.metrics());
+    return answer(c.env, '/metrics', Registry.PROMETHEUS_CONTENT_TYPE, await scrape());
   });
 
   router.get('/openapi.json', (c) => answer(c.env, '/openapi.json', JSON_TYPE, openapiJson()));

@@ -18,6 +18,11 @@ export function registerLeaseMetrics(registry: Registry, vault: Vault): void {
     });
   gauge('bulla_leases_stuck', 'Leases whose revocation has failed several times.', (seen) => seen.stuck);
   gauge('bulla_lease_sweeper_latched', '1: leases wait for a confirmed clock.', (seen) => (seen.latched ? 1 : 0));
+}
+
+/** Of the revocations of this process, which may be a worker's. */
+export function registerRevocationMetrics(registry: Registry, vault: Vault): void {
+  const registers = [registry];
   const ends = new Counter({
     name: 'bulla_lease_revocations_total',
     help: 'Revocations at targets by outcome: ended, checking (to be looked for once more), failed.',

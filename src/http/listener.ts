@@ -4,7 +4,7 @@
  * With TLS it speaks TLS only, else plain HTTP, and that on loopback addresses only, unless the configuration says by
  * its long name that a proxy in front terminates TLS. Every limit of Node's server is set here by name. The end loses
  * nothing: no connection is accepted any more, running requests finish within a deadline, and what still arrives on
- * open connections is told to come back.
+ * open connections is told to come back. In a worker the port is its first process's, which hands out connections in turn.
  */
 import { lookup } from 'node:dns/promises';
 import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
@@ -40,11 +40,12 @@ export async function listen(
   const address = await resolve(host);
   const plain = app.tls === undefined;
   if (plain && !isLoopback(canonicalAddress(address)) && !config.plainHttpBehindProxy) throw plainHttp(host);
-  const server = createLimited(app, limits);
+  const shared = config.workers > 1;
+  const server = createLimited(app, limits, shared);
   const state: State = { stopping: false, running: createRunning(), sockets: new Set() };
   serve(server, app, state);
   const endPending = admit(server, app, limits, state.sockets);
-  await bind(server, address, host, port);
+  await bind(server, address, host, port, shared);
   server.on('error', (error) => vault.log.error({ error: recordOf(error) }, 'the listening socket failed'));
   const url = addressOf(server, plain ? 'http' : 'https');
   vault.log.debug({ address: url }, 'listening');
@@ -58,7 +59,7 @@ export async function listen(
 }
 
 /** A server with every limit that Node has. */
-function createLimited({ tls }: App, limits: ConnectionLimits): Server {
+function createLimited({ tls }: App, limits: ConnectionLimits, shared: boolean): Server {
   const options: ServerOptions = {
     insecureHTTPParser: false,
     maxHeaderSize: LIMITS.headersBytesMax,
@@ -74,7 +75,8 @@ function createLimited({ tls }: App, limits: ConnectionLimits): Server {
         createTlsServer({ ...options, ...tls.serverOptions(), handshakeTimeout: limits.handshakeTimeoutMs }),
       )
     : createServer(options);
-  server.maxConnections = limits.connectionsMax;
+  // A worker refuses for itself (connection.ts): what Node refuses there would be offered to the next one, for ever.
+  if (!shared) server.maxConnections = limits.connectionsMax;
   server.maxRequestsPerSocket = limits.requestsPerConnectionMax;
   // Node drops headers beyond its count in silence, an If-Match too; the app refuses such requests instead.
   server.maxHeadersCount = 0;
@@ -159,14 +161,14 @@ const BIND_ADVICE: Readonly<Record<string, string>> = {
   EADDRNOTAVAIL: 'this machine does not have that address; set BULLA_LISTEN to one that it has',
 };
 
-function bind(server: Server, address: string, host: string, port: number): Promise<void> {
+function bind(server: Server, address: string, host: string, port: number, shared: boolean): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
       const advice =
         BIND_ADVICE[cause.code ?? ''] ?? `the system says ${cause.code}; set BULLA_LISTEN to another address`;
       reject(new VaultError('conflict', `Cannot listen on ${host}:${port}: ${advice}.`, { cause }));
     });
-    server.listen({ host: address, port, exclusive: true }, () => {
+    server.listen({ host: address, port, exclusive: !shared }, () => {
       server.removeAllListeners('error');
       resolve();
     });

@@ -1,14 +1,15 @@
 /**
  * How much one source may ask without any token of ours behind it, and, where it is set, how fast it may ask at all.
  *
- * In the memory of each node. A source is an address, of IPv6 its /64: whoever has one has all of them. A request pays
+ * By each node for itself. A source is an address, of IPv6 its /64: whoever has one has all of them. A request pays
  * one look into a map; what it adds is counted when its answer has gone. Loopback is never limited, nor is a source
  * that may be a proxy which nobody has listed: behind it everybody would share one allowance.
  */
-import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
+import { RateLimiterRes } from 'rate-limiter-flexible';
 import type { Config } from '../config.ts';
 import { VaultError } from '../errors.ts';
 import { networkOf, parseAddress } from '../policy/cidr.ts';
+import { createRateLimiter, type RateLimiter } from '../rate-limiter.ts';
 import { isListed, isLoopback } from './source.ts';
 
 export type SourceLimits = {
@@ -23,12 +24,17 @@ const BLOCKED_MAX = 100_000;
 
 export function createSourceLimits(config: Config, nowMs: () => number): SourceLimits {
   const { sourceRefusalsPerMinute, sourceRequestsPerSecond } = config;
-  const refusals = limiter(sourceRefusalsPerMinute, REFUSALS_SECONDS);
-  const requests = limiter(sourceRequestsPerSecond, 1);
+  const limiter = (name: string, points: number, duration: number) =>
+    points === 0 ? undefined : createRateLimiter(config, name, { points, duration });
+  // 0: any number.
+  const refusals = limiter('source-refusals', sourceRefusalsPerMinute, REFUSALS_SECONDS);
+  const requests = limiter('source-requests', sourceRequestsPerSecond, 1);
   const blocked = new Map<string, number>();
-  const spend = async (points: RateLimiterMemory | undefined, key: string) => {
+  const spend = async (points: RateLimiter | undefined, key: string) => {
     const spent = await points?.consume(key).catch((outcome: unknown) => {
       if (outcome instanceof RateLimiterRes) return outcome;
+      // Nobody waits for this count: one that could not be made is none.
+      if (outcome instanceof VaultError) return undefined;
       throw outcome;
     });
     if (spent === undefined || spent.remainingPoints > 0) return;
@@ -50,11 +56,6 @@ export function createSourceLimits(config: Config, nowMs: () => number): SourceL
       if (stranger) void spend(refusals, key);
     },
   };
-}
-
-/** 0: none. */
-function limiter(points: number, duration: number): RateLimiterMemory | undefined {
-  return points === 0 ? undefined : new RateLimiterMemory({ points, duration });
 }
 
 function tooMany(leftMs: number): VaultError {

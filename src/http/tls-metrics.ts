@@ -23,6 +23,8 @@ export function registerTlsMetrics(registry: Registry, tls: Tls): void {
   new Gauge({
     ...{ name: 'bulla_tls_certificate_expiry_timestamp_seconds', help: 'When the served certificate ends.', registers },
     labelNames: ['key'],
+    // Of workers, while one of them serves an older one.
+    aggregator: 'min',
     collect() {
       this.reset();
       for (const { key, notAfter } of tls.status().certificates) this.set({ key }, notAfter.getTime() / 1000);
@@ -30,6 +32,7 @@ export function registerTlsMetrics(registry: Registry, tls: Tls): void {
   });
   new Gauge({
     ...{ name: 'bulla_tls_alarms', help: 'What is wrong with the certificate, or soon will be.', registers },
+    aggregator: 'max',
     collect() {
       const { alarms, faults } = tls.status();
       this.set(alarms.length + faults.length);

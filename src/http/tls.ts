@@ -24,6 +24,8 @@ export type Tls = {
   readonly keepServing: (server: Server) => Server;
   readonly handshakes: Handshakes;
   readonly status: () => TlsStatus;
+  /** Why a certificate that was due could not be made. */
+  readonly renewalAlarm: () => string | undefined;
   /** Looks at the files now. */
   readonly look: () => Promise<void>;
   readonly close: () => void;
@@ -70,6 +72,7 @@ export async function openTls(config: TlsConfig, source: CertificateSource, log:
     },
     handshakes: state.handshakes,
     status: () => statusOf(state),
+    renewalAlarm: () => state.renewalAlarm,
     look: async () => {
       await renew(state);
       await look(state, 'at once');

@@ -3,9 +3,17 @@
  * every minute, and each checkpoint is kept in the mark outside the database.
  *
  * Every node runs one; a log's row orders them. A round that fails is tried again in the next; one that finds a log
- * changed halts the node (audit/halt.ts), and the rounds end.
+ * changed halts the node (audit/halt.ts), and the rounds end. Of a node whose port is served by workers the first process
+ * runs it; each worker writes the summaries of what it counted, and hands over what it signed on demand.
  */
-import { dueLogs, fillLog, openLogKeys, signLog, takeFreshCheckpoints } from '../audit/checkpoint.ts';
+import {
+  dueLogs,
+  fillLog,
+  openLogKeys,
+  type SignedCheckpoint,
+  signLog,
+  takeFreshCheckpoints,
+} from '../audit/checkpoint.ts';
 import { deliver, targetsOf } from '../audit/delivery.ts';
 import { haltReason } from '../audit/halt.ts';
 import { checkMark, keepInMark, type Mark, markOf } from '../audit/mark.ts';
@@ -72,6 +80,33 @@ export async function startAuditKeeper(
   };
 }
 
+/** What a worker does of it. `handOver` takes checkpoints to the process that keeps the mark. */
+export function startWorkerRounds(
+  vault: Vault,
+  handOver: (checkpoints: readonly SignedCheckpoint[]) => Promise<void>,
+): AuditKeeper {
+  takeFreshCheckpoints(vault);
+  const give = async () => {
+    const checkpoints = takeFreshCheckpoints(vault);
+    if (checkpoints.length > 0) await handOver(checkpoints);
+  };
+  let count = 0;
+  let running: Promise<void> = Promise.resolve();
+  const timer = setInterval(() => {
+    count += 1;
+    const round = count;
+    running = running.then(() => attempt(vault, round, give, 'summaries only'));
+  }, ROUND_MS);
+  timer.unref();
+  return {
+    stop: async () => {
+      clearInterval(timer);
+      await running;
+      await writeSummaries(vault).finally(give);
+    },
+  };
+}
+
 /** The rounds of a node, one after the other. What is sent outside runs beside them, because it may take long. */
 function roundsOf(vault: Vault, mark: Mark, undelivered: Set<TenantId>) {
   const targets = targetsOf(vault);
@@ -120,25 +155,31 @@ async function recordLife(
   node: string,
   { migrations }: NodeFacts,
 ): Promise<void> {
+  const { workers } = vault.config;
   const call = { requestId: `node-${node}`, source: '', protocol: 'vault' };
   const said = { tenant: SYSTEM, actor: { kind: 'vault' }, outcome: 'ok' } as const;
   await withoutToken(vault, call, [SYSTEM], async () => ({
     value: undefined,
     records: [
       ...migrations.map((file) => ({ ...said, action: 'vault.migrate', details: { file } })),
-      { ...said, action, details: { node, seal: vault.seal.kind } },
+      { ...said, action, details: { node, seal: vault.seal.kind, ...(workers > 1 ? { workers } : {}) } },
     ],
   }));
 }
 
-async function attempt(vault: Vault, round: number, run: (intervalSeconds: number) => Promise<void>): Promise<void> {
+async function attempt(
+  vault: Vault,
+  round: number,
+  run: (intervalSeconds: number) => Promise<void>,
+  extent?: 'summaries only',
+): Promise<void> {
   if (haltReason(vault) || vault.seal.sealed) return;
   try {
-    if (round % ROUNDS_BETWEEN_KEY_CHECKS === 0) await destroyRetiredLogKeys(vault);
+    if (!extent && round % ROUNDS_BETWEEN_KEY_CHECKS === 0) await destroyRetiredLogKeys(vault);
     if (round % (hasNews(vault) ? ROUNDS_BETWEEN_SUMMARIES : ROUNDS_BETWEEN_QUIET_SUMMARIES) === 0) {
       await writeSummaries(vault);
     }
-    if (round % ROUNDS_BETWEEN_REMOVALS === 0) await removeLines(vault);
+    if (!extent && round % ROUNDS_BETWEEN_REMOVALS === 0) await removeLines(vault);
     await run(vault.config.checkpointIntervalSeconds);
   } catch (error) {
     const reason = error instanceof VaultError ? error.message : error;

@@ -2,12 +2,13 @@
  * How fast the accounts of a tenant may ask, where its operators have said so.
  *
  * Counted once a request, after its token has proven whose it is, so that nobody uses up what is another's; by each node
- * in its own memory: with n nodes a tenant has up to n times as much. Nothing is paid where nothing is set. A request
+ * for itself: with n nodes a tenant has up to n times as much. Nothing is paid where nothing is set. A request
  * that is turned away is counted in the summaries of the log and has no entry of its own: a flood must not become one
  * of entries.
  */
-import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
+import { RateLimiterRes } from 'rate-limiter-flexible';
 import { VaultError } from '../errors.ts';
+import { createRateLimiter, type RateLimiter } from '../rate-limiter.ts';
 import type { Vault } from '../vault.ts';
 import type { Call } from './access.ts';
 
@@ -19,7 +20,7 @@ export type Rates = {
   readonly accountRate: number | null;
 };
 
-const limiters = new WeakMap<Vault, Map<number, RateLimiterMemory>>();
+const limiters = new WeakMap<Vault, Map<number, RateLimiter>>();
 const counted = new WeakSet<Call>();
 
 export function hasRate({ tenantRate, accountRate }: Rates): boolean {
@@ -48,10 +49,11 @@ async function consume(vault: Vault, perSecond: number, key: string): Promise<Va
 }
 
 /** One for each rate that is set somewhere: its keys are whose it is. */
-function limiterOf(vault: Vault, perSecond: number): RateLimiterMemory {
-  const known = limiters.get(vault) ?? new Map<number, RateLimiterMemory>();
+function limiterOf(vault: Vault, perSecond: number): RateLimiter {
+  const known = limiters.get(vault) ?? new Map<number, RateLimiter>();
   limiters.set(vault, known);
-  const limiter = known.get(perSecond) ?? new RateLimiterMemory({ points: perSecond, duration: 1 });
+  const limiter =
+    known.get(perSecond) ?? createRateLimiter(vault.config, `rate-${perSecond}`, { points: perSecond, duration: 1 });
   known.set(perSecond, limiter);
   return limiter;
 }

@@ -22,6 +22,7 @@ import { insertSealBeside, removeSeal } from '../seal/store.ts';
 import type { Vault } from '../vault.ts';
 import { activeRootKey, forgetRootKey, rootKeyContext } from './keyring.ts';
 import { prepareRootKey, type RootRotation, replaceRootKey } from './rotation.ts';
+import { assertOneProcess } from './seal.ts';
 import { allTenants } from './tenant.ts';
 
 export type MigrationAsk = {
@@ -59,6 +60,7 @@ const prepared = new WeakMap<Vault, Prepared>();
  */
 export async function migrateSeal(vault: Vault, call: Call, ask: MigrationAsk): Promise<Migration> {
   await precheck(vault, call, ASKS);
+  assertOneProcess(vault, ask.to);
   const { kind } = vault.seal;
   if (ask.to === 'shamir' && ask.confirm === undefined) return prepareSplit(vault, call, ask);
   const made = ask.to === 'shamir' ? await confirmed(vault, ask.confirm!) : await make(vault, ask);

@@ -12,7 +12,8 @@ import { assert, VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, type Record, withoutToken } from '../policy/permit.ts';
 import type { SealState } from '../seal/holder.ts';
-import type { Offer } from '../seal/seal.ts';
+import { SEALS } from '../seal/index.ts';
+import type { Offer, SealKind } from '../seal/seal.ts';
 import { checkShares, type ShareCheck } from '../seal/shamir.ts';
 import { markSealed, markUnsealed, readSeal } from '../seal/store.ts';
 import type { Vault } from '../vault.ts';
@@ -22,6 +23,18 @@ export { SEAL_KINDS } from '../seal/seal.ts';
 export type { SealState };
 
 const RESOURCE = 'seal:vault';
+
+/**
+ * What people bring reaches the process that it is brought to and is kept in its memory alone. Throws `conflict` where
+ * several serve one port, because nobody could bring it to each of them, nor again to one that was started anew.
+ */
+export function assertOneProcess({ config }: Vault, kind: SealKind): void {
+  if (config.workers === 1 || SEALS[kind].unsealer === undefined) return;
+  throw new VaultError(
+    'conflict',
+    `The ${kind} seal is opened by people, in one process at a time, and this server has ${config.workers} workers: start it with BULLA_WORKERS=1, or move to a seal that opens by itself.`,
+  );
+}
 
 /** What anybody may know. */
 export function readSealState(vault: Vault): SealState {
@@ -59,6 +72,7 @@ function attemptsOf(vault: Vault): Attempts {
  */
 export async function unseal(vault: Vault, call: Omit<Call, 'token'>, offering: Offering): Promise<SealState> {
   if (!vault.seal.sealed) return vault.seal.state;
+  assertOneProcess(vault, vault.seal.kind);
   assertTakes(vault, 'share' in offering ? 'share' : 'passphrase');
   const offer =
     'share' in offering

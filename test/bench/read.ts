@@ -17,7 +17,7 @@ export async function fill(stage: Stage): Promise<void> {
   }
 }
 
-const readsAt = (port: number, token: string) =>
+export const readsAt = (port: number, token: string) =>
   Array.from({ length: SECRETS }, (_, i) => get(port, `/secrets/prod/app/s${i}`, token));
 
 /** Until the compiler has seen enough, a server is several times slower than it will be. */

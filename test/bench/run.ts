@@ -14,6 +14,7 @@ import { benchPeer } from './peer.ts';
 import { benchFetch, benchReads, benchWrites, fill } from './read.ts';
 import { residentMiB, type Stage, startStage } from './stage.ts';
 import { figure, median, print, type Row } from './table.ts';
+import { benchWorkers } from './workers.ts';
 
 const { values: asked } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, only: { type: 'string' }, peer: { type: 'string' } },
@@ -43,6 +44,7 @@ try {
   const parts: Record<string, () => Promise<Row[]>> = {
     start: () => benchStart(stage, quick ? 1 : 3),
     reads: () => benchReads(stage, rounds, seconds),
+    workers: () => benchWorkers(stage, rounds, seconds),
     fetch: () => benchFetch(stage, rounds, seconds),
     writes: () => benchWrites(stage, rounds, seconds),
     logins: () => benchLogins(stage, rounds, seconds),

@@ -44,7 +44,7 @@ export async function ended(child: ChildProcess): Promise<void> {
   await new Promise((done) => child.once('exit', done));
 }
 
-/** What was used so far: microseconds of processor time of the server and of PostgreSQL, and bytes of WAL. */
+/** What was used so far: microseconds of processor time of the server (its workers too) and of PostgreSQL, and bytes of WAL. */
 export type Used = { readonly node: number; readonly database: number; readonly walBytes: number };
 
 export type Stage = {
@@ -136,8 +136,18 @@ async function used(pid: number, dataDir: string, owner: postgres.Sql): Promise<
   const [row] = await owner`SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::float8 AS wal`;
   const backends = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && parentOf(name) === postmaster);
   const database = [postmaster, ...backends].reduce<number>((sum, id) => sum + microsOf(id), 0);
-  return { node: microsOf(pid), database, walBytes: row!.wal as number };
+  const node = serversOf(pid).reduce<number>((sum, id) => sum + microsOf(id), 0);
+  return { node, database, walBytes: row!.wal as number };
 }
+
+/** The server, and its workers where it has some. */
+function serversOf(pid: number): (string | number)[] {
+  const children = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && parentOf(name) === pid);
+  return [pid, ...children.filter((id) => readFileSync(`/proc/${id}/cmdline`, 'utf8').includes('/cli/worker.js'))];
+}
+
+/** Of the server and its workers. */
+export const residentOf = (pid: number) => serversOf(pid).reduce<number>((sum, id) => sum + residentMiB(Number(id)), 0);
 
 function parentOf(pid: string): number {
   try {
