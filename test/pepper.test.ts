@@ -34,6 +34,16 @@ test('T-031 T-032 a new pepper takes each user at the next login; who has not co
   expect([listed.sort(), second.nextCursor]).toEqual([['acme/admin', 'default/absent'], null]);
 });
 
+test('who has not come back for so many days is listed apart', async () => {
+  await t.owner`UPDATE users SET last_login_at = bulla.now() - interval '40 days' WHERE name = 'absent'`;
+  const days = (n: number) => t.request('GET', `/api/v1/peppers/1/users?absent_for=${n}d`, { token: t.operator });
+  expect((await days(30)).json.items).toEqual([
+    { tenant: 'default', username: 'absent', last_login_at: expect.stringMatching(/Z$/) },
+  ]);
+  expect((await days(41)).json.items).toEqual([]);
+  expect((await t.request('GET', '/api/v1/peppers/1/users', { token: t.operator })).json.items).toHaveLength(2);
+});
+
 test('T-032 an old pepper is not destroyed while a password depends on it, nor the active one', async () => {
   const destroy = (version: number, endPasswords = false) =>
     destroyPepper(t.vault, callOf(t.operator), version, { endPasswords });

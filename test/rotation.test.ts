@@ -123,6 +123,58 @@ describe('re-encryption', () => {
     }
   });
 
+  test('a job says how fast it goes and how long yet; cancelled in the middle, it keeps what it did and goes on later', async () => {
+    const token = await t.tenant('in-the-middle');
+    for (let i = 0; i < 20; i += 1) await put(t.vault, token, `s${i}`, `v${i}`);
+    let release = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let locked = () => {};
+    const isLocked = new Promise<void>((resolve) => {
+      locked = resolve;
+    });
+    // The job moves what is free, and then waits for the row that another transaction holds.
+    const holder = t.owner.begin(async (sql) => {
+      await sql`
+        SELECT 1 FROM secret_versions JOIN secrets USING (tenant_id, secret_id)
+        WHERE tenant_id = (SELECT tenant_id FROM tenants WHERE name = 'in-the-middle') AND path = 's7'
+        FOR UPDATE OF secret_versions`;
+      locked();
+      await held;
+    });
+    await isLocked;
+    const runner = startJobs(t.vault);
+    const { job } = await rotateKey(t.vault, callOf(token), { reencrypt: true });
+    const path = `/api/v1/jobs/${job!.id}`;
+    const now = async () => (await t.request('GET', path, { token })).json;
+    try {
+      const running = await until('all but one are moved, and the rate is known', async () => {
+        const seen = await now();
+        return seen.state === 'running' && seen.done === 19 && seen.rate > 0 ? seen : undefined;
+      });
+      expect(running).toMatchObject({ kind: 'reencrypt', total: 20, report: null, finished_at: null });
+      expect(running.seconds_left).toBeGreaterThan(0);
+      expect((await cancelJob(t.vault, callOf(token), job!.id)).state).toBe('cancelled');
+    } finally {
+      release();
+      await holder;
+      await runner.stop();
+    }
+    expect(await now()).toMatchObject({ state: 'cancelled', total: 20, rate: null, seconds_left: null });
+    expect((await now()).done).toBeGreaterThanOrEqual(19);
+    expect((await keys(t.vault, token)).map((key) => key.state)).toEqual(['active', 'decrypt_only']);
+    await resumeJob(t.vault, callOf(token), job!.id);
+    const again = startJobs(t.vault);
+    try {
+      await until('the job is done', async () => (await now()).state === 'done');
+    } finally {
+      await again.stop();
+    }
+    expect((await now()).report).toMatchObject({ moved: { secret_versions: 20 }, left: { secret_versions: 0 } });
+    expect((await keys(t.vault, token)).map((key) => key.state)).toEqual(['active', 'destroyed']);
+  });
+
   test('a second re-encryption while one is under way is refused whole', async () => {
     const token = await t.tenant('twice');
     await rotateKey(t.vault, callOf(token), { reencrypt: true });

@@ -110,6 +110,35 @@ it('an operator seals: every node wipes its keys within a second, answers sealed
   await t.check();
 });
 
+it('while sealed, every route of openapi.yaml and of other protocols answers sealed, but health, seal and unseal', async () => {
+  const t = await started();
+  const { paths } = (await t.request('GET', '/openapi.json')).json;
+  await t.request('POST', '/api/v1/seal/seal', { token: t.operator });
+  const open: string[] = [];
+  let refused = 0;
+  for (const [path, verbs] of Object.entries<Record<string, unknown>>(paths)) {
+    for (const verb of Object.keys(verbs).filter((key) => /^(get|put|post|patch|delete)$/.test(key))) {
+      const method = verb.toUpperCase();
+      const answer = await t.request(method, path.replaceAll(/{[^}]+}/g, 'x'), { token: t.admin });
+      if (answer.status === 503 && answer.json.code === 'sealed') refused += 1;
+      else open.push(`${method} ${path}`);
+    }
+  }
+  expect(open.sort()).toEqual(['GET /api/v1/seal', 'GET /healthz', 'POST /api/v1/seal/unseal']);
+  expect(refused).toBeGreaterThan(100);
+  for (const path of [
+    'secret/data/a',
+    'sys/mounts',
+    'auth/token/lookup-self',
+    'transit/keys/a',
+    'sys/seal',
+    'nowhere',
+  ]) {
+    const answer = await t.request('GET', `/v1/${path}`, { token: t.admin });
+    expect([path, answer.status, answer.json.errors]).toEqual([path, 503, ['Vault is sealed']]);
+  }
+});
+
 it('a node that has not looked yet refuses by what the database says, reads and logins alike', async () => {
   const t = await started();
   await t.request('PUT', '/api/v1/secrets/a', { token: t.admin, body: { text: 'a value' } });

@@ -294,8 +294,15 @@ export type UnderPepper = {
   readonly lastLoginAt: Timestamp | null;
 };
 
-/** In the order of tenant id and user id, behind `<tenant id>/<user id>`. */
-export async function usersUnderPepper(tx: Tx, version: number, after: string, limit: number): Promise<UnderPepper[]> {
+/**
+ * In the order of tenant id and user id, behind `<tenant id>/<user id>`: those who have not logged in for so long, who
+ * never did counted from when they were made.
+ */
+export async function usersUnderPepper(
+  tx: Tx,
+  version: number,
+  { after, limit, absentSeconds }: { after: string; limit: number; absentSeconds: number },
+): Promise<UnderPepper[]> {
   const [tenant = '', user = ''] = after.split('/');
   return tx<UnderPepper[]>`
     SELECT u.tenant_id AS "tenantId", t.name AS tenant, u.user_id AS "userId", u.name AS username,
@@ -303,6 +310,7 @@ export async function usersUnderPepper(tx: Tx, version: number, after: string, l
     FROM users u JOIN tenants t USING (tenant_id)
     WHERE u.pepper_version = ${version} AND u.password_hash <> ${NO_PASSWORD}
       AND (u.tenant_id, u.user_id) > (${tenant}, ${user})
+      AND coalesce(u.last_login_at, u.created_at) <= bulla.now() - make_interval(secs => ${absentSeconds})
     ORDER BY u.tenant_id, u.user_id LIMIT ${limit}`;
 }
 

@@ -30,8 +30,9 @@ export function addPepperCommands(root: Command, cli: Cli): void {
     .command('users')
     .description('list whose password depends on a version: of an old one, who has not come back')
     .argument('<version>', 'the version', wholeNumber)
-    .action((version: number) =>
-      printList(cli.io, cli.json(), cli.client().peppers.users(version), [
+    .option('--absent-for <duration>', 'only who has not logged in for so long, such as 30d')
+    .action((version: number, { absentFor }: { absentFor?: string }) =>
+      printList(cli.io, cli.json(), cli.client().peppers.users(version, { absentFor }), [
         ['tenant', ({ tenant }) => tenant],
         ['user', ({ username }) => username],
         ['last login', ({ last_login_at }) => time(last_login_at)],

@@ -15,9 +15,15 @@ export function createPeppers(connection: Connection) {
     rotate: (options: CallOptions = {}): Promise<Pepper> =>
       sendForJson(connection, { method: 'POST', path: `${API}/peppers/rotate`, effect: 'more', json: {}, ...options }),
 
-    /** Whose password depends on it: of one that was replaced, who has not logged in since. */
-    users: (version: number, options: CallOptions = {}): AsyncGenerator<PepperUser, void, undefined> =>
-      listAll(connection, `${API}/peppers/${version}/users`, {}, options),
+    /**
+     * Whose password depends on it: of one that was replaced, who has not logged in since. With `absentFor` ("30d"), only
+     * who has not for so long.
+     */
+    users: (
+      version: number,
+      { absentFor, ...options }: CallOptions & { readonly absentFor?: string | undefined } = {},
+    ): AsyncGenerator<PepperUser, void, undefined> =>
+      listAll(connection, `${API}/peppers/${version}/users`, { absent_for: absentFor }, options),
 
     /** With `endPasswords`, who still depends on it must be given a new password. */
     destroy: async (

@@ -61,12 +61,12 @@ export async function rotatePepper(vault: Vault, call: Call): Promise<PepperInfo
   }
 }
 
-/** Who has not logged in since a pepper was replaced, by tenant and name. */
+/** Who has not logged in since a pepper was replaced, and for at least so long, by tenant and name. */
 export async function listUnderPepper(
   vault: Vault,
   call: Call,
   version: number,
-  page: PageAsk,
+  { absentSeconds = 0, ...page }: PageAsk & { readonly absentSeconds?: number | undefined },
 ): Promise<Page<UnderPepper>> {
   const { limit, after } = parsePage(page);
   const [afterTenant = ''] = after.split('/');
@@ -76,7 +76,8 @@ export async function listUnderPepper(
     const found: UnderPepper[] = [];
     await inTenants(tx, tenants, async () => {
       if (found.length > limit) return;
-      found.push(...(await usersUnderPepper(tx, version, after, limit + 1 - found.length)));
+      const wanted = { after, limit: limit + 1 - found.length, absentSeconds };
+      found.push(...(await usersUnderPepper(tx, version, wanted)));
     });
     return { value: pageOf(found, limit, ({ tenantId, userId }) => `${tenantId}/${userId}`) };
   });

@@ -2,7 +2,7 @@
 import { z } from '@hono/zod-openapi';
 import { destroyPepper, listPeppers, listUnderPepper, type PepperInfo, rotatePepper } from '../../job/pepper.ts';
 import { endpoint, json, noContent, page } from './endpoint.ts';
-import { checked, listOf, name, pageQuery, time, version } from './schema.ts';
+import { checked, duration, listOf, name, pageFields, pageQuery, time, version } from './schema.ts';
 
 const pepper = z
   .object({
@@ -71,7 +71,12 @@ export const users = endpoint(
     id: 'listUsersUnderPepper',
     summary: 'List the users whose password depends on a pepper',
     description: 'Of one that was replaced: those who have not logged in since.',
-    query: pageQuery,
+    query: z.strictObject({
+      ...pageFields,
+      absent_for: duration
+        .optional()
+        .openapi({ description: 'Only who has not logged in for at least so long.', example: '30d' }),
+    }),
     answers: {
       200: {
         about: 'By tenant.',
@@ -81,11 +86,10 @@ export const users = endpoint(
     },
     errors: ['not_found'],
   },
-  async ({ vault, call, param, query }) =>
-    page(await listUnderPepper(vault, call, checked(version, param), query), ({ tenant, username, lastLoginAt }) => ({
-      ...{ tenant, username },
-      last_login_at: lastLoginAt,
-    })),
+  async ({ vault, call, param, query: { absent_for: absentSeconds, ...asked } }) => {
+    const found = await listUnderPepper(vault, call, checked(version, param), { ...asked, absentSeconds });
+    return page(found, ({ tenant, username, lastLoginAt }) => ({ tenant, username, last_login_at: lastLoginAt }));
+  },
 );
 
 export const destroy = endpoint(
