@@ -116,6 +116,7 @@ it('goes on where it ended, and names what differs without its value', async () 
   await there('PUT', 'secret/data/other', '{"data":{"v":"theirs"}}');
   await here('PUT', 'secret/data/other', '{"data":{"v":"a value that is ours"}}');
   t.secrets.add('a value that is ours');
+  await there('POST', 'secret/metadata/empty', '{"custom_metadata":{"owner":"nobody yet"}}');
   await here(
     'PUT',
     'sys/policies/acl/app-read',
@@ -125,8 +126,9 @@ it('goes on where it ended, and names what differs without its value', async () 
   expect(ended.code).toBe(1);
   expect(ended.stdout).toContain('secret other: differs: version 1 is there, with another value\n');
   expect(ended.stdout).toContain('policy app-read: differs: a policy of this name is there\n');
+  expect(ended.stdout).toContain('secret empty: differs: it has metadata and no version: nothing was copied\n');
   expect(ended.stdout).not.toContain('a value that is ours');
-  expect(ended.stdout).toMatch(/continued 1, .*differs 2\.\n$/);
+  expect(ended.stdout).toMatch(/continued 1, .*differs 3\.\n$/);
   expect((await here('GET', 'secret/data/grown')).json.data).toMatchObject({
     data: { v: 2 },
     metadata: { version: 2 },

@@ -113,6 +113,14 @@ async function copySecret(client: Bulla, source: VaultSource, options: Options, 
   const notes: string[] = [];
   try {
     const metadata = await source.metadata(options.mount, path);
+    if (metadata.current_version === 0) {
+      return {
+        kind: 'secret',
+        name,
+        outcome: 'differs',
+        notes: ['it has metadata and no version: nothing was copied'],
+      };
+    }
     const there = await currentVersion(client, name);
     const follows = there === 0 || (await isSame(client, source, options.mount, path, name, there, metadata));
     if (!follows || there > metadata.current_version) {
@@ -205,7 +213,7 @@ async function copySettings(client: Bulla, name: string, metadata: SourceMetadat
     ...(metadata.cas_required ? { cas_required: true } : {}),
     ...(after > 0 ? { delete_after: after } : {}),
   };
-  if (Object.keys(change).length > 0 && metadata.current_version > 0) await client.secrets.patchMetadata(name, change);
+  if (Object.keys(change).length > 0) await client.secrets.patchMetadata(name, change);
 }
 
 /** `3h25m19s` */
