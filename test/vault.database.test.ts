@@ -9,6 +9,7 @@ import { hasMariaDb, NO_MARIADB, startMariaDb } from './fixtures/mariadb.ts';
 import { hasRedis, NO_REDIS, startRedis } from './fixtures/redis.ts';
 import { type Answer, type TestVault, testVault } from './harness.ts';
 import { connectWith, leaseTarget, quote, type Target, works } from './lease-target.ts';
+import { added, tenantId } from './witness.ts';
 
 let t: TestVault;
 let target: Target;
@@ -231,6 +232,42 @@ it('a reset leaves the connections of every node, and is the gate’s to allow',
     'database/creds/app': ['read'],
     'database/static-creds/app': ['deny'],
   });
+});
+
+it('every act is the native one in the log, and says by which protocol it was asked for', async () => {
+  const tenant = await tenantId(t.owner, 'default');
+  const acts = async (...asked: [method: string, path: string, body?: unknown][]) => {
+    const { entries } = await added(t.owner, tenant, async () => {
+      for (const [method, path, body] of asked) {
+        const answer = await v1(method, path, body);
+        expect([method, path, answer.status < 300]).toEqual([method, path, true]);
+        if (answer.json?.data?.password) t.secrets.add(answer.json.data.password);
+      }
+    });
+    expect(entries).toEqual(entries.map(() => expect.objectContaining({ protocol: 'vault' })));
+    return [...new Set(entries.map(({ action, resource }) => `${action} ${resource}`))];
+  };
+  expect(await acts(['PUT', 'database/config/pg', connection()], ['PUT', 'database/reset/pg'])).toEqual([
+    ...['backend.read backend:pg', 'backend.write backend:pg'],
+  ]);
+  const role = { db_name: 'pg', creation_statements: CREATION };
+  expect(await acts(['PUT', 'database/roles/app', role], ['GET', 'database/creds/app'])).toEqual([
+    ...['role.read role:app', 'role.write role:app', 'lease.create lease:pg/app', 'lease.issue lease:pg/app'],
+  ]);
+  const fixed = { db_name: 'pg', username: 'billing_app', rotation_period: '24h' };
+  const of = ['read', 'write', 'rotate', 'reveal'].map((verb) => `account.${verb} account:billing`);
+  expect(await acts(['PUT', 'database/static-roles/billing', fixed], ['GET', 'database/static-creds/billing'])).toEqual(
+    of,
+  );
+  expect(
+    await acts(
+      ['DELETE', 'database/static-roles/billing'],
+      ['DELETE', 'database/roles/app?revoke=true'],
+      ['DELETE', 'database/config/pg'],
+    ),
+  ).toEqual(
+    expect.arrayContaining(['account.delete account:billing', 'role.delete role:app', 'backend.delete backend:pg']),
+  );
 });
 
 it('what would not be done as it is asked is refused by its name, and a URL is never repeated', async () => {
