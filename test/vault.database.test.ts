@@ -234,6 +234,43 @@ it('a reset leaves the connections of every node, and is the gate’s to allow',
   });
 });
 
+it('who may write a connection or a role writes it, and a write that leaves something out keeps it', async () => {
+  await configured('pg', connection({ allowed_roles: ['app'] }));
+  const native = {
+    kind: 'postgres',
+    config: { ...target.config, password: undefined },
+    allowed_roles: ['app'],
+    max_ttl: '2h',
+  };
+  expect((await t.request('PUT', '/api/v1/backends/pg', { token: t.admin, body: native })).status).toBe(200);
+  const policy = ['config', 'roles', 'static-roles'].map(
+    (place) => `path "database/${place}/*" { capabilities = ["create", "update"] }`,
+  );
+  await v1('PUT', 'sys/policies/acl/db-writer', { policy: policy.join('\n') });
+  const { client_token: token } = (await v1('POST', 'auth/token/create', { policies: ['db-writer'] })).json.auth;
+  const changed = await v1(
+    'PUT',
+    'database/config/pg',
+    { username: target.config.username, password: target.config.password },
+    token,
+  );
+  expect([changed.status, changed.text]).toEqual([204, '']);
+  expect((await t.request('GET', '/api/v1/backends/pg', { token: t.admin })).json).toMatchObject({
+    allowed_roles: ['app'],
+    max_ttl: 7200,
+  });
+  const role = { db_name: 'pg', creation_statements: CREATION, max_ttl: '1h' };
+  expect((await v1('PUT', 'database/roles/app', role, token)).status).toBe(204);
+  expect((await v1('PUT', 'database/roles/app', { default_ttl: '5m' }, token)).status).toBe(204);
+  expect((await v1('GET', 'database/roles/app')).json.data).toMatchObject({ max_ttl: 3600, default_ttl: 300 });
+  expect((await v1('GET', 'database/creds/app', undefined, token)).status).toBe(403);
+  const long = { ...role, creation_statements: `${CREATION}${'/*'.repeat(9000)}` };
+  expect(errors(await v1('PUT', 'database/roles/app', long))).toEqual([
+    400,
+    ['creation_statements: expected at most 16384 characters'],
+  ]);
+});
+
 it('every act is the native one in the log, and says by which protocol it was asked for', async () => {
   const tenant = await tenantId(t.owner, 'default');
   const acts = async (...asked: [method: string, path: string, body?: unknown][]) => {

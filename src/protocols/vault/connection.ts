@@ -40,10 +40,13 @@ export function connectionIn(fields: Fields, before: Connection | undefined): Co
   return { kind, config: defined({ ...before?.config, ...configIn(kind, fields) }) };
 }
 
+const URL_CHARS_MAX = 4096;
+
 function configIn(kind: string, fields: Fields): Config {
   const own = { username: fields.string('username'), password: fields.string('password') };
   if (kind === 'redis') return { ...redisPlace(fields), ...defined(own) };
   const url = fields.string('connection_url');
+  if (url !== undefined && url.length > URL_CHARS_MAX) throw badUrl(`at most ${URL_CHARS_MAX} characters`);
   const ca = fields.string('tls_ca') || fields.string('ca_cert') || undefined;
   const place = url === undefined ? {} : kind === 'mysql' ? mysqlPlace(url, ca) : postgresPlace(url);
   return { ...place, ...defined({ ...own, ca }) };

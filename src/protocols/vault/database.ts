@@ -29,12 +29,12 @@ import { zeroAsNull } from './token-field.ts';
 const MOUNT_TYPE = 'database';
 const PAGE = 1000;
 
-/** What is not there, or not to be seen, is not there for whoever may write over it. */
+/** What a write keeps of what is there: whoever writes it has to be allowed to read it. */
 async function orNone<T>(act: Promise<T>): Promise<T | undefined> {
   try {
     return await act;
   } catch (error) {
-    if (error instanceof VaultError && (error.code === 'not_found' || error.code === 'forbidden')) return undefined;
+    if (error instanceof VaultError && error.code === 'not_found') return undefined;
     throw error;
   }
 }
@@ -134,6 +134,8 @@ async function rotateRoot(): Promise<Answer> {
 
 // ---- roles --------------------------------------------------------------------------------------------------------
 
+const STATEMENTS_CHARS_MAX = 16 * 1024;
+
 /** A text is one of them, whatever commas it has. */
 function statementsIn(fields: Fields, name: string): string[] | undefined {
   const value = fields.value(name);
@@ -142,6 +144,8 @@ function statementsIn(fields: Fields, name: string): string[] | undefined {
   if (!list.every((one) => typeof one === 'string')) {
     throw badRequest(`Field validation failed: error converting input for field "${name}"`);
   }
+  const chars = list.reduce<number>((sum, one) => sum + (one as string).length, 0);
+  if (chars > STATEMENTS_CHARS_MAX) throw badRequest(`${name}: expected at most ${STATEMENTS_CHARS_MAX} characters`);
   return list.filter((one) => one !== '') as string[];
 }
 
