@@ -22,6 +22,7 @@ const ORDER: Record<string, string[]> = {
   'totp-seed': ['tenant', 'user'],
   'issuer-secret': ['tenant', 'issuer'],
   cubbyhole: ['tenant', 'token', 'path'],
+  'secret-cursor': ['tenant'],
   'transit-key': ['tenant', 'key', 'version'],
 };
 

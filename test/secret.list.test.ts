@@ -6,7 +6,7 @@ import { type ListAsk, listSecrets } from '../src/secret/list.ts';
 import { parsePath, type SecretPrefix } from '../src/secret/path.ts';
 import { deleteVersions, type NewVersion, putSecret } from '../src/secret/secret.ts';
 import { type TestVault, testVault } from './harness.ts';
-import { added, codeOf, errorOf, tenantId, text, textOf } from './witness.ts';
+import { added, codeOf, errorOf, fillSecrets, tenantId, text, textOf } from './witness.ts';
 
 let t: TestVault;
 let tenant: TenantId;
@@ -30,6 +30,76 @@ const deny = (actions: string[], resources: string[]) => ({ effect: 'deny', acti
 const rowsOf = (path: string) => t.owner`
   SELECT v.* FROM secret_versions v JOIN secrets s USING (tenant_id, secret_id)
   WHERE s.tenant_id = ${tenant} AND s.path = ${path} ORDER BY version`;
+
+describe('among tens of thousands that may not be seen', () => {
+  let few: string;
+
+  beforeAll(async () => {
+    await fillSecrets(t.owner, tenant, 'hidden/deep/inside', 20_500);
+    await put('shown/last', text('x'));
+    few = await t.user('few', [], [allow(['secret.list'], ['secret:shown/**'])]);
+  });
+  afterAll(async () => {
+    await t.owner`DELETE FROM secrets WHERE path LIKE 'hidden/%' OR path LIKE 'shown/%'`;
+  });
+  const everything = (ask: object = {}, token = few) => list({ recursive: true, ...ask }, token);
+
+  it('a page ends early, with a cursor that goes on and names nothing', async () => {
+    const first = await everything();
+    expect(first.items).toEqual([]);
+    const [mark, envelope] = [first.nextCursor![0], Buffer.from(first.nextCursor!.slice(1), 'base64url')];
+    expect([mark, envelope.toString('latin1').includes('hidden')]).toEqual(['~', false]);
+    const another = await everything();
+    expect(another.nextCursor).not.toBe(first.nextCursor);
+    const last = await everything({ cursor: first.nextCursor });
+    expect([last.items.map(({ path }) => path), last.nextCursor]).toEqual([['shown/last'], null]);
+    const answer = await t.request('GET', `/api/v1/secrets?recursive=true&cursor=${first.nextCursor}`, { token: few });
+    expect([answer.status, answer.json.items[0].path]).toEqual([200, 'shown/last']);
+  });
+
+  it('T-084 such a cursor of another tenant, edited, cut, or of a key that never was, is refused', async () => {
+    const { nextCursor } = await everything();
+    const cursor = nextCursor!;
+    const bytes = Buffer.from(cursor.slice(1), 'base64url');
+    const edited = [2, 5, 10, 50, bytes.length - 1].map((at) => {
+      const copy = Buffer.from(bytes);
+      copy[at]! ^= 1;
+      return `~${copy.toString('base64url')}`;
+    });
+    const huge = Buffer.from(bytes);
+    huge.writeUInt32BE(0xffff_ffff, 2);
+    const spelled = [
+      '~',
+      '~~',
+      cursor.slice(0, -9),
+      `${cursor}A`.repeat(9),
+      cursor.slice(1),
+      `~${huge.toString('base64url')}`,
+    ];
+    for (const wrong of [...edited, ...spelled]) {
+      expect([wrong, await codeOf(everything({ cursor: wrong }))]).toEqual([wrong, 'invalid_request']);
+    }
+    const other = await t.tenant('lists');
+    expect(await codeOf(everything({ cursor }, other))).toBe('invalid_request');
+  });
+
+  it('T-120 all of them are seen once by who may, in pages of any size', async () => {
+    for (const limit of [1000, 333]) {
+      let [seen, before, cursor]: [number, string, string | undefined] = [0, '', undefined];
+      do {
+        const page: Awaited<ReturnType<typeof list>> = await list({ prefix: 'hidden', recursive: true, limit, cursor });
+        for (const { path } of page.items) {
+          expect(path > before).toBe(true);
+          before = path;
+        }
+        seen += page.items.length;
+        cursor = page.nextCursor ?? undefined;
+      } while (cursor !== undefined);
+      expect(seen).toBe(20_500);
+    }
+    expect((await list({ prefix: 'hidden' })).items).toMatchObject([{ path: 'hidden/deep/', folder: true }]);
+  });
+});
 
 describe('listing', () => {
   beforeAll(async () => {

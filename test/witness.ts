@@ -124,6 +124,14 @@ export async function tablesOf(owner: postgres.Sql): Promise<string[]> {
   return rows.map(({ tablename }) => tablename as string);
 }
 
+/** Secrets by the thousand, `<under>/<number>`, with nothing in them: what lists and counts them needs no more. */
+export async function fillSecrets(owner: postgres.Sql, tenant: string, under: string, count: number): Promise<void> {
+  await owner`
+    INSERT INTO secrets (tenant_id, secret_id, path, current_version, created_at, updated_at)
+    SELECT ${tenant}, ${`${under}/`} || lpad(i::text, 7, '0'), ${`${under}/`} || lpad(i::text, 7, '0'), 1, now(), now()
+    FROM generate_series(1, ${count}::int) i`;
+}
+
 export const data = (json: string) => ({ kind: 'data', body: Buffer.from(json) }) as const;
 export const text = (body: string) => ({ kind: 'text', body: Buffer.from(body) }) as const;
 export const textOf = (opened: { readonly body: Uint8Array }) => Buffer.from(opened.body).toString('utf8');

@@ -37,7 +37,8 @@ export type Context =
   | { readonly label: 'totp-seed'; readonly tenant: string; readonly user: string }
   | { readonly label: 'issuer-secret'; readonly tenant: string; readonly issuer: string }
   | { readonly label: 'cubbyhole'; readonly tenant: string; readonly token: string; readonly path: string }
-  | { readonly label: 'transit-key'; readonly tenant: string; readonly key: string; readonly version: number };
+  | { readonly label: 'transit-key'; readonly tenant: string; readonly key: string; readonly version: number }
+  | { readonly label: 'secret-cursor'; readonly tenant: string };
 
 type FieldsOf<C> = C extends Context ? readonly Exclude<keyof C, 'label'>[] : never;
 
@@ -57,6 +58,7 @@ export const CONTEXT_FIELDS: { readonly [L in Context['label']]: FieldsOf<Extrac
   'issuer-secret': ['tenant', 'issuer'],
   cubbyhole: ['tenant', 'token', 'path'],
   'transit-key': ['tenant', 'key', 'version'],
+  'secret-cursor': ['tenant'],
 };
 
 /** The label as it is encoded. */

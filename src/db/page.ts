@@ -1,5 +1,5 @@
 /**
- * Paging: a cursor is the key of the last item seen, in base64url. It carries no rights: whatever it says, row security
+ * Paging: a cursor is the key of the last item shown, in base64url. It carries no rights: whatever it says, row security
  * and policies decide what the next page shows.
  */
 import { LIMITS } from '../config.ts';
@@ -64,4 +64,5 @@ function decodeCursor(cursor: string): string {
   return key;
 }
 
-const notOurs = () => new VaultError('invalid_request', 'cursor: expected next_cursor of the page before, unchanged.');
+export const notOurs = (): VaultError =>
+  new VaultError('invalid_request', 'cursor: expected next_cursor of the page before, unchanged.');

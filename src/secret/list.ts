@@ -3,11 +3,19 @@
  *
  * Not recursive, a listing shows what lies directly under the prefix and each folder once; a folder is shown when
  * something in it may be listed. The scan goes over the index in path order and skips the rest of a folder it has shown.
+ *
+ * A cursor is the last path that was shown. Where a page ends among paths that are hidden, it is one of theirs, sealed:
+ *
+ *     cursor = base64url(shown path) / "~" base64url(envelope of a hidden path)
  */
+import { LIMITS } from '../config.ts';
+import { envelopeKeyVersion, open, seal } from '../crypto/envelope.ts';
 import type { TenantId, Timestamp, Tx } from '../db/database.ts';
-import { encodeCursor, type Page, type PageAsk, parsePage } from '../db/page.ts';
+import { encodeCursor, notOurs, type Page, type PageAsk, parsePage } from '../db/page.ts';
+import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Permit, permit } from '../policy/permit.ts';
+import { activeDataKey, dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import type { SecretPrefix } from './path.ts';
 
@@ -22,21 +30,27 @@ type Row = { readonly path: string; readonly version: number; readonly updatedAt
 const CHUNK_ROWS = 500;
 /** A page ends early, with a cursor, rather than look at more rows than this. */
 const SCANNED_ROWS_MAX = 20_000;
+/** No character of base64url. */
+const SEALED = '~';
+const SEALED_LENGTH_MAX = 1024;
 /** Sorts after every character of a path and cannot be part of one. */
 const AFTER_ALL = '\x7f';
 
 /** One page in path order. A page may be short, or empty, with a cursor to go on from. */
 export async function listSecrets(vault: Vault, call: Call, ask: ListAsk): Promise<Page<Listed>> {
-  const { limit, after } = parsePage(ask);
-  const { prefix, recursive } = ask;
+  const { prefix, recursive, cursor } = ask;
+  const sealed = cursor?.startsWith(SEALED) ? cursor.slice(SEALED.length) : undefined;
+  const { limit, after } = parsePage(sealed === undefined ? ask : { limit: ask.limit });
   const wanted = { action: 'secret.list', resource: `secret:${prefix}`, anywhere: true } as const;
   return permit(vault, call, wanted, async (tx, granted) => {
-    const page = await scan(tx, granted, prefix === '' ? '' : `${prefix}/`, recursive, limit, after);
+    const start = sealed === undefined ? after : await openCursor(vault, tx, granted.tenant, sealed);
+    const page = await scan(vault, tx, granted, prefix === '' ? '' : `${prefix}/`, recursive, limit, start);
     return { value: page, notes: [{ details: { shown: page.items.length } }] };
   });
 }
 
 async function scan(
+  vault: Vault,
   tx: Tx,
   granted: Permit,
   under: string,
@@ -68,7 +82,28 @@ async function scan(
     }
     if (rows.length < CHUNK_ROWS) return { items, nextCursor: null };
   }
-  return { items, nextCursor: encodeCursor(after) };
+  const nextCursor = after === shown ? encodeCursor(shown) : await sealCursor(vault, tx, granted.tenant, after);
+  return { items, nextCursor };
+}
+
+async function sealCursor(vault: Vault, tx: Tx, tenant: TenantId, path: string): Promise<string> {
+  const key = await activeDataKey(vault, tx, tenant);
+  return SEALED + Buffer.from(seal(key, { label: 'secret-cursor', tenant }, Buffer.from(path))).toString('base64url');
+}
+
+/** It opens as long as the data key is there that it was sealed with: who meets the end of that key begins again. */
+async function openCursor(vault: Vault, tx: Tx, tenant: TenantId, text: string): Promise<string> {
+  if (text.length > SEALED_LENGTH_MAX) throw notOurs();
+  const envelope = Buffer.from(text, 'base64url');
+  try {
+    const version = envelopeKeyVersion(envelope);
+    if (version > LIMITS.versionMax) throw notOurs();
+    const key = await dataKey(vault, tx, tenant, version);
+    return Buffer.from(open(key, { label: 'secret-cursor', tenant }, envelope)).toString();
+  } catch (error) {
+    const unopened = error instanceof VaultError && (error.code === 'integrity' || error.code === 'not_found');
+    throw unopened ? notOurs() : error;
+  }
 }
 
 async function chunk(tx: Tx, tenant: TenantId, under: string, after: string): Promise<Row[]> {
