@@ -281,8 +281,8 @@ describe('who', () => {
     const both = await t.user('both', ['rooted', 'admin']);
     expect(await read(both)).toBe('approval_required');
     const { items } = await whoCan(t.vault, admin(), { action: 'secret.read', resource: `secret:${path}` });
-    expect(items.find(({ username }) => username === 'both')).toMatchObject({ when: 'always', approval: true });
-    expect(items.find(({ username }) => username === 'admin')).toMatchObject({ when: 'always', approval: false });
+    expect(items.find(({ name }) => name === 'both')).toMatchObject({ when: 'always', approval: true });
+    expect(items.find(({ name }) => name === 'admin')).toMatchObject({ when: 'always', approval: false });
   });
 
   it('nobody approves themselves, by another login, or by a friend whom they make an approver', async () => {

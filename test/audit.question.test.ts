@@ -1,5 +1,7 @@
 /** An auditor's questions, over HTTP: who could, who did, what nobody reads, and what one actor or request did. */
+import { generateKeyPairSync } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { make as make509 } from './fixtures/certificate.ts';
 import { type TestVault, testVault } from './harness.ts';
 
 let t: TestVault;
@@ -31,15 +33,66 @@ const get = async (path: string, token = auditor) => (await t.request('GET', `/a
 it('who could read a secret: by policy, with conditions told apart, and a deny wins', async () => {
   const { items } = await get('who-can?resource=secret:prod/db');
   expect(items).toEqual([
-    { username: 'admin', disabled: false, when: 'always', approval: false, policies: ['admin'] },
-    { username: 'app', disabled: false, when: 'always', approval: false, policies: ['app'] },
-    { username: 'office', disabled: false, when: 'under_conditions', approval: false, policies: ['office'] },
+    { kind: 'account', name: 'admin', disabled: false, when: 'always', approval: false, policies: ['admin'] },
+    { kind: 'account', name: 'app', disabled: false, when: 'always', approval: false, policies: ['app'] },
+    {
+      kind: 'account',
+      name: 'office',
+      disabled: false,
+      when: 'under_conditions',
+      approval: false,
+      policies: ['office'],
+    },
   ]);
   const dev = await get('who-can?resource=secret:dev/db&limit=1');
-  expect(dev.items.map((one: { username: string }) => one.username)).toEqual(['admin']);
+  expect(dev.items.map((one: { name: string }) => one.name)).toEqual(['admin']);
   const rest = await get(`who-can?resource=secret:dev/db&cursor=${dev.next_cursor}`);
-  expect(rest.items.map((one: { username: string }) => one.username)).toEqual(['barred']);
+  expect(rest.items.map((one: { name: string }) => one.name)).toEqual(['barred']);
   expect((await get('who-can?resource=secret:x&action=secret.wread')).code).toBe('invalid_request');
+});
+
+it('who could read a secret by a role of logins, which knows nobody yet', async () => {
+  const token = t.admin;
+  const make = async (path: string, body: object) => {
+    const answer = await t.request('PUT', `/api/v1/${path}`, { token, body });
+    expect([path, answer.status < 300]).toEqual([path, true]);
+  };
+  const jwk = { ...generateKeyPairSync('ed25519').publicKey.export({ format: 'jwk' }), kid: 'one', alg: 'EdDSA' };
+  await make('issuers/corp', { issuer: 'https://corp.example', jwks: { keys: [jwk] } });
+  await make('policies/own-place', { rules: [allow(['secret:home/${user.name}/**'])] });
+  const rule = (sub: string, ...policies: string[]) => ({ claims: { sub: [sub] }, policies });
+  const role = (name: string, ...rules: object[]) =>
+    make(`login-roles/${name}`, { issuer: 'corp', audiences: ['vault'], rules });
+  // One rule gives it, another takes it from who fits both: who fits the first alone still could.
+  await role('deploy', rule('web', 'app'), rule('x', 'barred'), rule('y', 'office'));
+  await role('at-home', rule('web', 'own-place'));
+  await role('night', rule('web', 'office'), rule('x', 'barred', 'app'));
+  await make('authorities/ca', { certificates: (await make509({ name: 'ca', ca: true })).pem });
+  await make('certificate-roles/web', {
+    authority: 'ca',
+    names: ['dns:*.web.example'],
+    policies: ['app', 'own-place'],
+  });
+  const always = { disabled: false, when: 'always', approval: false };
+  const byRole = [
+    { kind: 'certificate_role', name: 'web', ...always, policies: ['app'] },
+    { kind: 'login_role', name: 'deploy', ...always, policies: ['app', 'office'] },
+    { kind: 'login_role', name: 'night', ...always, when: 'under_conditions', policies: ['office'] },
+  ];
+  const { items } = await get('who-can?resource=secret:prod/db');
+  expect(items.slice(3)).toEqual(byRole);
+  const paged: unknown[] = [];
+  for (let cursor = ''; ; ) {
+    const page = await get(`who-can?resource=secret:prod/db&limit=1${cursor}`);
+    paged.push(...page.items);
+    if (page.next_cursor === null) break;
+    cursor = `&cursor=${page.next_cursor}`;
+  }
+  expect(paged).toEqual(items);
+  const home = await get('who-can?resource=secret:home/ann/x');
+  expect(home.items.map((one: { name: string }) => one.name)).toEqual(['admin', 'barred']);
+  const wrong = Buffer.from('nobody/x').toString('base64url');
+  expect((await get(`who-can?resource=secret:prod/db&cursor=${wrong}`)).code).toBe('invalid_request');
 });
 
 it('who did: counts and times for each actor, the latest first', async () => {

@@ -65,13 +65,13 @@ describe('groups', () => {
     await createGroup(t.vault, admin(), { name: 'outside', policies: ['no-prod'], members: ['eve'] });
     expect([await read(eve, 'web/key'), await read(eve, 'prod/key')]).toEqual(['ok', 'forbidden']);
     const { items } = await whoCan(t.vault, admin(), { action: 'secret.read', resource: 'secret:prod/key' });
-    expect(items.map(({ username }) => username)).not.toContain('eve');
+    expect(items.map(({ name }) => name)).not.toContain('eve');
   });
 
   it('who could do something counts what groups give', async () => {
     await createGroup(t.vault, admin(), { name: 'asked', policies: ['web'], members: ['ann'] });
     const { items } = await whoCan(t.vault, admin(), { action: 'secret.read', resource: 'secret:web/key' });
-    expect(items.find(({ username }) => username === 'ann')).toMatchObject({ when: 'always', policies: ['web'] });
+    expect(items.find(({ name }) => name === 'ann')).toMatchObject({ when: 'always', policies: ['web'] });
     await deleteGroup(t.vault, admin(), 'asked');
   });
 

@@ -292,10 +292,10 @@ it('T-052 a certificate that is right leaves no account in a suspended tenant, a
   const able = async () =>
     (await whoCan(t.vault, t.call(halted), { action: 'secret.read', resource: 'secret:web/a' })).items;
   const touched = () => previewPolicy(t.vault, t.call(halted), 'web', { rules: [] });
-  expect((await able()).find((one) => one.username === username)?.policies).toEqual(['web']);
+  expect((await able()).find((one) => one.name === username)?.policies).toEqual(['web']);
   expect(await touched()).toMatchObject({ holders: 1, changes: [{ username, gains: [], loses: [allow] }] });
   await logout(t.vault, call);
-  expect((await able()).some((one) => one.username === username)).toBe(false);
+  expect((await able()).some((one) => one.name === username)).toBe(false);
   expect(await touched()).toMatchObject({ holders: 0, changes: [] });
   // A disabled one is told in the log by its name, and has not logged in.
   await updateUser(t.vault, t.call(halted), username, { disabled: true });

@@ -17,7 +17,7 @@ export function addQuestionCommands(audit: Command, cli: Cli): void {
     .option('--action <action>', 'such as secret.write')
     .action((path: string, options: { action?: string }) =>
       printList(cli.io, cli.json(), ask().whoCan(resourceOf(path), options), [
-        ['user', ({ username }) => username],
+        ['who', ({ kind, name }) => (kind === 'account' ? name : `${kind.replace('_', ' ')} ${name}`)],
         ['when', ({ when, approval }) => `${when.replace('_', ' ')}${approval ? ', approved by others' : ''}`],
         ['by policy', ({ policies }) => policies],
         ['disabled', ({ disabled }) => disabled],

@@ -1277,13 +1277,15 @@ export type Retention = {
 };
 
 export type Able = {
-  username: string;
+  /** An account, or a role that whoever fits it may log in by. */
+  kind: 'account' | 'certificate_role' | 'login_role';
+  name: string;
   disabled: boolean;
   /** Whether conditions limit it. */
   when: 'always' | 'under_conditions';
   /** Whether others must approve first. */
   approval: boolean;
-  /** Those held that allow it. */
+  /** Those held or given that allow it. */
   policies: string[];
 };
 

@@ -11,11 +11,14 @@ const resource = text.openapi({ description: '`<kind>:<name>`.', example: 'secre
 
 const able = z
   .object({
-    username: z.string(),
+    kind: z.enum(['account', 'certificate_role', 'login_role']).openapi({
+      description: 'An account, or a role that whoever fits it may log in by.',
+    }),
+    name: z.string(),
     disabled: z.boolean(),
     when: z.enum(['always', 'under_conditions']).openapi({ description: 'Whether conditions limit it.' }),
     approval: z.boolean().openapi({ description: 'Whether others must approve first.' }),
-    policies: z.array(z.string()).openapi({ description: 'Those held that allow it.' }),
+    policies: z.array(z.string()).openapi({ description: 'Those held or given that allow it.' }),
   })
   .openapi('Able');
 
@@ -30,10 +33,13 @@ export const whoCanDo = endpoint(
     queryExample: { resource: 'secret:prod/web/db' },
     answers: {
       200: {
-        about: 'By user name.',
+        about: 'Accounts, then roles of logins, each by name.',
         schema: listOf(able),
         example: {
-          items: [{ username: 'app', disabled: false, when: 'always', approval: false, policies: ['app'] }],
+          items: [
+            { kind: 'account', name: 'app', disabled: false, when: 'always', approval: false, policies: ['app'] },
+            { kind: 'login_role', name: 'ci', disabled: false, when: 'always', approval: false, policies: ['app'] },
+          ],
           next_cursor: null,
         },
       },
@@ -41,7 +47,7 @@ export const whoCanDo = endpoint(
     errors: [],
   },
   async ({ vault, call, query: { action = 'secret.read', ...rest } }) =>
-    page(await whoCan(vault, call, { action, ...rest }), (user) => user),
+    page(await whoCan(vault, call, { action, ...rest }), (able) => able),
 );
 
 const did = z
