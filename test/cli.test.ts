@@ -3,6 +3,7 @@
  * and within this process, with streams in place of a terminal, where answers and output do.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -22,6 +23,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
+import { SignJWT } from 'jose';
 import { Secret, TOTP } from 'otpauth';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { runProgram } from '../src/cli/program.ts';
@@ -739,6 +741,101 @@ describe('administration', () => {
     expect((await here(words('pepper destroy 1 --yes'), operator)).code).toBe(6);
     expect((await here(words('root-key rotate'), operator)).stdout).toMatch(/version 1 is destroyed/);
     expect((await here(words('root-key list'), operator)).stdout).toMatch(/^2\s+active/m);
+  });
+});
+
+describe('issuers and login roles', () => {
+  const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const jwks = JSON.stringify({ keys: [{ ...keys.publicKey.export({ format: 'jwk' }), kid: 'one', alg: 'ES256' }] });
+  const ISSUER = 'https://ci.example';
+  const sign = (claims: Record<string, string>) =>
+    new SignJWT({ iss: ISSUER, aud: 'vault', sub: 'job', ...claims })
+      .setProtectedHeader({ alg: 'ES256', kid: 'one' })
+      .setIssuedAt()
+      .setExpirationTime('5m')
+      .sign(keys.privateKey);
+  const role = (rest: object = {}) =>
+    JSON.stringify({
+      ...{ issuer: 'ci', audiences: ['vault'], token_ttl: '15m' },
+      ...{ rules: [{ claims: { repository: ['acme/web'] }, policies: ['reader'] }], ...rest },
+    });
+  const issuer = (rest = '') =>
+    here(words(`issuer put ci ${ISSUER} --jwks ${file('jwks')} --algorithm ES256 --clock-skew 1m${rest}`), {
+      input: CANARY,
+    });
+
+  beforeEach(() => writeFileSync(file('jwks'), jwks));
+
+  test('an issuer is stored with its keys and its client, shown without the secret, and deleted', async () => {
+    const stored = await issuer(' --client-id vault --client-secret --redirect-uri http://127.0.0.1/cb --scope openid');
+    expect(stored).toMatchObject({ code: 0, stdout: 'Stored the issuer ci, revision 1.\n' });
+    const shown = await here(words('issuer show ci'));
+    expect(shown.stdout).toMatch(
+      /issuer: +https:\/\/ci\.example\nkeys: +1\nalgorithms: +ES256\nclient: +vault, with a secret\n/,
+    );
+    expect(shown.stdout).toMatch(/clock skew: +60 s/);
+    const whole = JSON.parse((await here(words('issuer show ci --json'))).stdout);
+    expect(whole).toMatchObject({ name: 'ci', client: { id: 'vault', confidential: true }, clock_skew_seconds: 60 });
+    const list = await here(words('issuer list'));
+    expect(list.stdout).toMatch(/^ci\s+https:\/\/ci\.example\s+1\s+ES256/m);
+    for (const { stdout, stderr } of [stored, shown, list]) expect(stdout + stderr).not.toContain(CANARY);
+    expect(await issuer()).toMatchObject({ code: 0, stdout: 'Stored the issuer ci, revision 2.\n' });
+    expect(await here(words('issuer delete ci'))).toMatchObject({ code: 0, stdout: 'Deleted the issuer ci.\n' });
+    expect((await here(words('issuer show ci'))).code).toBe(5);
+  });
+
+  test('what is wrong is said without what was given: a client without its id, keys that are no JSON, no such file', async () => {
+    const half = await here(words(`issuer put ci ${ISSUER} --client-secret`), { input: CANARY });
+    expect(half).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('--client-id') });
+    writeFileSync(file('jwks'), `{"keys": "${CANARY}`);
+    const broken = await issuer();
+    expect(broken).toMatchObject({ code: 2, stderr: expect.stringContaining('not JSON') });
+    expect(half.stderr + broken.stderr).not.toContain(CANARY);
+    expect((await here(words(`issuer put ci ${ISSUER} --jwks ${file('nowhere')}`))).code).toBe(2);
+    expect((await here(words('issuer list --json'))).stdout).toBe('[]\n');
+    expect((await here(words('login-role put early'), { input: role() })).code).not.toBe(0);
+  });
+
+  test('a login role is stored from standard input or a file, printed as it is taken, and logs in with a token', async () => {
+    await issuer();
+    const stored = await here(words('login-role put deploy'), { input: role() });
+    expect(stored).toMatchObject({ code: 0, stdout: 'Stored the login role deploy, revision 1.\n' });
+    const shown = (await here(words('login-role show deploy'))).stdout;
+    expect(JSON.parse(shown)).toMatchObject({ kind: 'jwt', issuer: 'ci', audiences: ['vault'], token_ttl: 900 });
+    writeFileSync(file('role'), shown);
+    const again = await here(words(`login-role put deploy --file ${file('role')}`));
+    expect(again).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^Stored the login role deploy, revision \d\.\n$/),
+    });
+    expect((await here(words('login-role list'))).stdout).toMatch(/^deploy\s+jwt\s+ci\s+vault\s+reader\s/m);
+
+    const jwt = await sign({ repository: 'acme/web' });
+    const entered = await here(words('login-role login deploy'), { input: `${jwt}\n`, token: null });
+    expect(entered.stdout).toMatch(/^Logged in to default as ci-[a-z2-7]{16} until /);
+    expect(entered.stdout + entered.stderr).not.toContain(jwt);
+    expect((await here(words('status'), { token: null })).stdout).toMatch(/username:\s+ci-/);
+    writeFileSync(file('jwt'), jwt);
+    const printed = await here(words(`login-role login deploy --print-token --file ${file('jwt')}`), { token: null });
+    const token = printed.stdout.trim();
+    expect(token).toMatch(/^bulla_/);
+    expect((await here(words('secret list'), { token })).code).toBe(0);
+    expect((await here(words('user list'), { token })).code).toBe(4);
+
+    const refused = await here(words('login-role login deploy'), {
+      input: await sign({ repository: 'acme/db' }),
+      token: null,
+    });
+    expect(refused).toMatchObject({ code: 3, stdout: '' });
+    const elsewhere = { input: jwt, token: null, env: { BULLA_TENANT: 'nowhere' } };
+    expect((await here(words('login-role login deploy'), elsewhere)).code).toBe(3);
+    expect(await here(words('login-role delete deploy'))).toMatchObject({
+      code: 0,
+      stdout: 'Deleted the login role deploy.\n',
+    });
+    expect((await here(words('secret list'), { token })).code).toBe(3);
+    expect((await here(words('login-role show deploy'))).code).toBe(5);
+    await here(words('issuer delete ci'));
   });
 });
 
