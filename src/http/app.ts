@@ -13,7 +13,7 @@ import { Hono } from 'hono';
 import { LIMITS } from '../config.ts';
 import { type ErrorCode, VaultError } from '../errors.ts';
 import { PROTOCOLS } from '../protocols/index.ts';
-import type { Dialect, Exchange, Host, HttpEnv, PlainAnswer, PlainRoute } from '../protocols/protocol.ts';
+import type { Dialect, Exchange, Host, HttpEnv, PlainAnswer, PlainRoute, WireAnswer } from '../protocols/protocol.ts';
 import { countUnheard, countUnread, recordUnheard } from '../protocols/record.ts';
 import type { Vault } from '../vault.ts';
 import { createRequestAllowance } from './allowance.ts';
@@ -28,7 +28,7 @@ import {
   recordOf,
   statusOf,
 } from './error.ts';
-import { beginExchange, CHECKS, setCommonHeaders } from './exchange.ts';
+import { beginExchange, CHECKS, commonHeaders, setCommonHeaders } from './exchange.ts';
 import { mountHealth } from './health.ts';
 import { registerKeyMetrics } from './key-metrics.ts';
 import { registerLeaseMetrics, registerRevocationMetrics } from './lease-metrics.ts';
@@ -87,7 +87,7 @@ export function createApp(vault: Vault, tls?: Tls, scrape?: () => Promise<string
     async (request, { incoming }) => {
       const exchange = exchanges.get(incoming)!;
       try {
-        return await (exchange.dialect ? exchange.dialect.serve(exchange) : router.fetch(request, exchange));
+        return await router.fetch(request, exchange);
       } catch (error) {
         return await responseOf(vault, error, exchange);
       }
@@ -124,6 +124,10 @@ export function createApp(vault: Vault, tls?: Tls, scrape?: () => Promise<string
       vault.log.error({ request: exchange.requestId, error: recordOf(error) }, 'an answer could not be sent');
       outgoing.destroy();
     };
+    if (exchange.dialect) {
+      answerDialect(vault, exchange.dialect, exchange).catch(cut);
+      return;
+    }
     const plain = plainRouteOf(incoming);
     if (plain) {
       answerPlain(vault, plain, exchange).catch(cut);
@@ -203,14 +207,30 @@ async function answerPlain(vault: Vault, route: PlainRoute, exchange: Exchange):
   sendPlain(exchange, answer);
 }
 
+async function answerDialect(vault: Vault, dialect: Dialect, exchange: Exchange): Promise<void> {
+  let answer: WireAnswer;
+  try {
+    answer = await dialect.serve(exchange);
+  } catch (error) {
+    await sendProblem(vault, error, exchange);
+    return;
+  }
+  send(exchange, answer);
+}
+
 /** For requests that never reach the router. */
 async function sendProblem(vault: Vault, thrown: unknown, exchange: Exchange): Promise<void> {
-  const { status, headers, body } = await conclude(vault, thrown, exchange);
+  send(exchange, await conclude(vault, thrown, exchange));
+}
+
+function send(exchange: Exchange, { status, headers, body }: WireAnswer): void {
   const { outgoing } = exchange;
   // The client has gone meanwhile.
   if (outgoing.destroyed) return;
-  setCommonHeaders(exchange);
-  outgoing.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body) });
+  const all = commonHeaders(exchange);
+  for (const name in headers) all.push(name, headers[name]!);
+  if (status !== 204) all.push('Content-Length', String(Buffer.byteLength(body)));
+  outgoing.writeHead(status, all);
   outgoing.end(body);
 }
 

@@ -87,10 +87,11 @@ export type ServedCertificate = {
   readonly pin: string;
 };
 
-/** An error as it is answered. */
-export type ErrorAnswer = {
+/** An answer as it goes out, whole. */
+export type WireAnswer = {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
+  /** Empty where there is none: a 204. */
   readonly body: string;
 };
 
@@ -109,9 +110,12 @@ export type Dialect = {
   /** Paths that answer while the vault is sealed. */
   readonly openWhileSealed: ReadonlySet<string>;
   /** `status` is that of THE table; what the protocol's clients expect instead is its own business. */
-  readonly errorAnswer: (error: VaultError, status: number) => ErrorAnswer;
-  /** Routes by itself, because its paths are rows of tables. Throws what `errorAnswer` then shapes. */
-  readonly serve: (exchange: Exchange) => Promise<Response>;
+  readonly errorAnswer: (error: VaultError, status: number) => WireAnswer;
+  /**
+   * Routes by itself, because its paths are rows of tables, and so needs neither router nor adapter. Throws what
+   * `errorAnswer` then shapes.
+   */
+  readonly serve: (exchange: Exchange) => Promise<WireAnswer>;
 };
 
 /**

@@ -4,6 +4,8 @@
  * The envelope is put together as text, so that the document of a secret stands in it exactly as it was written:
  * integers beyond 2^53, `1.0` and the order of keys survive. `Json` is a text that is JSON already.
  */
+import type { WireAnswer } from '../protocol.ts';
+
 declare const jsonBrand: unique symbol;
 export type Json = string & { readonly [jsonBrand]: true };
 
@@ -107,8 +109,8 @@ export function envelopeText(requestId: string, envelope: Envelope): string {
 
 const JSON_HEADERS = { 'Content-Type': 'application/json' };
 
-export function responseOf(requestId: string, answer: Answer): Response {
-  if (answer.kind === 'empty') return new Response(null, { status: answer.status ?? 204 });
+export function wireAnswer(requestId: string, answer: Answer): WireAnswer {
+  if (answer.kind === 'empty') return { status: answer.status ?? 204, headers: {}, body: '' };
   const body = answer.kind === 'bare' ? answer.body : envelopeText(requestId, answer);
-  return new Response(body, { status: answer.status ?? 200, headers: JSON_HEADERS });
+  return { status: answer.status ?? 200, headers: JSON_HEADERS, body };
 }

@@ -6,7 +6,7 @@
  * own.
  */
 import { type ErrorCode, VaultError } from '../../errors.ts';
-import type { ErrorAnswer } from '../protocol.ts';
+import type { WireAnswer } from '../protocol.ts';
 
 /** Where the other API answers otherwise than ours. */
 const STATUS_HERE: Partial<Record<ErrorCode, number>> = {
@@ -70,7 +70,7 @@ export async function saying<T>(
   }
 }
 
-export function errorAnswer(error: VaultError, status: number): ErrorAnswer {
+export function errorAnswer(error: VaultError, status: number): WireAnswer {
   const own = sayings.get(error);
   const reason = error.details?.reason;
   const known = typeof reason === 'string' ? TEXT_OF_REASON[reason] : undefined;

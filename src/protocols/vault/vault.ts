@@ -13,8 +13,8 @@ import type { Call } from '../../policy/access.ts';
 import { type Mount, mountOver, WHOLE_TREE } from '../../secret/mount.ts';
 import { isOwnTenant } from '../../tenant/tenant.ts';
 import type { Vault } from '../../vault.ts';
-import type { Dialect, Exchange, Host, Protocol } from '../protocol.ts';
-import { type Answer, envelopeText, responseOf } from './answer.ts';
+import type { Dialect, Exchange, Host, Protocol, WireAnswer } from '../protocol.ts';
+import { type Answer, envelopeText, wireAnswer } from './answer.ts';
 import { APPROLE_ROUTES } from './approle.ts';
 import { CERT_ROUTES } from './cert.ts';
 import { CUBBYHOLE_ROUTES } from './cubbyhole.ts';
@@ -78,7 +78,7 @@ async function placeOf(vault: Vault, call: Call, path: string): Promise<Place> {
   return { routes, rest: path.slice(mount.path.length + 1), label: '{mount}', mount };
 }
 
-async function serve(vault: Vault, host: Host, exchange: Exchange): Promise<Response> {
+async function serve(vault: Vault, host: Host, exchange: Exchange): Promise<WireAnswer> {
   const { incoming, requestId, source, clientCertificate } = exchange;
   const certificate = clientCertificate?.thumbprint;
   exchange.route = `${BASE}none`;
@@ -102,10 +102,9 @@ async function serve(vault: Vault, host: Host, exchange: Exchange): Promise<Resp
     ...{ vault, host, exchange, call, verb, path, at: match.at, fields, query, mount: place.mount, namespace },
   };
   const answer = warned(request, await handler(request));
-  const response =
-    wrapSeconds === undefined ? responseOf(requestId, answer) : await wrapped(request, answer, wrapSeconds);
-  if (namespace !== undefined) response.headers.set('X-Vault-Namespace', namespace);
-  return response;
+  const made = wrapSeconds === undefined ? wireAnswer(requestId, answer) : await wrapped(request, answer, wrapSeconds);
+  if (namespace === undefined) return made;
+  return { ...made, headers: { ...made.headers, 'X-Vault-Namespace': namespace } };
 }
 
 /** What this API calls the part of a path that a pattern here calls otherwise. */
@@ -142,16 +141,16 @@ async function requireNamespace(vault: Vault, call: Call, name: string, { path }
 }
 
 /** What has nothing to hide passes as it is: an empty answer, an error, and what is a wrapping already. */
-async function wrapped(request: VaultRequest, answer: Answer, ttlSeconds: number): Promise<Response> {
+async function wrapped(request: VaultRequest, answer: Answer, ttlSeconds: number): Promise<WireAnswer> {
   const { vault, call, exchange, path } = request;
   const { requestId } = exchange;
-  if (answer.kind !== 'envelope' || (answer.status ?? 200) >= 400) return responseOf(requestId, answer);
-  if (answer.wrapInfo) return responseOf('', answer);
+  if (answer.kind !== 'envelope' || (answer.status ?? 200) >= 400) return wireAnswer(requestId, answer);
+  if (answer.wrapInfo) return wireAnswer('', answer);
   // A login has no token but the one that it answers.
   const by = answer.auth ? { ...call, token: parseTokenText(answer.auth.client_token) } : call;
   const text = envelopeText(requestId, answer);
   const made = await wrap(vault, by, { text, creationPath: path, ttlSeconds });
-  return responseOf('', { kind: 'envelope', wrapInfo: wrapInfoOf(made, answer.auth?.accessor) });
+  return wireAnswer('', { kind: 'envelope', wrapInfo: wrapInfoOf(made, answer.auth?.accessor) });
 }
 
 const OPEN_WHILE_SEALED = new Set(
