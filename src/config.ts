@@ -180,6 +180,8 @@ export const LIMITS = {
   pageMax: 1000,
   metadataBytesMax: 16 * 1024,
   secretVersionsKeptMax: 1000,
+  /** From so many failures in a row on, what is tried again and again is stuck. Indexes count on it. */
+  stuckAttempts: 3,
   cubbyholeEntriesMax: 64,
   cubbyholeBytesMax: 256 * 1024,
   /** A wrapped answer: one secret with what is around it, or a list. */

@@ -1,5 +1,6 @@
 /** Why, why not, and what a change would do: the answers against what the gate really does. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createToken } from '../src/auth/token.ts';
 import { updateUser } from '../src/auth/user.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { explain } from '../src/policy/explain.ts';
@@ -109,6 +110,31 @@ describe('explain', () => {
     app = await t.login('default', 'app');
     const foreign = { action: 'tenant.create', resource: 'tenant:x', username: 'admin' };
     expect(await explain(t.vault, admin(), foreign)).toMatchObject({ allowed: false, reason: 'other_tenant' });
+  });
+
+  it('about oneself, a token says no where it cannot be used: elsewhere, or for what outlives its uses', async () => {
+    const bound = async (wish: object) =>
+      (await createToken(t.vault, t.call(t.admin), { policies: ['admin'], ...wish })).token;
+    const net = await bound({ cidrs: ['127.0.0.0/8'] });
+    expect(await about('web/key', undefined, undefined, net)).toMatchObject({ allowed: true });
+    expect(await about('web/key', undefined, { source: '127.9.9.9' }, net)).toMatchObject({ allowed: true });
+    expect(await about('web/key', undefined, { source: '10.1.1.1' }, net)).toMatchObject({
+      ...{ allowed: false, reason: 'token', rule: { policy: 'admin' }, smallestRule: null },
+    });
+    expect(await about('web/key', undefined, { tokenKind: 'wrapping' }, net)).toMatchObject({ reason: 'token' });
+    const few = await bound({ uses: 5 });
+    expect(await about('web/key', undefined, undefined, few)).toMatchObject({ allowed: true });
+    const lease = { action: 'lease.create', resource: 'lease:db/reporting' };
+    expect(await explain(t.vault, t.call(few), lease)).toMatchObject({ allowed: false, reason: 'token' });
+    expect(await explain(t.vault, t.call(t.admin), lease)).toMatchObject({ allowed: true });
+    // The conditions of a bound are held against what was asked about, as those of the account are.
+    await putPolicy(t.vault, admin(), 'at-night', {
+      rules: [allow(['*'], ['**'], { conditions: { time: { zone: 'UTC', from: '22:00', until: '23:00' } } })],
+    });
+    const { token: night } = await createToken(t.vault, t.call(t.admin), { policies: ['at-night'] });
+    const when = (now: string) => about('web/key', undefined, { now }, night);
+    expect(await when('2026-07-01T22:30:00.000000Z')).toMatchObject({ allowed: true });
+    expect(await when('2026-07-01T12:30:00.000000Z')).toMatchObject({ allowed: false, reason: 'token' });
   });
 
   it('says in the log what was asked, and a 403 says what is missing whether the thing exists or not', async () => {

@@ -1,5 +1,7 @@
 /** `bulla import vault`, from our own /v1 as the source: versions, metadata and policies, again and again, with differences named. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -134,6 +136,36 @@ it('goes on where it ended, and names what differs without its value', async () 
     metadata: { version: 2 },
   });
   expect((await here('GET', 'secret/data/other')).json.data.data).toEqual({ v: 'a value that is ours' });
+});
+
+it('a dry run leaves what an import before it has begun as it is', async () => {
+  const [there, here] = [at(source), at(t.admin)];
+  await there('PUT', 'secret/data/half', '{"data":{"v":1}}');
+  await there('POST', 'secret/destroy/half', '{"versions":[1]}');
+  await here('PUT', 'secret/data/half', '{"data":{}}');
+  const before = (await here('GET', 'secret/metadata/half')).json.data;
+  const size = async () => (await t.owner`SELECT sum(size)::int AS size FROM audit_heads`)[0]!.size as number;
+  await importing('--dry-run', '--no-policies');
+  expect((await here('GET', 'secret/metadata/half')).json.data).toEqual(before);
+  const read = await size();
+  await importing('--no-policies');
+  expect((await here('GET', 'secret/metadata/half')).json.data.versions[1].destroyed).toBe(true);
+  expect(await size()).toBeGreaterThan(read);
+});
+
+it('folders that are too deep to be looked into are named', async () => {
+  // A source whose folders never end.
+  const endless = createServer((_, response) => response.end(JSON.stringify({ data: { keys: ['a/'] } })));
+  await new Promise<void>((resolve) => endless.listen(0, '127.0.0.1', resolve));
+  const address = `http://127.0.0.1:${(endless.address() as AddressInfo).port}`;
+  try {
+    const ended = await bulla('import', 'vault', '--addr', address, '--auth-file', tokenFile, '--no-policies');
+    expect(ended.code).toBe(1);
+    expect(ended.stdout).toMatch(/secret (a\/){17}: failed: folders that deep were not looked into\n/);
+  } finally {
+    endless.closeAllConnections();
+    endless.close();
+  }
 });
 
 it('mounts are made, shown, set and removed by the command line', async () => {

@@ -8,6 +8,7 @@
  * note's signature is checked before the note is believed. The row of audit_signing, locked, orders the nodes. They are
  * never deleted.
  */
+
 import type { SecretBytes } from '../crypto/keys.ts';
 import { proveConsistency, rootOf, verifyConsistency } from '../crypto/merkle.ts';
 import {
@@ -27,6 +28,7 @@ import { VaultError } from '../errors.ts';
 import { withoutToken } from '../policy/permit.ts';
 import { systemKey, systemKeyVersions } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
+import { VAULT_ACTOR } from './entry.ts';
 import { assertNotHalted, halt } from './halt.ts';
 import { type Extent, fillTiles, lockSigning, nodesOf, rootAt, TILE_WIDTH } from './tree.ts';
 
@@ -267,7 +269,7 @@ async function announceKey(vault: Vault, tenant: TenantId, keys: LogKeys): Promi
     const { keyAnnounced } = await lockSigning(tx, tenant);
     if (keyAnnounced >= keys.active) return { value: undefined, records: [] };
     await tx`UPDATE audit_signing SET key_announced = ${keys.active} WHERE tenant_id = ${tenant}`;
-    const said = { tenant, actor: { kind: 'vault' }, outcome: 'ok', action: 'log-key.announce' } as const;
+    const said = { tenant, actor: VAULT_ACTOR, outcome: 'ok', action: 'log-key.announce' } as const;
     return {
       value: undefined,
       records: [{ ...said, resource: 'key:log', version: keys.active, details: { verifier_key: verifierKey } }],

@@ -26,6 +26,9 @@ export type Actor = {
   readonly accessor?: string;
 };
 
+/** The server itself: what nobody asked for. */
+export const VAULT_ACTOR = { kind: 'vault' } as const satisfies Actor;
+
 /** What the request was, as far as every one of its entries says it. */
 export type Origin = {
   readonly requestId: string;

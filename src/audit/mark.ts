@@ -7,6 +7,7 @@
  * Lines are appended and synced; the file is rewritten when most of it is out of date. A last line without its line feed
  * was cut by a crash and is ignored. The file holds nothing secret, and must never be trusted without its signatures.
  */
+
 import {
   closeSync,
   existsSync,
@@ -33,6 +34,7 @@ import {
   type SignedCheckpoint,
   verifiersOf,
 } from './checkpoint.ts';
+import { VAULT_ACTOR } from './entry.ts';
 import { readExtent } from './tree.ts';
 
 export type Mark = {
@@ -174,7 +176,7 @@ async function recordAcknowledged(vault: Vault, keys: LogKeys, file: string): Pr
   }
   const call = { requestId: `rollback-${randomId()}`, source: '', protocol: 'vault' };
   const said = {
-    actor: { kind: 'vault' },
+    actor: VAULT_ACTOR,
     action: 'audit.acknowledge-rollback',
     resource: 'audit:log',
     outcome: 'ok',

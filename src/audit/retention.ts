@@ -3,11 +3,13 @@
  * hashes, tiles and checkpoints stay, so every proof still holds and what is left is still proved. Each removal is an
  * entry of the log that it shortens, in the same commit.
  */
+
 import { randomId } from '../crypto/token.ts';
 import { type TenantId, transaction } from '../db/database.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
+import { VAULT_ACTOR } from './entry.ts';
 
 /** `days` null: for ever. Lines before `removedTo` are gone. */
 export type Retention = { readonly days: number | null; readonly removedTo: number };
@@ -61,7 +63,7 @@ export async function removeOldLines(
         const [row] = await tx<{ first: number; until: number }[]>`
           SELECT first, until FROM bulla.remove_audit_lines(${tenant}, ${segmentsAtOnce})`;
         if (!row) return { value: 0, records: [] };
-        const said = { tenant, actor: { kind: 'vault' }, action: 'audit.remove-lines', outcome: 'ok' } as const;
+        const said = { tenant, actor: VAULT_ACTOR, action: 'audit.remove-lines', outcome: 'ok' } as const;
         const details = { from_index: row.first, to_index: row.until };
         return { value: row.until - row.first, records: [{ ...said, resource: 'audit:log', details }] };
       },

@@ -12,8 +12,9 @@ import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
 import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
+import { common, isAmong } from '../policy/cidr.ts';
 import { checkTakeover } from '../policy/give.ts';
-import { permit } from '../policy/permit.ts';
+import { type Permit, permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { askOf, checkUses, serviceNamed } from './service.ts';
 import { checkCidrs, checkMetadata } from './token.ts';
@@ -106,11 +107,12 @@ export async function createClientSecret(
   const { cidrs, replaces, metadata = {}, overlapSeconds = OVERLAP_SECONDS_DEFAULT } = checked(wish);
   return permit(vault, call, ask, async (tx, granted) => {
     const { tenant } = granted;
-    const { id: userId, clientId, secretTtlSeconds, secretUses } = await serviceNamed(tx, tenant, service);
+    const { id: userId, clientId, tokenCidrs, secretTtlSeconds, secretUses } = await serviceNamed(tx, tenant, service);
     const ttlSeconds = wish.ttlSeconds ?? secretTtlSeconds ?? defaultTtl(vault);
     const uses = wish.uses ?? secretUses;
     // Whoever has the secret is the service.
     await checkTakeover(tx, granted, userId);
+    if (userId === granted.userId) checkAsBound(granted, common(cidrs ?? null, tokenCidrs));
     await requireRoom(tx, tenant, userId, given === undefined);
     const { clientSecret, secretId, secretHash } = mintClientSecret(tenant);
     const name = given ?? secretId;
@@ -131,6 +133,22 @@ export async function createClientSecret(
       throw new VaultError('conflict', `The service ${service} has a client secret ${name} already.`);
     }
   });
+}
+
+/** A service may make itself another secret, and none whose tokens go where the token that makes it does not. */
+function checkAsBound({ bounds }: Permit, cidrs: readonly string[] | null): void {
+  if (bounds.certificate) {
+    throw new VaultError(
+      'forbidden',
+      'A token that is bound to a certificate makes no client secret of its own account: that logs in without it.',
+    );
+  }
+  const { cidrs: own } = bounds;
+  if (own === null || cidrs?.every((text) => isAmong(text, own))) return;
+  throw new VaultError(
+    'forbidden',
+    `cidrs: expected networks within those of the token that you show (${own.join(', ')}).`,
+  );
 }
 
 /** Ends a client secret, and the tokens that were given for it, on every node. */

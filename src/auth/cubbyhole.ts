@@ -6,12 +6,11 @@
  */
 import { LIMITS } from '../config.ts';
 import { open, seal } from '../crypto/envelope.ts';
-import { RetryTransaction, type TenantId, type Tx } from '../db/database.ts';
-import { isForeignKeyViolation } from '../db/sql-error.ts';
+import type { TenantId, Tx } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
-import { activeDataKey, dataKey } from '../tenant/keyring.ts';
+import { activeDataKey, dataKey, underActiveKey } from '../tenant/keyring.ts';
 import type { EnvelopeTable } from '../tenant/reencrypt.ts';
 import type { Vault } from '../vault.ts';
 
@@ -79,16 +78,11 @@ export async function storeText(
 ): Promise<void> {
   const key = await activeDataKey(vault, tx, tenant);
   const envelope = seal(key, { label: 'cubbyhole', tenant, token, path }, Buffer.from(text));
-  try {
-    await tx`
-      INSERT INTO cubbyholes (tenant_id, token_id, path, key_version, envelope, created_at)
-      VALUES (${tenant}, ${token}, ${path}, ${key.version}, ${envelope}, bulla.now())
-      ON CONFLICT (tenant_id, token_id, path) DO UPDATE
-        SET key_version = excluded.key_version, envelope = excluded.envelope, created_at = excluded.created_at`;
-  } catch (error) {
-    // The data key, or the token, is gone meanwhile: the next run sees which.
-    throw isForeignKeyViolation(error) ? new RetryTransaction() : error;
-  }
+  await underActiveKey(tx`
+    INSERT INTO cubbyholes (tenant_id, token_id, path, key_version, envelope, created_at)
+    VALUES (${tenant}, ${token}, ${path}, ${key.version}, ${envelope}, bulla.now())
+    ON CONFLICT (tenant_id, token_id, path) DO UPDATE
+      SET key_version = excluded.key_version, envelope = excluded.envelope, created_at = excluded.created_at`);
 }
 
 export async function removeText(tx: Tx, tenant: TenantId, token: string, path: string): Promise<void> {

@@ -11,7 +11,7 @@ import { mintToken } from '../crypto/token.ts';
 import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import { assert, VaultError } from '../errors.ts';
 import type { TokenKind } from '../policy/access.ts';
-import { contains, parseCidr } from '../policy/cidr.ts';
+import { isAmong } from '../policy/cidr.ts';
 import type { PolicyDocument } from '../policy/policy.ts';
 import type { Vault } from '../vault.ts';
 
@@ -201,12 +201,7 @@ function narrowed(parents: readonly string[] | null, own: readonly string[] | un
   assert(own?.length !== 0, 'a token that may be used from nowhere is not issued');
   if (own === undefined || parents === null) return own ?? parents;
   for (const text of own) {
-    const inner = parseCidr(text);
-    const within = parents.some((parent) => {
-      const outer = parseCidr(parent)!;
-      return inner !== undefined && outer.bits <= inner.bits && contains(outer, inner.network);
-    });
-    if (!within) {
+    if (!isAmong(text, parents)) {
       throw new VaultError('invalid_request', `cidrs: ${text} reaches beyond the networks of the token that you show.`);
     }
   }

@@ -9,7 +9,7 @@
 import { open, seal } from '../crypto/envelope.ts';
 import type { TenantId, Tx } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
-import { activeDataKey, dataKey } from '../tenant/keyring.ts';
+import { activeDataKey, dataKey, underActiveKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import { ISSUER_SECRETS } from './envelopes.ts';
 
@@ -81,9 +81,9 @@ export async function storeClientSecret(
   if (secret === null) return;
   const key = await activeDataKey(vault, tx, tenant);
   const envelope = seal(key, ISSUER_SECRETS.context(tenant, [issuerId]), Buffer.from(secret));
-  await tx`
+  await underActiveKey(tx`
     INSERT INTO issuer_secrets (tenant_id, issuer_id, key_version, envelope)
-    VALUES (${tenant}, ${issuerId}, ${key.version}, ${envelope})`;
+    VALUES (${tenant}, ${issuerId}, ${key.version}, ${envelope})`);
 }
 
 /** Undefined: the registration has none. */

@@ -7,7 +7,7 @@
 import { createPublicKey, type JsonWebKey } from 'node:crypto';
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
-import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { isUniqueViolation } from '../db/sql-error.ts';
@@ -131,19 +131,21 @@ export async function putIssuer(
     // Whoever says which keys are the issuer's can be whomever its roles let in.
     if (before) await checkGiven(tx, granted, { before: [], after: await policiesBehind(tx, tenant, before.id) });
     const id = before?.id ?? randomId();
-    await stored(
+    const rows = await stored(
       name,
       tx`
-      INSERT INTO jwt_issuers (tenant_id, issuer_id, name, issuer, jwks, jwks_url, ca, algorithms, clock_skew_seconds,
-                               client_id, redirect_uris, scopes, revision, created_at, updated_at)
+      INSERT INTO jwt_issuers AS i (tenant_id, issuer_id, name, issuer, jwks, jwks_url, ca, algorithms, clock_skew_seconds,
+                                    client_id, redirect_uris, scopes, revision, created_at, updated_at)
       VALUES (${tenant}, ${id}, ${name}, ${issuer}, ${keys}, ${jwksUrl}, ${ca}, ${[...algorithms]}, ${clockSkewSeconds},
               ${client?.id ?? null}, ${client ? [...client.redirectUris] : null}, ${client ? [...client.scopes] : null}, 1,
               bulla.now(), bulla.now())
       ON CONFLICT (tenant_id, name) DO UPDATE SET jwks = excluded.jwks, jwks_url = excluded.jwks_url, ca = excluded.ca, algorithms = excluded.algorithms,
         clock_skew_seconds = excluded.clock_skew_seconds, client_id = excluded.client_id,
-        redirect_uris = excluded.redirect_uris, scopes = excluded.scopes, revision = jwt_issuers.revision + 1,
-        updated_at = excluded.updated_at`,
+        redirect_uris = excluded.redirect_uris, scopes = excluded.scopes, revision = i.revision + 1,
+        updated_at = excluded.updated_at WHERE i.issuer_id = excluded.issuer_id`,
     );
+    // Somebody else has made one of this name since it was looked for.
+    if (rows.count === 0) throw new RetryTransaction();
     // The secret of another registration is none of this one's.
     const kept = client && client.id === before?.clientId;
     await storeClientSecret(vault, tx, tenant, id, kept ? client.secret : (client?.secret ?? null));
@@ -169,19 +171,21 @@ async function policiesBehind(tx: Tx, tenant: TenantId, issuer: string): Promise
 /** Refused while a login role needs it. The accounts that it vouched for, and their tokens, go with it. */
 export async function deleteIssuer(vault: Vault, call: Call, name: string): Promise<void> {
   await permit(vault, call, ask('issuer.delete', name), async (tx, { tenant, userId }) => {
-    await issuerNamed(tx, tenant, name);
-    const [issuer] = await tx<{ id: string; roles: number }[]>`
-      SELECT issuer_id AS id, (SELECT count(*) FROM login_roles r WHERE r.tenant_id = i.tenant_id AND r.issuer_id = i.issuer_id) AS roles
-      FROM jwt_issuers i WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
-    if (issuer!.roles > 0) throw new VaultError('conflict', `Login roles need the issuer ${name}: delete them first.`);
+    const [issuer] = await tx<{ id: string }[]>`
+      SELECT issuer_id AS id FROM jwt_issuers WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
+    if (!issuer) throw noIssuer(name);
+    // Only now: a role that was being put held the issuer.
+    const roles = await tx`
+      SELECT 1 FROM login_roles WHERE tenant_id = ${tenant} AND issuer_id = ${issuer.id} LIMIT 1`;
+    if (roles.length > 0) throw new VaultError('conflict', `Login roles need the issuer ${name}: delete them first.`);
     const gone = await tx<{ userId: string }[]>`
-      DELETE FROM external_identities WHERE tenant_id = ${tenant} AND issuer_id = ${issuer!.id} RETURNING user_id AS "userId"`;
+      DELETE FROM external_identities WHERE tenant_id = ${tenant} AND issuer_id = ${issuer.id} RETURNING user_id AS "userId"`;
     if (gone.some((one) => one.userId === userId)) {
       throw new VaultError('conflict', 'You cannot delete the issuer that vouches for you.');
     }
     await tx`
       DELETE FROM users WHERE tenant_id = ${tenant} AND user_id = ANY (${gone.map((one) => one.userId)})`;
-    await tx`DELETE FROM jwt_issuers WHERE tenant_id = ${tenant} AND issuer_id = ${issuer!.id}`;
+    await tx`DELETE FROM jwt_issuers WHERE tenant_id = ${tenant} AND issuer_id = ${issuer.id}`;
     return { value: undefined, notes: [{ details: { accounts_removed: gone.length } }], revokes: true };
   });
 }
@@ -193,9 +197,9 @@ async function endTokensOf(tx: Tx, tenant: TenantId, issuerId: string): Promise<
       SELECT role_id FROM login_roles WHERE tenant_id = ${tenant} AND issuer_id = ${issuerId})`;
 }
 
-async function stored(name: string, insert: PromiseLike<unknown>): Promise<void> {
+async function stored<T>(name: string, insert: PromiseLike<T>): Promise<T> {
   try {
-    await insert;
+    return await insert;
   } catch (error) {
     if (!isUniqueViolation(error)) throw error;
     throw new VaultError('conflict', `Another name than ${name} stands for this issuer already.`);
@@ -205,9 +209,11 @@ async function stored(name: string, insert: PromiseLike<unknown>): Promise<void>
 async function issuerNamed(tx: Tx, tenant: TenantId, name: string): Promise<IssuerInfo> {
   const [row] = await tx<IssuerRow[]>`
     SELECT ${tx.unsafe(COLUMNS)} FROM jwt_issuers WHERE tenant_id = ${tenant} AND name = ${name}`;
-  if (!row) throw new VaultError('not_found', `There is no issuer ${name}.`);
+  if (!row) throw noIssuer(name);
   return infoOf(row);
 }
+
+const noIssuer = (name: string) => new VaultError('not_found', `There is no issuer ${name}.`);
 
 /** Removes the issuers, the roles and who they vouched for, of a tenant that is being deleted: before its users. */
 export async function removeIssuers(tx: Tx, tenant: TenantId): Promise<void> {

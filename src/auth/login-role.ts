@@ -7,7 +7,7 @@
 import { detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
-import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
@@ -107,14 +107,16 @@ export async function putLoginRole(
     }
     const [before] = await tx<{ id: string }[]>`
       SELECT role_id AS id FROM login_roles WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
-    await tx`
-      INSERT INTO login_roles (tenant_id, role_id, name, kind, issuer_id, audiences, rules, token_ttl_seconds, cidrs, revision,
-                               created_at, updated_at)
-      VALUES (${tenant}, ${randomId()}, ${name}, ${kind}, ${issuer.id}, ${[...audiences]}, ${JSON.stringify(rules)},
+    const rows = await tx`
+      INSERT INTO login_roles AS r (tenant_id, role_id, name, kind, issuer_id, audiences, rules, token_ttl_seconds, cidrs,
+                                    revision, created_at, updated_at)
+      VALUES (${tenant}, ${before?.id ?? randomId()}, ${name}, ${kind}, ${issuer.id}, ${[...audiences]}, ${JSON.stringify(rules)},
               ${wish.tokenTtlSeconds ?? null}, ${wish.cidrs ? [...wish.cidrs] : null}, 1, bulla.now(), bulla.now())
       ON CONFLICT (tenant_id, name) DO UPDATE SET kind = excluded.kind, issuer_id = excluded.issuer_id, audiences = excluded.audiences,
         rules = excluded.rules, token_ttl_seconds = excluded.token_ttl_seconds, cidrs = excluded.cidrs,
-        revision = login_roles.revision + 1, updated_at = excluded.updated_at`;
+        revision = r.revision + 1, updated_at = excluded.updated_at WHERE r.role_id = excluded.role_id`;
+    // Somebody else has made one of this name since it was looked for.
+    if (rows.count === 0) throw new RetryTransaction();
     if (before) await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND login_role_id = ${before.id}`;
     const value = { ...(await roleNamed(tx, tenant, name)), created: before === undefined };
     const all = detailsNaming({ kind, issuer: wish.issuer }, { policies });

@@ -15,7 +15,7 @@ import { Secret, TOTP } from 'otpauth';
 import { LABEL } from '../crypto/context.ts';
 import { open, seal } from '../crypto/envelope.ts';
 import type { TenantId, Tx } from '../db/database.ts';
-import { activeDataKey, dataKey } from '../tenant/keyring.ts';
+import { activeDataKey, dataKey, underActiveKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import { TOTP_SEEDS } from './envelopes.ts';
 import { oneTimePassword } from './password.ts';
@@ -46,11 +46,11 @@ export async function insertSeed(
   try {
     const key = await activeDataKey(vault, tx, tenant);
     const envelope = seal(key, contextOf(tenant, userId), seed);
-    await tx`
+    await underActiveKey(tx`
       INSERT INTO totp_factors (tenant_id, user_id, state, key_version, envelope, created_at)
       VALUES (${tenant}, ${userId}, 'pending', ${key.version}, ${envelope}, bulla.now())
       ON CONFLICT (tenant_id, user_id, state) DO UPDATE
-      SET key_version = excluded.key_version, envelope = excluded.envelope, last_step = 0, created_at = excluded.created_at`;
+      SET key_version = excluded.key_version, envelope = excluded.envelope, last_step = 0, created_at = excluded.created_at`);
     const totp = totpOf(seed, account);
     return { secret: totp.secret.base32, uri: totp.toString() };
   } finally {

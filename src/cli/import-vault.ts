@@ -111,6 +111,9 @@ const isOfOne = (error: unknown): error is BullaError | VaultError =>
 async function copySecret(client: Bulla, source: VaultSource, options: Options, path: string): Promise<Line> {
   const name = options.to === '' ? path : `${options.to}/${path}`;
   const notes: string[] = [];
+  if (path.endsWith('/')) {
+    return { kind: 'secret', name, outcome: 'failed', notes: ['folders that deep were not looked into'] };
+  }
   try {
     const metadata = await source.metadata(options.mount, path);
     if (metadata.current_version === 0) {
@@ -122,7 +125,7 @@ async function copySecret(client: Bulla, source: VaultSource, options: Options, 
       };
     }
     const there = await currentVersion(client, name);
-    const follows = there === 0 || (await isSame(client, source, options.mount, path, name, there, metadata));
+    const follows = there === 0 || (await isSame(client, source, options, path, name, there, metadata));
     if (!follows || there > metadata.current_version) {
       return { kind: 'secret', name, outcome: 'differs', notes: [`version ${there} is there, with another value`] };
     }
@@ -160,7 +163,7 @@ async function currentVersion(client: Bulla, name: string): Promise<number> {
 async function isSame(
   client: Bulla,
   source: VaultSource,
-  mount: string,
+  { mount, dryRun }: Options,
   path: string,
   name: string,
   version: number,
@@ -176,7 +179,7 @@ async function isSame(
   }
   if (theirs !== undefined || ours !== PLACE_OF_WHAT_IS_GONE) return theirs === ours;
   // An import that was ended between the two took the number and no more.
-  await client.secrets.destroy(name, [version]);
+  if (!dryRun) await client.secrets.destroy(name, [version]);
   return true;
 }
 

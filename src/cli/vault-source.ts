@@ -8,7 +8,7 @@ import { VaultError } from '../errors.ts';
 import { sourceOf } from './json-source.ts';
 
 export type VaultSource = {
-  /** Every path under a mount, folders walked in order. */
+  /** Every path under a mount, folders walked in order. One that ends in a slash is too deep, and was not walked. */
   readonly paths: (mount: string) => AsyncGenerator<string>;
   readonly metadata: (mount: string, path: string) => Promise<SourceMetadata>;
   /** The JSON text of a version's data; undefined when it cannot be read. */
@@ -35,6 +35,7 @@ export type SourceOptions = {
 };
 
 const TIMEOUT_MS = 30_000;
+/** More than our own paths have. */
 const DEPTH_MAX = 16;
 
 export function vaultSource({ address, token, namespace }: SourceOptions): VaultSource {
@@ -75,7 +76,7 @@ export function vaultSource({ address, token, namespace }: SourceOptions): Vault
   const keys = async (path: string) => (await parsed<{ keys: string[] }>(`${path}?list=true`))?.keys ?? [];
 
   async function* walk(mount: string, under: string, depth: number): AsyncGenerator<string> {
-    if (depth > DEPTH_MAX) return;
+    if (depth > DEPTH_MAX) return void (yield under);
     for (const key of await keys(`${mount}/metadata/${encoded(under)}`)) {
       if (key.endsWith('/')) yield* walk(mount, under + key, depth + 1);
       else yield under + key;

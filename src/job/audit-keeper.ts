@@ -15,6 +15,7 @@ import {
   takeFreshCheckpoints,
 } from '../audit/checkpoint.ts';
 import { deliver, targetsOf } from '../audit/delivery.ts';
+import { VAULT_ACTOR } from '../audit/entry.ts';
 import { haltReason } from '../audit/halt.ts';
 import { checkMark, keepInMark, type Mark, markOf } from '../audit/mark.ts';
 import { hasNews } from '../audit/recorded.ts';
@@ -157,7 +158,7 @@ async function recordLife(
 ): Promise<void> {
   const { workers } = vault.config;
   const call = { requestId: `node-${node}`, source: '', protocol: 'vault' };
-  const said = { tenant: SYSTEM, actor: { kind: 'vault' }, outcome: 'ok' } as const;
+  const said = { tenant: SYSTEM, actor: VAULT_ACTOR, outcome: 'ok' } as const;
   await withoutToken(vault, call, [SYSTEM], async () => ({
     value: undefined,
     records: [

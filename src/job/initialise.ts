@@ -4,7 +4,7 @@
  */
 
 import { createLog } from '../audit/append.ts';
-import type { Actor } from '../audit/entry.ts';
+import { VAULT_ACTOR } from '../audit/entry.ts';
 import { type NewPassword, oneTimePassword } from '../auth/password.ts';
 import { insertUser } from '../auth/user.ts';
 import { SecretBytes } from '../crypto/keys.ts';
@@ -27,7 +27,6 @@ export type FirstAccount = { readonly tenant: string; readonly username: string;
 export type FirstCredentials = { readonly system: FirstAccount; readonly default: FirstAccount };
 
 const PEPPER_BYTES = 32;
-export const VAULT: Actor = { kind: 'vault' };
 
 /**
  * Undefined when the vault was initialised before. The passwords must be changed; they are given to `keep` before they
@@ -100,7 +99,7 @@ async function makeVault(
         root.wipe();
       }
       killpoint('initialise.accounts');
-      const said = { actor: VAULT, outcome: 'ok' } as const;
+      const said = { actor: VAULT_ACTOR, outcome: 'ok' } as const;
       const created = { action: 'tenant.create', resource: `tenant:${admin.tenant}`, details: { tenant_id: first } };
       return {
         value: undefined,

@@ -7,6 +7,7 @@
  * destroys.
  */
 
+import { VAULT_ACTOR } from '../audit/entry.ts';
 import { CUBBYHOLES } from '../auth/cubbyhole.ts';
 import { ISSUER_SECRETS, TOTP_SEEDS } from '../auth/envelopes.ts';
 import { SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
@@ -29,7 +30,7 @@ import {
 import { TRANSIT_KEY_VERSIONS } from '../transit/envelopes.ts';
 import type { Vault } from '../vault.ts';
 import { insertDoneJob, insertJob, type JobInfo, type Report, wake } from './job.ts';
-import { Stopped, Unfinished, VAULT_ACTOR, type Work } from './runner.ts';
+import { Stopped, Unfinished, type Work } from './runner.ts';
 
 /** Every table with an envelope of a data key. A test finds any that is missing. */
 export const ENVELOPE_TABLES: readonly EnvelopeTable[] = [

@@ -6,7 +6,7 @@
  * interrupted job goes on within 30 s of the next start. Taking, ending and failing are entries of the tenant's log.
  * Stopping gives every job back, so that the next start need not wait for the silence.
  */
-import type { Actor } from '../audit/entry.ts';
+import { VAULT_ACTOR } from '../audit/entry.ts';
 import { randomId } from '../crypto/token.ts';
 import { type TenantId, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
@@ -14,8 +14,6 @@ import { VaultError } from '../errors.ts';
 import { type Record as LogRecord, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { dueJobs, isDue, type JobKind, type JobRef, onWake, type Report } from './job.ts';
-
-export const VAULT_ACTOR: Actor = { kind: 'vault' };
 
 const STALE_SECONDS = 12;
 const POLL_MS = 2_000;

@@ -4,6 +4,7 @@
  * rotates it and the other finds that it is done. And what has ended long ago is forgotten. None of it while the vault is
  * sealed, nor while the time is in doubt (lease/clock.ts): a clock that jumps would set all of it off at once.
  */
+import { VAULT_ACTOR } from '../audit/entry.ts';
 import { forgetEnded } from '../auth/ended.ts';
 import { randomId } from '../crypto/token.ts';
 import { SYSTEM } from '../db/database.ts';
@@ -18,7 +19,6 @@ import type { Vault } from '../vault.ts';
 import { insertJob, wake } from './job.ts';
 import { recordRootRotation } from './reencrypt.ts';
 import { rotateDueSecrets } from './rotator.ts';
-import { VAULT_ACTOR } from './runner.ts';
 
 const LOOK_MS = 60_000;
 const ROTATED_AT_ONCE = 100;

@@ -2,9 +2,11 @@
  * A tenant's life where it touches what every folder owns: made whole in one commit, deleted in an order that a crash
  * cannot harm. This file says only the order; each owner does its own part.
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { removeApprovals } from '../approval/approval.ts';
 import { createLog, readHead } from '../audit/append.ts';
+import { VAULT_ACTOR } from '../audit/entry.ts';
 import { removeAuthorities } from '../auth/authority.ts';
 import { removeIssuers } from '../auth/issuer.ts';
 import { hashOneTimePassword, type NewPassword, oneTimePassword } from '../auth/password.ts';
@@ -38,7 +40,7 @@ import {
 import { forgetNamedKeys, removeNamedKeys } from '../transit/key.ts';
 import type { Vault } from '../vault.ts';
 import { insertJob, openJob, removeJobs } from './job.ts';
-import { runJob, VAULT_ACTOR, type Work } from './runner.ts';
+import { runJob, type Work } from './runner.ts';
 
 export type NewTenant = TenantInfo & {
   readonly admin: { readonly username: string; readonly oneTimePassword: string };

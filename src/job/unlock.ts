@@ -3,6 +3,7 @@
  * operator by whoever holds the host. It clears failed logins and, when asked, takes a lost second factor away; it never
  * gives a password, so that operators cannot become somebody of a tenant.
  */
+import { VAULT_ACTOR } from '../audit/entry.ts';
 import { endFactor } from '../auth/second-factor.ts';
 import { unlockAccount } from '../auth/throttle.ts';
 import { lockAdministrator } from '../auth/user.ts';
@@ -13,7 +14,6 @@ import type { Call } from '../policy/access.ts';
 import { permit, withoutToken } from '../policy/permit.ts';
 import { findTenant, tenantNamed } from '../tenant/tenant.ts';
 import type { Vault } from '../vault.ts';
-import { VAULT_ACTOR } from './runner.ts';
 
 export type Unlock = {
   readonly username: string;

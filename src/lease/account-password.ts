@@ -6,8 +6,7 @@
  *     before    what current followed: what was sent to a target may arrive late, and must not be unknown then
  */
 import { open, seal } from '../crypto/envelope.ts';
-import { RetryTransaction, type TenantId, type Tx } from '../db/database.ts';
-import { isForeignKeyViolation } from '../db/sql-error.ts';
+import type { TenantId, Tx } from '../db/database.ts';
 import { activeDataKey, dataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 
@@ -38,13 +37,4 @@ export async function sealPasswords(
   const key = await activeDataKey(vault, tx, tenant);
   const text = JSON.stringify({ current, next, before });
   return { keyVersion: key.version, envelope: seal(key, contextOf(tenant, account), Buffer.from(text)) };
-}
-
-/** The key that it was sealed under was destroyed meanwhile: from the beginning, under the one that is active now. */
-export async function underActiveKey<T>(query: PromiseLike<T>): Promise<T> {
-  try {
-    return await query;
-  } catch (error) {
-    throw isForeignKeyViolation(error) ? new RetryTransaction() : error;
-  }
 }

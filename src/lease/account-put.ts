@@ -12,6 +12,7 @@ import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, precheck, tryOutside } from '../policy/permit.ts';
+import { underActiveKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import {
   type AccountInfo,
@@ -22,7 +23,7 @@ import {
   busyError,
   findAccount,
 } from './account.ts';
-import { openPasswords, type Passwords, sealPasswords, underActiveKey } from './account-password.ts';
+import { openPasswords, type Passwords, sealPasswords } from './account-password.ts';
 import { beginRotation, type Rotation, runRotation } from './account-rotation.ts';
 import { requireAllowed } from './allowed-role.ts';
 import type { Accounts } from './backend.ts';

@@ -11,15 +11,19 @@
  * refused it and lets the current one in, or was never reached, is the next one given up. Neither proven: the account is
  * stuck, says why, and is tried for ever, less and less often, or until somebody says which password it has.
  */
+
+import { VAULT_ACTOR } from '../audit/entry.ts';
+import { LIMITS } from '../config.ts';
 import { randomId, randomPassword } from '../crypto/token.ts';
 import { type TenantId, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import type { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Record as LogRecord, type Permit, permit, withoutToken } from '../policy/permit.ts';
+import { underActiveKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import { type AccountInfo, accountAsk, accountInfo, accountsOf, busyError, heldError, lockAccount } from './account.ts';
-import { openPasswords, type Passwords, sealPasswords, underActiveKey } from './account-password.ts';
+import { openPasswords, type Passwords, sealPasswords } from './account-password.ts';
 import { backendFailed, type Effect, effectOf } from './backend.ts';
 import { type Connected, connected, onTarget } from './pool.ts';
 import { notifySweepers, wakeSweeper } from './wake.ts';
@@ -57,7 +61,6 @@ const RETRY_SECONDS_MAX = 60;
 /** Each try is a login that fails, and targets lock accounts for that. */
 const UNPROVEN_RETRY_SECONDS_MAX = 600;
 
-const VAULT_ACTOR = { kind: 'vault' } as const;
 const origin = (id: string) => ({ requestId: `account-${id}`, source: '', protocol: 'vault' });
 
 // ---- phase one ----------------------------------------------------------------------------------------------------
@@ -211,7 +214,7 @@ async function fail(vault: Vault, rotation: Rotation, outcome: Outcome, error: V
              due_at = CASE WHEN ${how.lease !== undefined} AND NOT wanted THEN NULL
                            ELSE bulla.now() + make_interval(secs => ${waitSeconds} * (0.5 + random() / 2)) END
       WHERE tenant_id = ${tenant} AND account_id = ${id}`;
-    const tell = attempts === 1 || attempts === 3 || how.awaited !== undefined;
+    const tell = attempts === 1 || attempts === LIMITS.stuckAttempts || how.awaited !== undefined;
     return {
       value: undefined,
       records: tell ? [{ ...record(rotation, how), outcome: 'error', code: error.code }] : [],

@@ -5,6 +5,7 @@
  * Here is what is seen of them, never with a password. They are made and changed in account-put.ts, rotated in
  * account-rotation.ts, and used in check-out.ts.
  */
+import { LIMITS } from '../config.ts';
 import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
@@ -41,7 +42,7 @@ export type AccountInfo = Times & {
 };
 
 const ACCOUNT_COLUMNS = `a.name, b.name AS backend, a.username,
-  CASE WHEN a.unproven OR a.attempts >= 3 THEN 'stuck' WHEN a.in_doubt THEN 'rotating' ELSE 'active' END AS state,
+  CASE WHEN a.unproven OR a.attempts >= ${LIMITS.stuckAttempts} THEN 'stuck' WHEN a.in_doubt THEN 'rotating' ELSE 'active' END AS state,
   a.period_seconds AS "periodSeconds", a.end_sessions AS "endSessions", a.rotated_at AS "rotatedAt",
   a.next_rotation_at AS "nextRotationAt",
   greatest(0, ceil(extract(epoch FROM a.next_rotation_at - bulla.now())))::int AS "rotatesInSeconds",

@@ -7,6 +7,7 @@
  * the expiry of leases and what happens by itself (job/schedule.ts) on every node, in the database, until an operator has
  * confirmed the time. What somebody revokes is revoked all the same. Nothing is latched while nothing is due.
  */
+import { VAULT_ACTOR } from '../audit/entry.ts';
 import { SYSTEM, type Timestamp, transaction } from '../db/database.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, withoutToken } from '../policy/permit.ts';
@@ -73,7 +74,7 @@ async function latch(vault: Vault, jumpSeconds: number): Promise<void> {
       INSERT INTO lease_clocks (seen_at, latched_at, jump_seconds) VALUES (bulla.now(), bulla.now(), ${jumpSeconds})
       ON CONFLICT (tenant_id) DO UPDATE SET latched_at = excluded.latched_at, jump_seconds = excluded.jump_seconds
         WHERE lease_clocks.latched_at IS NULL`;
-    const said = { tenant: SYSTEM, actor: { kind: 'vault' }, action: 'sweeper.latch', outcome: 'ok' } as const;
+    const said = { tenant: SYSTEM, actor: VAULT_ACTOR, action: 'sweeper.latch', outcome: 'ok' } as const;
     const record = { ...said, resource: 'sweeper:leases', details: { jump_seconds: jumpSeconds } };
     return { value: rows.count > 0, records: rows.count > 0 ? [record] : [] };
   });

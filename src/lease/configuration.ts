@@ -8,15 +8,15 @@
 import { LIMITS } from '../config.ts';
 import { seal } from '../crypto/envelope.ts';
 import { randomId } from '../crypto/token.ts';
-import { RetryTransaction, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
-import { isForeignKeyViolation, isUniqueViolation } from '../db/sql-error.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
 import { type Permit, permit, precheck, tryOutside } from '../policy/permit.ts';
-import { activeDataKey, dataKey } from '../tenant/keyring.ts';
+import { activeDataKey, dataKey, underActiveKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import { type AllowedRoles, checkPatterns } from './allowed-role.ts';
 import type { BackendMember } from './backend.ts';
@@ -264,20 +264,20 @@ async function storeBackend(
   const { kind, defaultTtlSeconds = null, maxTtlSeconds = null } = wanted;
   const allowedRoles = wanted.allowedRoles == null ? null : [...wanted.allowedRoles];
   try {
-    const [row] =
+    const [row] = await underActiveKey(
       was === undefined
-        ? await tx<Row[]>`
+        ? tx<Row[]>`
             INSERT INTO backends (tenant_id, backend_id, name, kind, revision, key_version, envelope, allowed_roles,
                                   default_ttl_seconds, max_ttl_seconds, created_at, updated_at)
             VALUES (${tenant}, ${id}, ${name}, ${kind}, 1, ${key.version}, ${envelope}, ${allowedRoles},
                     ${defaultTtlSeconds}, ${maxTtlSeconds}, bulla.now(), bulla.now()) RETURNING ${tx.unsafe(COLUMNS)}`
-        : await tx<Row[]>`
+        : tx<Row[]>`
             UPDATE backends SET revision = revision + 1, key_version = ${key.version}, envelope = ${envelope},
                    allowed_roles = ${allowedRoles}, default_ttl_seconds = ${defaultTtlSeconds}, max_ttl_seconds = ${maxTtlSeconds}, updated_at = bulla.now()
-            WHERE tenant_id = ${tenant} AND backend_id = ${id} AND revision = ${was} RETURNING ${tx.unsafe(COLUMNS)}`;
+            WHERE tenant_id = ${tenant} AND backend_id = ${id} AND revision = ${was} RETURNING ${tx.unsafe(COLUMNS)}`,
+    );
     if (row) return row;
   } catch (error) {
-    if (isForeignKeyViolation(error)) throw new RetryTransaction();
     if (!isUniqueViolation(error)) throw error;
   }
   throw new VaultError('conflict', `Somebody else has changed the backend ${name} meanwhile: read it and try again.`);

@@ -9,7 +9,10 @@
  * its end is recorded once. A lease whose issuing was cut off is revoked twice, the second time an hour later, because
  * what was sent may arrive late.
  */
+
+import { VAULT_ACTOR } from '../audit/entry.ts';
 import { deleteTokens, endTokens } from '../auth/issue.ts';
+import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
 import { type Fragment, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
@@ -50,7 +53,6 @@ const KEPT_HOURS = 24;
 const TOLD_AT_ONCE = 2_000;
 
 const origin = (id: string) => ({ requestId: `lease-${id}`, source: '', protocol: 'vault' });
-const VAULT_ACTOR = { kind: 'vault' } as const;
 
 export type Claim = {
   readonly tenant: TenantId;
@@ -319,7 +321,7 @@ async function failed(vault: Vault, at: Connected, claimed: Claimed, error: Vaul
   const attempts = claimed.attempts + 1;
   const waitSeconds = Math.min(RETRY_SECONDS_MAX, 2 ** Math.min(attempts, 6));
   const alone = effectOf(error) === 'refused';
-  const tell = attempts === 1 || attempts === 3;
+  const tell = attempts === 1 || attempts === LIMITS.stuckAttempts;
   await withoutToken(vault, origin(id), [tenant], async (tx) => {
     const rows = await tx`
       UPDATE leases SET claim = NULL, attempts = ${attempts}, last_error = ${error.message},

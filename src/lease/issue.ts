@@ -18,11 +18,11 @@ import { randomId } from '../crypto/token.ts';
 import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { parseName } from '../db/name.ts';
-import { isForeignKeyViolation, isUniqueViolation } from '../db/sql-error.ts';
+import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Act, type Permit, permit, withoutToken } from '../policy/permit.ts';
-import { activeDataKey, dataKey } from '../tenant/keyring.ts';
+import { activeDataKey, dataKey, underActiveKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import { type Credential, effectOf, type Prepared } from './backend.ts';
 import { checkedBy } from './configuration.ts';
@@ -363,14 +363,6 @@ async function activate(
     const { dueIn, ...info } = active;
     return { value: { lease: info, dueInMs: dueIn * 1000 }, records: [{ ...said, outcome: 'ok' }] };
   });
-}
-
-async function underActiveKey(query: PromiseLike<unknown>): Promise<void> {
-  try {
-    await query;
-  } catch (error) {
-    throw isForeignKeyViolation(error) ? new RetryTransaction() : error;
-  }
 }
 
 /**

@@ -6,7 +6,9 @@
  * is gone (end.ts). Whoever took a lease may keep it and give it back with the token that took it, whatever policies say
  * since; everybody else needs a policy for the lease's path.
  */
+
 import { endTokens } from '../auth/issue.ts';
+import { LIMITS } from '../config.ts';
 import { type Fragment, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { encodeCursor, type Page, type PageAsk, parsePage } from '../db/page.ts';
@@ -50,9 +52,10 @@ export type LeaseInfo = {
   readonly lastError: string | null;
 };
 
-export const STUCK_ATTEMPTS = 3;
+/** As its index has it. */
+export const IS_STUCK = `attempts >= ${LIMITS.stuckAttempts} AND state <> 'ended'`;
 
-export const LEASE_COLUMNS = `lease_id AS id, CASE WHEN account_id IS NULL THEN kind ELSE 'account' END AS kind, path, state, attempts >= 3 AND state <> 'ended' AS stuck, reason, holder,
+export const LEASE_COLUMNS = `lease_id AS id, CASE WHEN account_id IS NULL THEN kind ELSE 'account' END AS kind, path, state, ${IS_STUCK} AS stuck, reason, holder,
   handle, token_id AS "tokenAccessor", issued_at AS "issuedAt", expires_at AS "expiresAt",
   greatest(0, floor(extract(epoch FROM expires_at - bulla.now())))::int AS "ttlSeconds",
   max_expires_at AS "maxExpiresAt", renewals, renewed_at AS "renewedAt",
@@ -156,7 +159,7 @@ function readChunk(tx: Tx, tenant: TenantId, filter: LeaseFilter, after: string,
   if (after !== '' && !/^\d{4}-[\d:T.-]+Z$/.test(time)) {
     throw new VaultError('invalid_request', 'cursor: expected next_cursor of the page before, unchanged.');
   }
-  const inState = state === 'stuck' ? tx`AND attempts >= 3 AND state <> 'ended'` : tx`AND state = ${state ?? ''}`;
+  const inState = state === 'stuck' ? tx`AND ${tx.unsafe(IS_STUCK)}` : tx`AND state = ${state ?? ''}`;
   return tx<LeaseInfo[]>`
     SELECT ${tx.unsafe(LEASE_COLUMNS)} FROM leases
     WHERE tenant_id = ${tenant} ${after === '' ? tx`` : tx`AND (issued_at, lease_id) > (${time}::timestamptz, ${id})`}

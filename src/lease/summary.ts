@@ -1,6 +1,8 @@
 /** What metrics are told of leases. */
+
 import { SYSTEM, transaction } from '../db/database.ts';
 import type { Vault } from '../vault.ts';
+import { IS_STUCK } from './lease.ts';
 
 /** What became of a revocation at its target. `checking`: it is looked for once more. */
 export type Ended = 'ended' | 'checking' | 'failed';
@@ -23,7 +25,7 @@ export async function summariseLeases(vault: Vault): Promise<{ stuck: number; la
     vault.db,
     [SYSTEM],
     (tx) => tx<{ stuck: number; latched: boolean }[]>`
-      SELECT (SELECT count(*) FROM leases WHERE attempts >= 3 AND state <> 'ended') AS stuck,
+      SELECT (SELECT count(*) FROM leases WHERE ${tx.unsafe(IS_STUCK)}) AS stuck,
              EXISTS (SELECT 1 FROM lease_clocks WHERE latched_at IS NOT NULL) AS latched`,
   );
   return row!;

@@ -13,7 +13,7 @@ import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import { ACTIONS, type Action, type AuthAction } from './action.ts';
 import type { Requirement } from './approval-rule.ts';
-import { contains, parseAddress, parseCidr } from './cidr.ts';
+import { isFrom } from './cidr.ts';
 import { decide } from './decide.ts';
 import { instanceFor } from './instance.ts';
 import { type CompiledPolicy, compilePolicy } from './policy.ts';
@@ -212,18 +212,6 @@ export function deadBecause({ row }: Access, call: Call): string | undefined {
     return 'other_certificate';
   }
   return row.tenantState === 'active' || row.tenantState === 'suspended' ? undefined : 'tenant_deleted';
-}
-
-/** Both are canonical: a mapped IPv4 address is IPv4. A source that is no address is from nowhere. */
-function isFrom(cidrs: readonly string[], source: string): boolean {
-  const address = parseAddress(source);
-  return (
-    address !== undefined &&
-    cidrs.some((text) => {
-      const cidr = parseCidr(text);
-      return cidr !== undefined && contains(cidr, address);
-    })
-  );
 }
 
 /** Why the holder of a proven token may not do this, or undefined when they may. */

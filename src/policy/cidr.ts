@@ -73,6 +73,23 @@ export function contains(cidr: Cidr, address: Address): boolean {
   return rest === 0 || (network[whole]! ^ address[whole]!) >> (8 - rest) === 0;
 }
 
+/** Whether every address of the one lies in the other. */
+export const isWithin = (inner: Cidr, outer: Cidr) => outer.bits <= inner.bits && contains(outer, inner.network);
+
+/** Whether an address lies in one of the networks, which are texts as they are stored. What is no address is from nowhere. */
+export function isFrom(cidrs: readonly string[], source: string): boolean {
+  const address = parseAddress(source);
+  if (address === undefined) return false;
+  return cidrs.map(parseCidr).some((cidr) => cidr !== undefined && contains(cidr, address));
+}
+
+/** Whether a network lies in one of others. */
+export function isAmong(text: string, others: readonly string[]): boolean {
+  const inner = parseCidr(text);
+  if (inner === undefined) return false;
+  return others.map(parseCidr).some((outer) => outer !== undefined && isWithin(inner, outer));
+}
+
 const NETWORK_BYTES_V6 = 8;
 
 /**
@@ -140,12 +157,5 @@ function hasBitsBeyond(address: Address, bits: number): boolean {
 /** The networks that lie in both lists of canonical texts; null: in every one. */
 export function common(a: readonly string[] | null, b: readonly string[] | null): string[] | null {
   if (a === null || b === null) return a === null ? b && [...b] : [...a];
-  const within = (inner: string, outers: readonly string[]) => {
-    const { network, bits } = parseCidr(inner)!;
-    return outers.some((text) => {
-      const outer = parseCidr(text)!;
-      return outer.bits <= bits && contains(outer, network);
-    });
-  };
-  return [...new Set([...a.filter((text) => within(text, b)), ...b.filter((text) => within(text, a))])];
+  return [...new Set([...a.filter((text) => isAmong(text, b)), ...b.filter((text) => isAmong(text, a))])];
 }

@@ -11,7 +11,7 @@
  */
 import { z } from 'zod';
 import { assert } from '../errors.ts';
-import { type Address, type Cidr, contains, parseAddress, parseCidr } from './cidr.ts';
+import { type Address, type Cidr, contains, isWithin, parseAddress, parseCidr } from './cidr.ts';
 
 export const RULE_CIDRS_MAX = 50;
 
@@ -233,8 +233,6 @@ export function impliesConditions(inner: Conditions | undefined, outer: Conditio
     (inner.tokenKinds !== undefined && [...inner.tokenKinds].every((kind) => outer.tokenKinds!.has(kind)));
   return networks && factor && time && kinds;
 }
-
-const isWithin = (cidr: Cidr, around: Cidr) => around.bits <= cidr.bits && contains(around, cidr.network);
 
 /** Only one and the same window: two that overlap by the clock may part at a change to summer time. */
 function isSameWindow(a: Window, b: Window): boolean {

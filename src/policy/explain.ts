@@ -9,9 +9,10 @@ import { SYSTEM, type Tx } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
-import { type AccountKind, type Call, isForeignToSystem } from './access.ts';
+import { type AccountKind, type Asker, type Call, isForeignToSystem } from './access.ts';
 import { ACTION_NAMES, ACTIONS, type Action } from './action.ts';
 import type { Requirement } from './approval-rule.ts';
+import { isFrom } from './cidr.ts';
 import { type Circumstances, failing } from './condition.ts';
 import { coversAny, decide, type RuleRef } from './decide.ts';
 import { compileGlob, resourceOf } from './glob.ts';
@@ -112,7 +113,8 @@ function explanationOf(
   const decision = decide(whole, question);
   const rule = decision.rule === undefined ? null : named(granted, held, decision.rule);
   if (decision.allowed || decision.reason === 'approval') {
-    const limits = isSelf ? granted.requirements(question) : [];
+    if (isSelf && isBeyondToken(granted, question)) return refused('token', { rule });
+    const limits = isSelf ? granted.requirements(question, circumstancesOf(question)) : [];
     if (limits === 'refused') return refused('token', { rule });
     const requirements = decision.allowed ? limits : decision.requirements;
     if (requirements.length > 0) return refused('approval', { rule, requirements });
@@ -124,6 +126,17 @@ function explanationOf(
   const smallestRule = { effect: 'allow' as const, actions: [action], resources: [resource] };
   return refused(almost.length > 0 ? 'conditions' : 'no_rule', { almost, smallestRule });
 }
+
+/** What tokens that are used a few times do not do, whatever they may: it would go on without them. */
+const OUTLIVES_A_USE: ReadonlySet<Action> = new Set(['lease.create', 'account.check-out', 'token.create']);
+
+/** The account may, and the token that was shown cannot be used so. */
+function isBeyondToken({ bounds: { cidrs, usesLeft } }: Permit, { action, source, tokenKind }: Question): boolean {
+  if (tokenKind === 'wrapping') return true;
+  return (cidrs !== null && !isFrom(cidrs, source)) || (usesLeft !== null && OUTLIVES_A_USE.has(action));
+}
+
+const circumstancesOf = ({ action: _, resource: __, ...circumstances }: Question) => circumstances as Partial<Asker>;
 
 function isForeign({ tenant }: Permit, action: Action): boolean {
   return tenant === SYSTEM ? isForeignToSystem(action) : ACTIONS[action].system === true;

@@ -44,10 +44,10 @@ export function checkChange({ held }: Permit, change: Change): void {
 
 /**
  * Whether the caller holds all that an account may do: to set its password, or make a secret that logs in as it, is to
- * become it. One's own account is one's own.
+ * become it. One's own account is one's own, but for a token that may do less than its account.
  */
 export async function checkTakeover(tx: Tx, permit: Permit, userId: string): Promise<void> {
-  if (userId === permit.userId) return;
+  if (userId === permit.userId && permit.held.length === 1) return;
   const rows = await tx<{ name: string }[]>`
     SELECT DISTINCT p.name FROM users u, policies p
     WHERE u.tenant_id = ${permit.tenant} AND u.user_id = ${userId} AND p.tenant_id = u.tenant_id

@@ -46,12 +46,18 @@ export type Permit = {
   readonly asker: Asker;
   /** The policies that each must allow what the holder does: those of the account, and every bound of the token. */
   readonly held: Held;
+  /** Where and how often the token that was shown can be used at all; null: not bounded so. */
+  readonly bounds: {
+    readonly cidrs: readonly string[] | null;
+    readonly certificate: boolean;
+    readonly usesLeft: number | null;
+  };
   /** `policy_id.revision` of those of the account, in the order of their names. */
   readonly policyIds: readonly string[];
   /** Whether the holder holds a policy by its name, and the token is not kept from using it. */
   readonly holds: (tx: Tx, policy: string) => Promise<boolean>;
   /** The approvals that something would wait for. */
-  readonly requirements: (ask: Ask) => readonly Requirement[] | 'refused';
+  readonly requirements: (ask: Ask, under?: Partial<Asker>) => readonly Requirement[] | 'refused';
   /** What others have approved for this act, by resource. */
   readonly approved: ReadonlyMap<string, Redeemed>;
   /** Whether the holder might also do this: for filtering lists. It records nothing. */
@@ -254,13 +260,15 @@ async function runAct<T>(tx: Tx, permit: Permit, act: (tx: Tx, permit: Permit) =
 }
 
 function permitOf(access: Access, approved: Approved): Permit {
-  const { tenant, actor, tokenId, userId, asker } = access;
+  const { tenant, actor, tokenId, userId, asker, row } = access;
   return {
     ...{ tenant, actor, tokenId, userId, asker, approved },
     held: [access.policies, ...access.limits],
     policyIds: access.row.policyIds,
     holds: (tx: Tx, policy: string) => holds(tx, access, policy),
-    requirements: (ask: Ask) => requirementsOf(access, ask),
+    bounds: { cidrs: row.cidrs, certificate: row.certificate !== null, usesLeft: row.usesLeft },
+    requirements: (ask: Ask, under: Partial<Asker> = {}) =>
+      requirementsOf({ ...access, asker: { ...asker, ...under } }, ask),
     allows: (ask: Ask) => allows(access, ask),
   } as Omit<Permit, typeof permitBrand> as Permit;
 }

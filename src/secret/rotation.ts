@@ -9,6 +9,9 @@
  * replaced by a generated value: that is dropped, and the schedule counts from theirs. What an account or an endpoint has
  * already changed outside becomes the version after theirs, which stays readable as any version before.
  */
+
+import { VAULT_ACTOR } from '../audit/entry.ts';
+import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
 import { SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
@@ -42,7 +45,6 @@ const CLAIM_SECONDS = 120;
 const RETRY_SECONDS_MIN = 5;
 const RETRY_SECONDS_MAX = 900;
 
-const VAULT_ACTOR = { kind: 'vault' } as const;
 const origin = (id: string) => ({ requestId: `rotator-${id}`, source: '', protocol: 'vault' });
 const waitSeconds = (attempts: number) => Math.min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2 ** Math.min(attempts, 10));
 
@@ -212,7 +214,7 @@ export async function noteFailure(vault: Vault, claimed: ClaimedSecret, error: V
              due_at = bulla.now() + make_interval(secs => ${waitSeconds(attempts)} * (0.5 + random() / 2))
       FROM secrets s WHERE r.tenant_id = ${tenant} AND r.secret_id = ${secretId} AND r.claim = ${claim}
         AND s.tenant_id = r.tenant_id AND s.secret_id = r.secret_id RETURNING s.path`;
-    if (!row || !(attempts === 1 || attempts === 3)) return { value: undefined, records: [] };
+    if (!row || !(attempts === 1 || attempts === LIMITS.stuckAttempts)) return { value: undefined, records: [] };
     return { value: undefined, records: [{ ...record(claimed, row.path), outcome: 'error', code: error.code }] };
   });
   vault.log.warn({ secret: secretId, attempts, reason: error.message }, 'a secret was not rotated; it is tried again');

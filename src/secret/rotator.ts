@@ -5,14 +5,13 @@
  * be allowed to read and to rotate that account, because its password goes where the secret is read.
  */
 import { open, seal } from '../crypto/envelope.ts';
-import { RetryTransaction, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
+import { type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
-import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
-import { activeDataKey, dataKey } from '../tenant/keyring.ts';
+import { activeDataKey, dataKey, underActiveKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import type { Webhook } from '../webhook.ts';
 import { parsePath, type SecretPath } from './path.ts';
@@ -248,14 +247,6 @@ export const rotatingNow = (path: string) =>
 async function requireAccount(tx: Tx, tenant: TenantId, name: string): Promise<void> {
   const [found] = await tx`SELECT 1 FROM static_accounts WHERE tenant_id = ${tenant} AND name = ${name}`;
   if (!found) throw new VaultError('not_found', `There is no static account ${name}: put it first.`);
-}
-
-async function underActiveKey(query: PromiseLike<unknown>): Promise<void> {
-  try {
-    await query;
-  } catch (error) {
-    throw isForeignKeyViolation(error) ? new RetryTransaction() : error;
-  }
 }
 
 /** The secret stays as it is, with the versions that it has. */

@@ -10,12 +10,11 @@ import { LIMITS } from '../config.ts';
 import { open, seal } from '../crypto/envelope.ts';
 import { randomId } from '../crypto/token.ts';
 import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
-import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
 import { type Note, type Permit, permit } from '../policy/permit.ts';
-import { activeDataKey, dataKey } from '../tenant/keyring.ts';
+import { activeDataKey, dataKey, underActiveKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import { mergePatch } from './document.ts';
 import { settingsAt } from './mount.ts';
@@ -274,15 +273,6 @@ export async function insertVersion(
       ? { metadata: await openMetadata(vault, tx, tenant, secret.secretId) }
       : {};
   return { created: version === 1, path, version, ...row!, ...told };
-}
-
-/** A data key destroyed meanwhile refuses the row; the transaction then runs again under the new one. */
-async function underActiveKey<T>(query: PromiseLike<T>): Promise<T> {
-  try {
-    return await query;
-  } catch (error) {
-    throw isForeignKeyViolation(error) ? new RetryTransaction() : error;
-  }
 }
 
 async function prune(tx: Tx, tenant: TenantId, secretId: string, upTo: number): Promise<void> {

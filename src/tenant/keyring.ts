@@ -9,7 +9,8 @@
  */
 import type { Context } from '../crypto/context.ts';
 import { Key, type SecretBytes } from '../crypto/keys.ts';
-import { SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
+import { RetryTransaction, SYSTEM, type TenantId, type Tx, transaction } from '../db/database.ts';
+import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 
@@ -118,13 +119,22 @@ export function cachedDataKey(vault: Vault, tenant: TenantId, version: number): 
 
 /**
  * The data key to write with. A writer that is overtaken by its destruction meets a foreign key violation, because
- * every ciphertext's row refers to the key's material: it retries and finds the new version here.
+ * every ciphertext's row refers to the key's material: `underActiveKey` runs it again, and it finds the new version here.
  */
 export async function activeDataKey(vault: Vault, tx: Tx, tenant: TenantId): Promise<Key> {
   const [row] = await tx<{ version: number }[]>`
     SELECT version FROM data_keys WHERE tenant_id = ${tenant} AND state = 'active'`;
   if (!row) throw new VaultError('not_found', 'The tenant has no active data key.');
   return dataKey(vault, tx, tenant, row.version);
+}
+
+/** Stores what was sealed under the active key. Its key, or what the row hangs under, gone meanwhile: from the beginning. */
+export async function underActiveKey<T>(query: PromiseLike<T>): Promise<T> {
+  try {
+    return await query;
+  } catch (error) {
+    throw isForeignKeyViolation(error) ? new RetryTransaction() : error;
+  }
 }
 
 /** A root rotation may destroy the wrapping version between the two reads; the row then names the new one. */

@@ -6,6 +6,7 @@
  * During the overlap every checkpoint carries the signatures of both, so a verifier that still holds the old key follows
  * without a gap. The public keys stay; the seed of a destroyed key is gone from the database.
  */
+import { VAULT_ACTOR } from '../audit/entry.ts';
 import { type Key, SecretBytes } from '../crypto/keys.ts';
 import { NoteSigner, parseVerifierKey } from '../crypto/note.ts';
 import { randomId } from '../crypto/token.ts';
@@ -62,7 +63,7 @@ export async function ensureLogKey(vault: Vault): Promise<void> {
       const rows = await tx`SELECT 1 FROM system_keys WHERE purpose = 'log-signing' LIMIT 1`;
       if (rows.length > 0) return { value: undefined, records: [] };
       const key = await insertLogKey(tx, 1, await rootKey(vault, root));
-      const said = { tenant: SYSTEM, actor: { kind: 'vault' }, outcome: 'ok' } as const;
+      const said = { tenant: SYSTEM, actor: VAULT_ACTOR, outcome: 'ok' } as const;
       return { value: undefined, records: [{ ...said, action: 'log-key.create', resource: RESOURCE, ...saidOf(key) }] };
     });
   } catch (error) {
@@ -100,7 +101,7 @@ export async function destroyRetiredLogKeys(vault: Vault): Promise<void> {
         UPDATE system_keys SET state = 'destroyed', destroyed_at = bulla.now()
         WHERE purpose = 'log-signing' AND version = ${version}`;
     }
-    const said = { tenant: SYSTEM, actor: { kind: 'vault' }, outcome: 'ok', action: 'log-key.destroy' } as const;
+    const said = { tenant: SYSTEM, actor: VAULT_ACTOR, outcome: 'ok', action: 'log-key.destroy' } as const;
     return { value: undefined, records: versions.map((version) => ({ ...said, resource: RESOURCE, version })) };
   });
 }

@@ -6,7 +6,9 @@
  * The root mark is a file outside the database: whoever puts old key tables back does not put it back. (A whole old
  * database shows in the mark of the audit log too; this one shows key tables that were put back alone.)
  */
+
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { VAULT_ACTOR } from '../audit/entry.ts';
 import { open, seal } from '../crypto/envelope.ts';
 import { SecretBytes } from '../crypto/keys.ts';
 import { randomId } from '../crypto/token.ts';
@@ -129,7 +131,7 @@ async function recordRollback(vault: Vault, mark: RootMark, version: number): Pr
     value: undefined,
     records: [
       {
-        ...{ tenant: SYSTEM, actor: { kind: 'vault' }, outcome: 'ok', version, details },
+        ...{ tenant: SYSTEM, actor: VAULT_ACTOR, outcome: 'ok', version, details },
         ...{ action: 'root-key.acknowledge-rollback', resource: 'key:root' },
       },
     ],

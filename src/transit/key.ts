@@ -9,13 +9,12 @@
 import { LIMITS } from '../config.ts';
 import { KEY_TYPES, type KeyType, MAC_BYTES, MAC_BYTES_MAX, type NamedKey } from '../crypto/named-key.ts';
 import { randomId } from '../crypto/token.ts';
-import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
-import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit, precheck } from '../policy/permit.ts';
-import { activeDataKey } from '../tenant/keyring.ts';
+import { activeDataKey, underActiveKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import { versionContext } from './envelopes.ts';
 import { makeKey } from './make.ts';
@@ -154,16 +153,12 @@ export async function insertVersion(
 ): Promise<void> {
   const wrapper = await activeDataKey(vault, tx, tenant);
   const envelope = key.wrap(wrapper, versionContext(tenant, id, version));
-  try {
-    await tx`
-      WITH made AS (
-        INSERT INTO transit_key_versions (tenant_id, key_id, version, key_version, envelope, public_key, created_at)
-        VALUES (${tenant}, ${id}, ${version}, ${wrapper.version}, ${envelope}, ${key.publicKey() ?? null}, bulla.now())
-        RETURNING tenant_id, key_id, version)
-      INSERT INTO transit_key_uses (tenant_id, key_id, version) SELECT tenant_id, key_id, version FROM made`;
-  } catch (error) {
-    throw isForeignKeyViolation(error) ? new RetryTransaction() : error;
-  }
+  await underActiveKey(tx`
+    WITH made AS (
+      INSERT INTO transit_key_versions (tenant_id, key_id, version, key_version, envelope, public_key, created_at)
+      VALUES (${tenant}, ${id}, ${version}, ${wrapper.version}, ${envelope}, ${key.publicKey() ?? null}, bulla.now())
+      RETURNING tenant_id, key_id, version)
+    INSERT INTO transit_key_uses (tenant_id, key_id, version) SELECT tenant_id, key_id, version FROM made`);
 }
 
 // ---- looking ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
  * is safe. Which version is replaced is said beforehand where the vault itself rotates, so of two nodes that see the
  * same key one rotates it and the other finds that it is done.
  */
+import { VAULT_ACTOR } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import type { KeyType, NamedKey } from '../crypto/named-key.ts';
 import { randomId } from '../crypto/token.ts';
@@ -45,7 +46,7 @@ export async function rotateByItself(
   try {
     await withoutToken(vault, origin, [tenant], async (tx) => {
       const next = await addVersion(vault, tx, tenant, name, made, version);
-      const said = { tenant, actor: { kind: 'vault' }, outcome: 'ok' } as const;
+      const said = { tenant, actor: VAULT_ACTOR, outcome: 'ok' } as const;
       const about = { action: 'transit.rotate', resource: `transit:${name}`, version: next, details: { [why]: true } };
       return { value: undefined, records: [{ ...said, ...about }] };
     });

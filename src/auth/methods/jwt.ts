@@ -6,7 +6,7 @@
  */
 import type { TenantId, Tx } from '../../db/database.ts';
 import { isName } from '../../db/name.ts';
-import { contains, parseAddress, parseCidr } from '../../policy/cidr.ts';
+import { isFrom } from '../../policy/cidr.ts';
 import { type ClaimRule, policiesFor } from '../claim.ts';
 import type { LoginMethod, Proof } from '../method.ts';
 import { audienceProblem, type Checked, checkSignedToken } from '../signed-token.ts';
@@ -67,9 +67,4 @@ async function readRole(tx: Tx, tenant: TenantId, name: string): Promise<RoleRow
     WHERE r.tenant_id = ${tenant} AND r.name = ${isName(name) ? name : ''} AND r.kind = 'jwt'
     FOR SHARE OF r FOR NO KEY UPDATE OF i`;
   return row;
-}
-
-function isFrom(cidrs: readonly string[], source: string): boolean {
-  const address = parseAddress(source);
-  return address !== undefined && cidrs.some((text) => contains(parseCidr(text)!, address));
 }

@@ -12,7 +12,7 @@ import type { JWTPayload } from 'jose';
 import { type LoginSecret, parseLoginSecret } from '../../crypto/login-secret.ts';
 import { type TenantId, type Tx, transaction } from '../../db/database.ts';
 import { VaultError } from '../../errors.ts';
-import { contains, parseAddress, parseCidr } from '../../policy/cidr.ts';
+import { isFrom } from '../../policy/cidr.ts';
 import type { Vault } from '../../vault.ts';
 import { type ClaimRule, policiesFor } from '../claim.ts';
 import { readClientSecret } from '../issuer-client.ts';
@@ -218,9 +218,4 @@ async function readRole(tx: Tx, tenant: TenantId, roleId: string): Promise<RoleR
     WHERE r.tenant_id = ${tenant} AND r.role_id = ${roleId} AND r.kind = 'oidc'
     FOR SHARE OF r FOR NO KEY UPDATE OF i`;
   return row;
-}
-
-function isFrom(cidrs: readonly string[], source: string): boolean {
-  const address = parseAddress(source);
-  return address !== undefined && cidrs.some((text) => contains(parseCidr(text)!, address));
 }

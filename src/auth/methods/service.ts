@@ -5,7 +5,7 @@
  */
 import { equalHash, parseClientSecret } from '../../crypto/token.ts';
 import type { TenantId, Timestamp, Tx } from '../../db/database.ts';
-import { common, contains, parseAddress, parseCidr } from '../../policy/cidr.ts';
+import { common, isFrom } from '../../policy/cidr.ts';
 import type { LoginMethod, Proof } from '../method.ts';
 
 export type ServiceCredentials = {
@@ -116,9 +116,4 @@ async function readSecret(tx: Tx, tenant: TenantId, userId: string, secretId: st
     FROM client_secrets WHERE tenant_id = ${tenant} AND user_id = ${userId} AND secret_id = ${secretId}
     FOR NO KEY UPDATE`;
   return row;
-}
-
-function isFrom(cidrs: readonly string[], source: string): boolean {
-  const address = parseAddress(source);
-  return address !== undefined && cidrs.some((text) => contains(parseCidr(text)!, address));
 }
