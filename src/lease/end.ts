@@ -321,7 +321,6 @@ async function failed(vault: Vault, at: Connected, claimed: Claimed, error: Vaul
   const attempts = claimed.attempts + 1;
   const waitSeconds = Math.min(RETRY_SECONDS_MAX, 2 ** Math.min(attempts, 6));
   const alone = effectOf(error) === 'refused';
-  const tell = attempts === 1 || attempts === LIMITS.stuckAttempts;
   await withoutToken(vault, origin(id), [tenant], async (tx) => {
     const rows = await tx`
       UPDATE leases SET claim = NULL, attempts = ${attempts}, last_error = ${error.message},
@@ -329,7 +328,10 @@ async function failed(vault: Vault, at: Connected, claimed: Claimed, error: Vaul
       WHERE tenant_id = ${tenant} AND lease_id = ${id} AND claim = ${claim} AND state <> 'ended'`;
     if (!alone) await markOthers(tx, at, error.message);
     const record = { ...endRecord(claimed, 'error'), code: error.code };
-    return { value: undefined, records: rows.count > 0 && tell ? [record] : [] };
+    return {
+      value: undefined,
+      records: rows.count > 0 && [1, LIMITS.stuckAttempts].includes(attempts) ? [record] : [],
+    };
   });
   vault.log.warn(
     { lease: id, path, attempts, reason: error.message },

@@ -21,6 +21,7 @@ import { wantRotation } from './account-rotation.ts';
 import { endNow } from './end.ts';
 import { checkTtl } from './lifetime.ts';
 import { type Connected, connected, onTarget } from './pool.ts';
+import { isStuck } from './summary.ts';
 import { notifySweepers } from './wake.ts';
 
 export type LeaseState = 'pending' | 'active' | 'revoking' | 'checking' | 'ended';
@@ -52,10 +53,7 @@ export type LeaseInfo = {
   readonly lastError: string | null;
 };
 
-/** As its index has it. */
-export const IS_STUCK = `attempts >= ${LIMITS.stuckAttempts} AND state <> 'ended'`;
-
-export const LEASE_COLUMNS = `lease_id AS id, CASE WHEN account_id IS NULL THEN kind ELSE 'account' END AS kind, path, state, ${IS_STUCK} AS stuck, reason, holder,
+export const LEASE_COLUMNS = `lease_id AS id, CASE WHEN account_id IS NULL THEN kind ELSE 'account' END AS kind, path, state, attempts >= ${LIMITS.stuckAttempts} AND state <> 'ended' AS stuck, reason, holder,
   handle, token_id AS "tokenAccessor", issued_at AS "issuedAt", expires_at AS "expiresAt",
   greatest(0, floor(extract(epoch FROM expires_at - bulla.now())))::int AS "ttlSeconds",
   max_expires_at AS "maxExpiresAt", renewals, renewed_at AS "renewedAt",
@@ -159,7 +157,7 @@ function readChunk(tx: Tx, tenant: TenantId, filter: LeaseFilter, after: string,
   if (after !== '' && !/^\d{4}-[\d:T.-]+Z$/.test(time)) {
     throw new VaultError('invalid_request', 'cursor: expected next_cursor of the page before, unchanged.');
   }
-  const inState = state === 'stuck' ? tx`AND ${tx.unsafe(IS_STUCK)}` : tx`AND state = ${state ?? ''}`;
+  const inState = state === 'stuck' ? tx`AND ${isStuck(tx)}` : tx`AND state = ${state ?? ''}`;
   return tx<LeaseInfo[]>`
     SELECT ${tx.unsafe(LEASE_COLUMNS)} FROM leases
     WHERE tenant_id = ${tenant} ${after === '' ? tx`` : tx`AND (issued_at, lease_id) > (${time}::timestamptz, ${id})`}
