@@ -327,11 +327,8 @@ async function failed(vault: Vault, at: Connected, claimed: Claimed, error: Vaul
              due_at = bulla.now() + make_interval(secs => ${waitSeconds} * (0.5 + random() / 2))
       WHERE tenant_id = ${tenant} AND lease_id = ${id} AND claim = ${claim} AND state <> 'ended'`;
     if (!alone) await markOthers(tx, at, error.message);
-    const record = { ...endRecord(claimed, 'error'), code: error.code };
-    return {
-      value: undefined,
-      records: rows.count > 0 && [1, LIMITS.stuckAttempts].includes(attempts) ? [record] : [],
-    };
+    const tell = rows.count > 0 && (attempts === 1 || attempts === LIMITS.stuckAttempts);
+    return { value: undefined, records: tell ? [{ ...endRecord(claimed, 'error'), code: error.code }] : [] };
   });
   vault.log.warn(
     { lease: id, path, attempts, reason: error.message },
