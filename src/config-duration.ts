@@ -7,6 +7,15 @@ const DAY = 24 * HOUR;
 
 const DURATION_UNITS: Readonly<Record<string, number>> = { s: SECOND, m: MINUTE, h: HOUR, d: DAY };
 
+/** In the largest unit that leaves nothing over: 900 is `15m`, 90 is `90s`. */
+export function formatDuration(seconds: number): string {
+  const [unit, size] = Object.entries(DURATION_UNITS).findLast(([, each]) => seconds !== 0 && seconds % each === 0) ?? [
+    's',
+    1,
+  ];
+  return `${seconds / size}${unit}`;
+}
+
 /** `"15m"`, `"1h"`, `"30d"`, `"90s"` or integer seconds; undefined when it is neither. Never negative, never fractional. */
 export function parseDurationSeconds(value: string | number): number | undefined {
   if (typeof value === 'number') return Number.isSafeInteger(value) && value >= 0 ? value : undefined;

@@ -4,7 +4,7 @@ import type { Account, PutAccountBody } from '../client/index.ts';
 import type { Cli } from './cli.ts';
 import { confirm } from './confirm.ts';
 import { createAsker, print } from './io.ts';
-import { clean, printDone, printFields, printJson, printList, time } from './print.ts';
+import { clean, duration, printDone, printFields, printJson, printList, time } from './print.ts';
 
 type PutOptions = {
   readonly backend: string;
@@ -152,13 +152,13 @@ const FIELDS = [
   ['backend', ({ backend }: Account) => backend],
   ['username', ({ username }: Account) => username],
   ['state', ({ state }: Account) => state],
-  ['rotation period in seconds', ({ rotation_period }: Account) => rotation_period],
+  ['rotation period', ({ rotation_period }: Account) => duration(rotation_period)],
   ['ends sessions', ({ end_sessions }: Account) => end_sessions],
   ['rotated', ({ rotated_at }: Account) => time(rotated_at)],
   ['next rotation', ({ next_rotation_at }: Account) => time(next_rotation_at)],
   ['held until', ({ held_until }: Account) => time(held_until)],
-  ['default seconds', ({ default_ttl }: Account) => default_ttl],
-  ['max seconds', ({ max_ttl }: Account) => max_ttl],
+  ['default ttl', ({ default_ttl }: Account) => duration(default_ttl)],
+  ['max ttl', ({ max_ttl }: Account) => duration(max_ttl)],
   ['failed rotations', ({ attempts }: Account) => attempts],
   ['last error', ({ last_error }: Account) => last_error],
 ] as const;

@@ -6,7 +6,7 @@ import { collect, wholeNumber } from './argument.ts';
 import type { Cli } from './cli.ts';
 import { confirm } from './confirm.ts';
 import { asText, readInput } from './io.ts';
-import { printDone, printJson, printList, time } from './print.ts';
+import { duration, printDone, printJson, printList, time } from './print.ts';
 
 type Times = { readonly defaultTtl?: string; readonly maxTtl?: string };
 
@@ -25,8 +25,8 @@ export function addBackendCommands(root: Command, cli: Cli): void {
         ['name', ({ name }) => name],
         ['kind', ({ kind }) => kind],
         ['target', ({ config }) => (config as { host?: string }).host],
-        ['default seconds', ({ default_ttl }) => default_ttl],
-        ['max seconds', ({ max_ttl }) => max_ttl],
+        ['default ttl', ({ default_ttl }) => duration(default_ttl)],
+        ['max ttl', ({ max_ttl }) => duration(max_ttl)],
         ['changed', ({ updated_at }) => time(updated_at)],
       ]),
     );
@@ -87,8 +87,8 @@ function addRoleCommands(root: Command, cli: Cli): void {
       printList(cli.io, cli.json(), cli.client().roles.list(), [
         ['name', ({ name }) => name],
         ['path', ({ path }) => path],
-        ['default seconds', ({ default_ttl }) => default_ttl],
-        ['max seconds', ({ max_ttl }) => max_ttl],
+        ['default ttl', ({ default_ttl }) => duration(default_ttl)],
+        ['max ttl', ({ max_ttl }) => duration(max_ttl)],
         ['max leases', ({ leases_max }) => leases_max],
         ['changed', ({ updated_at }) => time(updated_at)],
       ]),

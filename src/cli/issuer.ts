@@ -7,7 +7,7 @@ import { REDIRECT_URI_DEFAULT } from './browser-login.ts';
 import type { Cli } from './cli.ts';
 import { asText, createAsker, print, readFile, readInput } from './io.ts';
 import { keptOf } from './login.ts';
-import { type Column, printDone, printFields, printJson, printList, time } from './print.ts';
+import { type Column, duration, printDone, printFields, printJson, printList, time } from './print.ts';
 import { keepToken } from './token-file.ts';
 
 export function addIssuerCommands(root: Command, cli: Cli): void {
@@ -104,7 +104,7 @@ const ISSUER_FIELDS: readonly Column<Issuer>[] = [
   ['algorithms', ({ algorithms }) => algorithms],
   ['client', ({ client }) => client && `${client.id}${client.confidential ? ', with a secret' : ''}`],
   ['redirect uris', ({ client }) => client?.redirect_uris],
-  ['clock skew', ({ clock_skew_seconds }) => `${clock_skew_seconds} s`],
+  ['clock skew', ({ clock_skew_seconds }) => duration(clock_skew_seconds)],
   ['updated', ({ updated_at }) => time(updated_at)],
 ];
 

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import type { Job } from '../client/index.ts';
 import type { Cli } from './cli.ts';
 import { EXIT } from './exit.ts';
-import { printFields, printJson, printList, time } from './print.ts';
+import { duration, printFields, printJson, printList, time } from './print.ts';
 import { bar } from './progress.ts';
 
 export function addJobCommands(root: Command, cli: Cli): void {
@@ -47,7 +47,7 @@ function printJob(cli: Cli, job: Job): Promise<void> {
     ['state', ({ state }) => state],
     ['done', (item) => `${item.done}/${item.total}`],
     ['rate', ({ rate }) => rate && `${rate}/s`],
-    ['seconds left', ({ seconds_left }) => seconds_left],
+    ['left', ({ seconds_left }) => duration(seconds_left)],
     ['created', ({ created_at }) => time(created_at)],
     ['finished', ({ finished_at }) => time(finished_at)],
     ['error', ({ error }) => error],

@@ -6,7 +6,7 @@ import { pair, wholeNumber } from './argument.ts';
 import type { Cli } from './cli.ts';
 import { confirm } from './confirm.ts';
 import { print } from './io.ts';
-import { clean, printDone, printFields, printJson, printList, time } from './print.ts';
+import { clean, duration, printDone, printFields, printJson, printList, time } from './print.ts';
 
 export function addLeaseCommands(root: Command, cli: Cli): void {
   const lease = root.command('lease').description('credentials and accesses that end by themselves');
@@ -172,7 +172,7 @@ function addSweeperCommand(lease: Command, cli: Cli): void {
       await printFields(cli.io, cli.json(), found, [
         ['waits for a confirmed clock', ({ latched }) => latched],
         ['since', ({ latched_at }) => time(latched_at)],
-        ['jump in seconds', ({ jump_seconds }) => jump_seconds],
+        ['jump', ({ jump_seconds }) => duration(jump_seconds)],
         ['time of the database', ({ now }) => time(now)],
       ]);
     });

@@ -11,7 +11,7 @@ import { VaultError } from '../errors.ts';
 import { loginByBrowser, REDIRECT_URI_DEFAULT } from './browser-login.ts';
 import type { Cli } from './cli.ts';
 import { type Asker, createAsker, print } from './io.ts';
-import { clean, printDone, printFields, time } from './print.ts';
+import { clean, duration, printDone, printFields, time } from './print.ts';
 import { keepToken, readToken, tokenFile } from './token-file.ts';
 import { askCode } from './totp.ts';
 
@@ -202,7 +202,7 @@ async function status(cli: Cli): Promise<void> {
     ['seal', (facts: Status) => `${facts.seal.kind}, key ${facts.seal.fingerprint}`],
     ['certificate', ({ tls }) => tls?.certificates.map(({ key, not_after }) => `${key}, until ${time(not_after)}`)],
     ['attention', ({ tls }) => (tls ? [...tls.alarms, ...(tls.faults ?? [])] : undefined)],
-    ['running for', ({ uptime_seconds }) => `${uptime_seconds} s`],
+    ['running for', ({ uptime_seconds }) => duration(uptime_seconds)],
     ['tenant', ({ login }) => login.tenant],
     ['username', ({ login }) => login.username],
     ['policies', ({ login }) => login.policies],

@@ -4,6 +4,7 @@
  * What the server says is shown without control characters, so that a name in it cannot steer the terminal. The value of
  * a secret is never printed here.
  */
+import { formatDuration } from '../config-duration.ts';
 import { type Io, print } from './io.ts';
 
 export type Column<T> = readonly [title: string, value: (item: T) => unknown];
@@ -72,6 +73,11 @@ function tableText(rows: readonly (readonly string[])[]): string {
       .trimEnd(),
   );
   return `${lines.join('\n')}\n`;
+}
+
+/** Seconds as people give them: `15m`. */
+export function duration(seconds: number | null | undefined): string | undefined {
+  return typeof seconds === 'number' ? formatDuration(seconds) : undefined;
 }
 
 /** `2026-01-31T12:00:00.123456Z` as people read it: to the second. */

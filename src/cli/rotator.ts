@@ -4,7 +4,7 @@ import type { PutRotatorBody, Rotator } from '../client/index.ts';
 import { wholeNumber } from './argument.ts';
 import { readObject } from './backend.ts';
 import type { Cli } from './cli.ts';
-import { printDone, printFields, printList, time } from './print.ts';
+import { duration, printDone, printFields, printList, time } from './print.ts';
 
 type PutOptions = {
   readonly kind: PutRotatorBody['kind'];
@@ -26,7 +26,7 @@ export function addRotatorCommands(root: Command, cli: Cli): void {
       printList(cli.io, cli.json(), cli.client().rotators.list(), [
         ['secret', ({ path }) => path],
         ['kind', ({ kind }) => kind],
-        ['every seconds', ({ every }) => every],
+        ['every', ({ every }) => duration(every)],
         ['rotated', ({ rotated_at }) => time(rotated_at)],
         ['next', ({ next_at }) => time(next_at)],
         ['version', ({ version }) => version],
@@ -96,8 +96,8 @@ const FIELDS = [
   ['account', ({ account }: Rotator) => account],
   ['asks', ({ webhook }: Rotator) => webhook?.url],
   ['tells', ({ notify }: Rotator) => notify?.url],
-  ['every seconds', ({ every }: Rotator) => every],
-  ['grace in seconds', ({ grace }: Rotator) => grace],
+  ['every', ({ every }: Rotator) => duration(every)],
+  ['grace', ({ grace }: Rotator) => duration(grace)],
   ['rotated', ({ rotated_at }: Rotator) => time(rotated_at)],
   ['next', ({ next_at }: Rotator) => time(next_at)],
   ['version', ({ version }: Rotator) => version],

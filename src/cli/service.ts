@@ -13,7 +13,7 @@ import { collect, wholeNumber } from './argument.ts';
 import type { Cli } from './cli.ts';
 import { createAsker, print } from './io.ts';
 import { keptOf } from './login.ts';
-import { type Column, printDone, printFields, printList, time } from './print.ts';
+import { type Column, duration, printDone, printFields, printList, time } from './print.ts';
 import { keepToken } from './token-file.ts';
 
 export function addServiceCommands(root: Command, cli: Cli): void {
@@ -226,11 +226,11 @@ function printService(cli: Cli, service: Service): Promise<void> {
     ['policies', ({ policies }) => policies],
     ['state', stateOf],
     ['description', ({ description }) => description],
-    ['token ttl', ({ token_ttl_seconds }) => token_ttl_seconds && `${token_ttl_seconds} s`],
-    ['token max ttl', ({ token_max_ttl_seconds }) => token_max_ttl_seconds && `${token_max_ttl_seconds} s`],
+    ['token ttl', ({ token_ttl_seconds }) => duration(token_ttl_seconds)],
+    ['token max ttl', ({ token_max_ttl_seconds }) => duration(token_max_ttl_seconds)],
     ['token uses', ({ token_uses }) => token_uses],
     ['token networks', ({ token_cidrs }) => token_cidrs],
-    ['token period', ({ token_period_seconds }) => token_period_seconds && `${token_period_seconds} s`],
+    ['token period', ({ token_period_seconds }) => duration(token_period_seconds)],
     ['created', ({ created_at }) => time(created_at)],
     ['last login', ({ last_login_at }) => time(last_login_at)],
   ]);

@@ -4,7 +4,7 @@ import type { CreateTokenBody, Token } from '../client/index.ts';
 import { collect, pair, wholeNumber } from './argument.ts';
 import type { Cli } from './cli.ts';
 import { print } from './io.ts';
-import { printDone, printFields, printList, time } from './print.ts';
+import { duration, printDone, printFields, printList, time } from './print.ts';
 
 export function addTokenCommands(root: Command, cli: Cli): void {
   const token = root.command('token').description('tokens: children of your own, and who holds which');
@@ -63,7 +63,7 @@ const FIELDS = [
   ['bound to', ({ token_policies }: Token) => token_policies],
   ['uses left', ({ uses_left }: Token) => uses_left],
   ['networks', ({ cidrs }: Token) => cidrs],
-  ['period', ({ period_seconds }: Token) => period_seconds && `${period_seconds} s`],
+  ['period', ({ period_seconds }: Token) => duration(period_seconds)],
   ['renewable', ({ renewable }: Token) => renewable],
   ['metadata', ({ metadata }: Token) => Object.entries(metadata).map(([key, value]) => `${key}=${value}`)],
   ['from', ({ source }: Token) => source],
