@@ -11,7 +11,6 @@ it('are shown in the largest unit that leaves nothing over', () => {
 });
 
 it('read again are what they were', () => {
-  fc.assert(
-    fc.property(fc.nat(2 ** 31), (seconds) => expect(parseDurationSeconds(formatDuration(seconds))).toBe(seconds)),
-  );
+  const isSame = (seconds: number) => parseDurationSeconds(formatDuration(seconds)) === seconds;
+  fc.assert(fc.property(fc.nat(), isSame));
 });
