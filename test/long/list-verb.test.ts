@@ -26,7 +26,7 @@ describe.each(MAJORS)('Node %i', (major) => {
     expect(version.stdout).toMatch(new RegExp(`^v${major}\\.`));
     const vitest = join(ROOT, 'node_modules/vitest/vitest.mjs');
     const args = [vitest, 'run', '--config', 'test/long/list-verb.config.mjs'];
-    const env = { PATH: process.env.PATH, HOME: homedir(), CI: '1' };
+    const env = { PATH: process.env.PATH, HOME: homedir(), CI: '1', NO_COLOR: '1' };
     const done = spawnSync(node, args, { cwd: ROOT, env, encoding: 'utf8', timeout: 110_000 });
     expect([done.status, done.stdout + done.stderr]).toEqual([0, expect.stringMatching(/Tests +\d+ passed/)]);
   });
