@@ -285,7 +285,7 @@ function tryOpen(key: Key, context: Context, envelope: Uint8Array): Uint8Array |
   }
 }
 
-/** The envelopes go as base64 text: a bytea parameter would be sent in hex, half as long again. */
+/** The envelopes go as one value in base64: a bytea parameter would be sent in hex, half as long again. */
 async function writeRows(
   tx: Tx,
   { table, key }: EnvelopeTable,
@@ -293,16 +293,20 @@ async function writeRows(
   rows: readonly Moved[],
   to: number,
 ): Promise<void> {
-  const arrays = key.map(({ type }, i) => `$${i + 4}::${type}[]`).join(', ');
+  const arrays = key.map(({ type }, i) => `$${i + 6}::${type}[]`).join(', ');
   const names = key.map((_, i) => `k${i}`).join(', ');
   const same = key.map(({ column }, i) => `AND t.${column} = u.k${i}`).join(' ');
-  const envelopes = rows.map(({ envelope }) =>
-    Buffer.from(envelope.buffer, envelope.byteOffset, envelope.length).toString('base64'),
-  );
+  let end = 1;
+  const starts = rows.map(({ envelope }) => {
+    end += envelope.length;
+    return end - envelope.length;
+  });
+  const lengths = rows.map(({ envelope }) => envelope.length);
+  const all = Buffer.concat(rows.map(({ envelope }) => envelope)).toString('base64');
   await tx.unsafe(
-    `UPDATE ${table} t SET key_version = $2, envelope = decode(u.envelope, 'base64')
-     FROM unnest(string_to_array($3, ','), ${arrays}) AS u (envelope, ${names}) WHERE t.tenant_id = $1 ${same}`,
-    [tenant, to, envelopes.join(','), ...key.map((_, i) => rows.map((row) => row.key[i]!))] as never[],
+    `UPDATE ${table} t SET key_version = $2, envelope = substr((SELECT decode($3, 'base64')), u.start, u.length)
+     FROM unnest($4::int[], $5::int[], ${arrays}) AS u (start, length, ${names}) WHERE t.tenant_id = $1 ${same}`,
+    [tenant, to, all, starts, lengths, ...key.map((_, i) => rows.map((row) => row.key[i]!))] as never[],
     { prepare: true },
   );
 }
