@@ -59,8 +59,9 @@ const FIXED_WORDS: Readonly<Record<string, string>> = {
   ...{ algorithm: 'sha2-256', bytes: '16', a: '16', b: '16', version: '1', kind: 'encryption-key' },
 };
 
-/** Where somebody logs in is called as its method is. */
+/** Where somebody logs in is called as its method is; roles of tokens are none. */
 const METHODS = '/v1/sys/auth/';
+const TOKEN_ROLES = /^\/v1\/auth\/token\/.*\{role\}$/;
 
 /** A tree of secrets may be mounted anywhere: the first kind where one has been, the second where every tenant has one. */
 const PLACES = [...FIXED, { at: '{mount}', routes: KV1_ROUTES }, { at: 'secret', routes: KV2_ROUTES }];
@@ -91,7 +92,8 @@ export const operations = (): Operation[] => [...documented(), ...tabled()];
 
 /** Whether what stands for `name` is a word of the protocol or a place in one's own log, and nobody's name. */
 export const isWord = ({ protocol, path }: Operation, name: string) =>
-  name === 'tile' || (protocol === 'vault' && (name in FIXED_WORDS || path.startsWith(METHODS)));
+  name === 'tile' ||
+  (protocol === 'vault' && (name in FIXED_WORDS || path.startsWith(METHODS) || TOKEN_ROLES.test(path)));
 
 export type Asked = {
   readonly token?: string | undefined;
