@@ -5,6 +5,7 @@ import { updateUser } from '../src/auth/user.ts';
 import { parseToken } from '../src/crypto/token.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { VaultError } from '../src/errors.ts';
+import { createKnownHeads } from '../src/policy/known-head.ts';
 import { readSecret } from '../src/policy/read.ts';
 import { putPolicy } from '../src/policy/store.ts';
 import { fetchSecrets } from '../src/secret/fetch.ts';
@@ -139,6 +140,25 @@ describe('batches', () => {
     }
     expect(new Set(others)).toEqual(new Set(['ok']));
     expect(new Set(await Promise.all(stuck))).toEqual(new Set(['ok']));
+  });
+
+  it('a head that others go on to move is guessed ever more seldom, and at once again when a guess held', () => {
+    const heads = createKnownHeads();
+    const head = { tenant, size: 1, frontier: new Uint8Array(), aclRevision: 0, lastTime: '', now: '' };
+    /** Rounds that lock the head until it is guessed again. */
+    const locked = () => {
+      let rounds = 0;
+      for (; !heads.get(tenant); rounds += 1) heads.set(head);
+      return rounds;
+    };
+    const waits = Array.from({ length: 8 }, () => {
+      heads.wasWrong(tenant);
+      return locked();
+    });
+    expect(waits).toEqual([1, 2, 4, 8, 16, 32, 64, 65]);
+    heads.set(head, 'guessed');
+    heads.wasWrong(tenant);
+    expect(locked()).toBe(1);
   });
 
   it('I7 a tenant that writes as fast as it can does not keep another from reading and writing', async () => {

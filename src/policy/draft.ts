@@ -79,3 +79,32 @@ function entryOf(
 ): Entry {
   return { origin: call, actor, action: 'secret.read', resource, outcome, code, version };
 }
+
+// ---- what a round decided that could not have the log's head ----------------------------------------------------------
+
+export type Redraftable = { drafted: { readonly draft: Draft; readonly atMs: number } | undefined };
+
+/** Longer ago, what was decided is decided again: tokens end, and so do versions. */
+const DRAFT_MS_MAX = 250;
+
+/** Keeps what was not settled. */
+export function keepDrafts(
+  { clock }: Vault,
+  members: readonly Redraftable[],
+  drafts: readonly (Draft | undefined)[],
+  settled: readonly unknown[],
+): void {
+  const atMs = clock.monotonicMs();
+  for (const [i, member] of members.entries()) {
+    const kept = drafts[i];
+    if (kept && settled[i] === undefined) member.drafted = { draft: kept, atMs };
+  }
+}
+
+/** Once, and all of them or none. Under the lock of the head it is seen whether they still hold. */
+export function takeDrafts({ clock }: Vault, members: readonly Redraftable[]): Draft[] | undefined {
+  const since = clock.monotonicMs() - DRAFT_MS_MAX;
+  const drafts = members.flatMap(({ drafted: kept }) => (kept && kept.atMs >= since ? kept.draft : []));
+  for (const member of members) member.drafted = undefined;
+  return drafts.length === members.length ? drafts : undefined;
+}

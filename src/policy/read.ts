@@ -6,7 +6,8 @@
  * commit make every entry durable; only then do the answers go out. So an answer never waits for an fsync of its own,
  * and never leaves before its entry is durable. Nothing here is cached but what never changes.
  *
- * A tenant whose log head is busy is left to a round of its own, so that no tenant delays another. A member that fails
+ * A tenant whose log head is busy is left to a round of its own, so that no tenant delays another. What was decided and
+ * decrypted for it is not done again there, unless access was taken away meanwhile: several nodes may read for one tenant. A member that fails
  * (its envelope does not open) has its own `error` entry. When the round fails as a whole, its members are read again
  * one tenant at a time, and then one by one, so that one bad member costs nobody else the answer.
  */
@@ -20,19 +21,21 @@ import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import { type Access, type AccessRow, type Call, proves, readAccess, resolve, unauthenticated } from './access.ts';
 import { refuseBehind, refuseLate, type Waiting } from './deadline.ts';
-import { type Draft, draft, draftSlowly, SINGLY } from './draft.ts';
+import { type Draft, draft, draftSlowly, keepDrafts, type Redraftable, SINGLY, takeDrafts } from './draft.ts';
+import { createKnownHeads, type KnownHeads } from './known-head.ts';
 import { checkApproved, type OpenedVersion, openVersion, unpackVersions, type VersionRow } from './opened.ts';
 import { permit } from './permit.ts';
 import { hasRate, overRate } from './rate.ts';
 
 /** `version` 0 is the current one. */
-type Member = Waiting & {
-  readonly call: Call;
-  readonly token: ParsedToken;
-  readonly path: string;
-  readonly version: number;
-  readonly resolve: (opened: OpenedVersion) => void;
-};
+type Member = Waiting &
+  Redraftable & {
+    readonly call: Call;
+    readonly token: ParsedToken;
+    readonly path: string;
+    readonly version: number;
+    readonly resolve: (opened: OpenedVersion) => void;
+  };
 
 type Lane = {
   readonly queue: Member[];
@@ -45,8 +48,7 @@ type Lane = {
   patience: NodeJS.Timeout | undefined;
   /** When the heads are free for the next round of ours. */
   turn: Promise<void>;
-  /** Heads as our last commits left them. Only a guess: what is written under one is written only if it still holds. */
-  readonly heads: Map<TenantId, Head>;
+  readonly heads: KnownHeads;
   /** What shared rounds left out, by tenant, and the tenants among them that no round is running for, in turn. */
   readonly apart: Map<string, Member[]>;
   readonly apartTurns: string[];
@@ -82,7 +84,7 @@ export function readSecret(vault: Vault, call: Call, path: string, version: numb
   const { queue } = lane;
   const answer = new Promise<OpenedVersion>((resolve, reject) => {
     const arrivedMs = vault.clock.monotonicMs();
-    queue.push({ arrivedMs, begunMs: undefined, call, token, path, version, resolve, reject });
+    queue.push({ arrivedMs, begunMs: undefined, drafted: undefined, call, token, path, version, resolve, reject });
   });
   if (lane.pumps < ROUNDS_AT_ONCE) beginOrWait(vault, lane);
   return answer;
@@ -90,8 +92,8 @@ export function readSecret(vault: Vault, call: Call, path: string, version: numb
 
 function newLane(vault: Vault): Lane {
   const lane: Lane = {
-    ...{ queue: [], pumps: 0, rounds: 0, members: 0, patience: undefined, turn: Promise.resolve(), heads: new Map() },
-    ...{ apart: new Map(), apartTurns: [], apartPumps: 0 },
+    ...{ queue: [], pumps: 0, rounds: 0, members: 0, patience: undefined, turn: Promise.resolve() },
+    ...{ heads: createKnownHeads(), apart: new Map(), apartTurns: [], apartPumps: 0 },
   };
   lanes.set(vault, lane);
   return lane;
@@ -248,22 +250,24 @@ async function round(
   deadlineMs: number,
 ): Promise<Settled[]> {
   const tenants = [...new Set(members.map((member) => member.token.tenantId as TenantId))];
-  if (tenants.length === 1 && lane.heads.has(tenants[0]!) && mode === 'shared') {
+  if (tenants.length === 1 && lane.heads.get(tenants[0]!) && mode === 'shared') {
     return roundOfOne(vault, lane, members, tenants[0]!, deadlineMs);
   }
   let release: (() => void) | undefined;
   try {
     const act = async (tx: Tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
-      const drafts = await draftAll(vault, tx, members, settled);
+      const drafts =
+        (mode === 'alone' ? takeDrafts(vault, members) : undefined) ?? (await draftAll(vault, tx, members, settled));
       // Our own rounds take the heads in turn, so that SKIP LOCKED skips only what others hold.
       release?.();
       if (mode === 'shared') release = await takeTurn(lane);
       const heads = await record(tx, members, drafts, settled, mode === 'shared' ? 'skip' : 'wait');
+      if (mode === 'shared') keepDrafts(vault, members, drafts, settled);
       return { settled, heads };
     };
     const { settled, heads } = await transaction(vault.db, tenants, act, { deadlineMs });
-    for (const head of heads) rememberHead(lane, head);
+    for (const head of heads) lane.heads.set(head);
     return settled;
   } finally {
     release?.();
@@ -294,27 +298,21 @@ async function roundOfOne(
       if (entries.length === 0) return settled;
       const next = await writeIfUnmoved(tx, { ...head, now }, { tenant, entries });
       if (next === undefined) {
-        lane.heads.delete(tenant);
+        lane.heads.wasWrong(tenant);
+        keepDrafts(vault, members, drafts, settled);
         return settled;
       }
-      rememberHead(lane, next);
+      lane.heads.set(next, 'guessed');
       for (const [i, answer] of answers) settled[i] = answer;
       return settled;
     };
     return await statements(vault.db, [tenant], act, { deadlineMs });
   } catch (error) {
-    lane.heads.delete(tenant);
+    lane.heads.forget(tenant);
     throw error;
   } finally {
     release?.();
   }
-}
-
-const HEADS_MAX = 1000;
-
-function rememberHead(lane: Lane, head: Head): void {
-  if (lane.heads.size >= HEADS_MAX) lane.heads.clear();
-  lane.heads.set(head.tenant, head);
 }
 
 /** Waits for the rounds before to commit; the next one waits until the returned function is called. */
