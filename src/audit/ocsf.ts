@@ -1,8 +1,9 @@
 /**
  * Audit entries as events of the Open Cybersecurity Schema Framework 1.3.0, for SIEMs: logins and logouts as
- * Authentication (3002), everything else as API Activity (6003).
+ * Authentication (3002), everything else as API Activity (6003). No event has a member that its class does not know.
  *
- * `metadata.sequence` is the entry's number and `raw_data` the canonical line, so an event can be proved against the log.
+ * `metadata.event_code` is the entry's action, `metadata.sequence` its number and `raw_data` the canonical line, so an event
+ * can be proved against the log.
  */
 const VERSION = '1.3.0';
 
@@ -25,24 +26,28 @@ const LOGINS: Readonly<Record<string, readonly [id: number, name: string]>> = {
   'auth.logout': [2, 'Logoff'],
 };
 
-/** activity_id of class 6003, by the verb of the action; 99 is Other. */
+/** activity_id of class 6003, by the last word of the action; 99 is Other. */
 const ACTIVITIES: Readonly<Record<string, readonly [id: number, name: string]>> = {
   create: [1, 'Create'],
   initialise: [1, 'Create'],
+  issue: [1, 'Create'],
   read: [2, 'Read'],
   list: [2, 'Read'],
   history: [2, 'Read'],
+  subkeys: [2, 'Read'],
+  reveal: [2, 'Read'],
+  export: [2, 'Read'],
   self: [2, 'Read'],
-  'metadata-read': [2, 'Read'],
   write: [3, 'Update'],
   update: [3, 'Update'],
+  configure: [3, 'Update'],
   rotate: [3, 'Update'],
   renew: [3, 'Update'],
   password: [3, 'Update'],
   undelete: [3, 'Update'],
-  'metadata-write': [3, 'Update'],
   delete: [4, 'Delete'],
   destroy: [4, 'Delete'],
+  remove: [4, 'Delete'],
   revoke: [4, 'Delete'],
 };
 
@@ -57,6 +62,7 @@ type Entry = {
   readonly protocol: string;
   readonly request: string;
   readonly resource?: string;
+  readonly salt: string;
   readonly seq: number;
   readonly source: string;
   readonly time: string;
@@ -68,9 +74,11 @@ export function ocsfEvent(line: string): string {
   const entry = JSON.parse(line) as Entry;
   const login = LOGINS[entry.action];
   const kind = login ? AUTHENTICATION : API_ACTIVITY;
-  const [activity, name] = login ?? ACTIVITIES[entry.action.slice(entry.action.indexOf('.') + 1)] ?? OTHER;
+  const [activity, name] = login ?? ACTIVITIES[entry.action.split(/[.-]/).at(-1)!] ?? OTHER;
   const ok = entry.outcome === 'ok';
   const user = userOf(entry);
+  const api = { operation: entry.action, request: { uid: entry.request }, service: { name: entry.protocol } };
+  const resources = entry.resource === undefined ? {} : { resources: [resourceOf(entry.resource, entry.version)] };
   const event = {
     activity_id: activity,
     activity_name: name,
@@ -86,15 +94,15 @@ export function ocsfEvent(line: string): string {
     metadata: {
       version: VERSION,
       product: { name: 'Bulla', vendor_name: 'Bulla' },
-      uid: entry.request,
+      uid: entry.salt,
+      correlation_uid: entry.request,
+      event_code: entry.action,
       sequence: entry.seq,
       original_time: entry.time,
     },
     actor: { user, ...(entry.actor.accessor === undefined ? {} : { session: { uid: entry.actor.accessor } }) },
-    ...(login ? { user, service: { name: 'Bulla' } } : {}),
-    api: { operation: entry.action, request: { uid: entry.request }, service: { name: entry.protocol } },
+    ...(login ? { user, service: { name: 'Bulla' } } : { api, ...resources }),
     src_endpoint: entry.source === '' ? { name: 'vault' } : { ip: entry.source },
-    ...(entry.resource === undefined ? {} : { resources: [resourceOf(entry.resource, entry.version)] }),
     ...(entry.details === undefined ? {} : { unmapped: entry.details }),
     raw_data: line,
   };
