@@ -2,8 +2,9 @@
  * A vault of a test file's own, through the real parts: a database cloned from the initialised one, the real gate, and,
  * when a test asks for it, the real listener.
  *
- * `check()` proves what must always hold: every log's lines hash to its leaves and its root, every stored ciphertext
- * opens under its tenant, and no text that a test called secret stands readable in any table.
+ * `check()` proves what must always hold: every log's lines hash to its leaves and its root, every request that was
+ * answered to a token has entries with its id, every stored ciphertext opens under its tenant, and no text that a test
+ * called secret stands readable in any table.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { cpSync, mkdirSync } from 'node:fs';
@@ -105,6 +106,7 @@ export async function testVault(options: NodeOptions = {}): Promise<TestVault> {
            max_expires_at = max_expires_at + (now() - created_at)`;
   let listener: Listener | undefined;
   const secrets = new Set<string>([PASSWORD]);
+  const heard: Heard[] = [];
   return {
     ...{ vault, config: vault.config, dataDir, app, owner, operator, admin, call, login: loginTo, node, secrets },
     user: (name, policies, rules) => makeUser(vault, admin, loginTo, name, policies, rules),
@@ -116,9 +118,15 @@ export async function testVault(options: NodeOptions = {}): Promise<TestVault> {
     },
     request: async (method, path, asked = {}) => {
       listener ??= await listen(vault, createApp(vault), vault.config);
-      return send(listener.address, method, path, asked);
+      const answer = await send(listener.address, method, path, asked);
+      if (mustBeRecorded(path, asked, answer))
+        heard.push({ id: answer.headers.get('x-request-id')!, what: `${method} ${path}` });
+      return answer;
     },
-    check: () => checkInvariants(vault, owner, secrets),
+    check: async () => {
+      await checkInvariants(vault, owner, secrets);
+      await checkHeard(owner, heard);
+    },
     close: async () => {
       await listener?.close();
       await Promise.all(nodes.map(closeVault));
@@ -191,6 +199,28 @@ async function dropDatabase(owner: Endpoint, name: string): Promise<void> {
 }
 
 const INSUFFICIENT_PRIVILEGE = '42501';
+
+/** A request that was answered to somebody known. */
+type Heard = { readonly id: string; readonly what: string };
+
+const PUBLIC =
+  /^\/(healthz|readyz|metrics|openapi\.(json|yaml)|api\/v1\/seal(\/unseal)?|v1\/sys\/(health|init|leader|seal-status))(\?|$)/;
+/** Nobody's token, too many requests, or a log that cannot be written. */
+const UNHEARD: ReadonlySet<number> = new Set([401, 429, 503, 504]);
+
+function mustBeRecorded(path: string, { token, headers }: RequestOptions, { status }: Answer): boolean {
+  const known = token !== undefined || headers?.['x-vault-token'] !== undefined;
+  return known && !PUBLIC.test(path) && !UNHEARD.has(status);
+}
+
+/** T-087 for whatever the tests ask. */
+async function checkHeard(owner: postgres.Sql, heard: readonly Heard[]): Promise<void> {
+  const rows = await owner`SELECT lines FROM audit_segments`;
+  const lines = rows.map((row) => (row.lines as Buffer).toString('utf8')).join('');
+  const recorded = new Set([...lines.matchAll(/"request":"([^"]+)"/g)].map(([, id]) => id));
+  const missing = heard.filter(({ id }) => !recorded.has(id));
+  if (missing.length > 0) throw new Error(`no entry says: ${missing.map(({ what }) => what).join(', ')}`);
+}
 
 // ---- invariants ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
 /** The transcripts in test/wire/vault, had again with a real server: every endpoint under /v1, error texts included. */
+import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -84,18 +85,33 @@ function masked(text: string, kept: ReadonlyMap<string, string>): string {
 const member = (value: unknown, path: string): string =>
   String(path.split('.').reduce<unknown>((at, key) => (at as Record<string, unknown>)?.[key], value));
 
+/** The requests that showed a token and were not told that it is nobody's. */
+const heard = new Map<string, string>();
+
 async function say(step: Step, kept: Map<string, string>): Promise<string[]> {
   const fill = (text: string) => text.replace(/\{([A-Z]+)\}/g, (all, name: string) => kept.get(name) ?? all);
   const headers: Record<string, string> = { 'X-Vault-Token': t.admin };
   for (const [name, value] of step.headers) headers[name === 'token' ? 'X-Vault-Token' : name] = fill(value);
   if (headers['X-Vault-Token'] === '') delete headers['X-Vault-Token'];
+  const id = randomUUID();
+  headers['X-Request-Id'] = id;
   const answer = await fetch(`${listener.address}/v1/${fill(step.path)}`, {
     ...{ method: step.verb, headers },
     ...(step.body === undefined ? {} : { body: fill(step.body) }),
   });
   const text = await answer.text();
+  const mine = headers['X-Vault-Token'] !== undefined && !isOpen(step.path);
+  if (mine && ![401, 403, 429, 503].includes(answer.status)) heard.set(id, `${step.verb} ${step.path}`);
   for (const [name, path] of step.kept) kept.set(name, member(JSON.parse(text), path));
   return [`< ${answer.status}`, ...(text === '' ? [] : [`< ${masked(text, kept)}`])];
+}
+
+/** What anybody may ask, or asks for a token with. */
+function isOpen(path: string): boolean {
+  const bare = path.replace(/\?.*/, '');
+  return FIXED.some(
+    ({ at, routes }) => bare.startsWith(`${at}/`) && matchRoute(routes, bare.slice(at.length + 1))?.route.open,
+  );
 }
 
 function written({ title, steps }: { title: string; steps: readonly Step[] }, answers: readonly string[][]): string {
@@ -117,6 +133,13 @@ it.each(FILES)('%s', async (name) => {
   const text = written(transcript, answers);
   if (process.env.WRITE) writeFileSync(file, text);
   expect(text).toBe(readFileSync(file, 'utf8'));
+});
+
+it('T-087 every request of a transcript that was heard has entries with its id', async () => {
+  expect(heard.size).toBeGreaterThan(200);
+  const rows = await t.owner`SELECT lines FROM audit_segments`;
+  const lines = rows.map((row) => row.lines.toString('utf8')).join('');
+  expect([...heard].filter(([id]) => !lines.includes(`"request":"${id}"`)).map(([, what]) => what)).toEqual([]);
 });
 
 it('every endpoint stands in a transcript, with each of its verbs', () => {

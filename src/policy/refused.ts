@@ -24,7 +24,8 @@ export async function recordRefused(
     const { actor } = await resolve(vault, tx, token, row, source);
     const details = { method, route };
     const origin = { requestId, source, protocol };
-    const entry = { origin, actor, action: 'request.refused', outcome: 'error', code, details } as const;
+    const outcome = code === 'forbidden' ? 'denied' : 'error';
+    const entry = { origin, actor, action: 'request.refused', outcome, code, details } as const;
     await append(tx, [{ tenant, entries: [entry] }]);
     return true;
   });

@@ -83,10 +83,28 @@ export async function readMount(vault: Vault, call: Call, path: SecretPath): Pro
  * done there is asked for and recorded next.
  */
 export async function mountOver(vault: Vault, call: Call, path: string): Promise<Mount | undefined> {
-  return preview(vault, call, async (tx, { tenant }) => {
-    const [row] = await selectMounts(tx, tenant, tx`AND path = ANY (${[...ancestorsOf(path), path]})`);
-    return row;
-  });
+  return preview(vault, call, (tx, { tenant }) => mountOf(tx, tenant, path));
+}
+
+async function mountOf(tx: Tx, tenant: TenantId, path: string): Promise<Mount | undefined> {
+  const [row] = await selectMounts(tx, tenant, tx`AND path = ANY (${[...ancestorsOf(path), path]})`);
+  return row;
+}
+
+/** The same where nothing else is asked, so it has an entry of its own; `absent` is what whoever asks for none is told. */
+export async function askForMount(
+  vault: Vault,
+  call: Call,
+  path: string,
+  absent?: VaultError,
+): Promise<Mount | undefined> {
+  const own = { action: 'auth.self', resource: 'token:self' } as const;
+  const act = async (tx: Tx, { tenant }: { readonly tenant: TenantId }) => {
+    const value = await mountOf(tx, tenant, path);
+    const notes = [{ details: { question: 'mount' } }];
+    return value === undefined && absent !== undefined ? { value, notes, refused: absent } : { value, notes };
+  };
+  return permit(vault, call, own, act, { takesNoUse: true });
 }
 
 /** Throws `conflict` when a mount is there already, inside of it or around it, or begins at the same prefix. */

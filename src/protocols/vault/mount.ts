@@ -7,11 +7,11 @@
  */
 import { VaultError } from '../../errors.ts';
 import {
+  askForMount,
   changeMount,
   createMount,
   listMounts,
   type Mount,
-  mountOver,
   readMount,
   removeMount,
   WHOLE_TREE,
@@ -63,13 +63,15 @@ async function preflight({ vault, call, at }: VaultRequest): Promise<Answer> {
   const path = at.path!;
   const [first = ''] = path.split('/');
   const engine = ENGINES.find((one) => one.path === first);
-  const found = first === WHOLE_TREE.path ? WHOLE_TREE : await mountOver(vault, call, path);
-  if (found) return data(json({ ...kvInfo(found), path: `${found.path}/` }), { mountType: 'system' });
-  if (engine) return data(json({ ...engineInfo(engine), path: `${engine.path}/` }), { mountType: 'system' });
-  throw said(
+  const absent = said(
     'forbidden',
     `preflight capability check returned 403, please ensure client's policies grant access to path "${path}/"`,
   );
+  const standing = first === WHOLE_TREE.path ? WHOLE_TREE : engine;
+  const mount = (await askForMount(vault, call, path, standing ? undefined : absent)) ?? WHOLE_TREE;
+  if (engine) return data(json({ ...engineInfo(engine), path: `${engine.path}/` }), { mountType: 'system' });
+  const found = standing ? WHOLE_TREE : mount;
+  return data(json({ ...kvInfo(found), path: `${found.path}/` }), { mountType: 'system' });
 }
 
 /** `kv`, `kv-v1`, `kv-v2`, or `generic` of old; the version is an option. */
