@@ -75,16 +75,26 @@ export async function* readLines(
   const { start, end } = await stretchOf(vault, tenant, size, filter);
   let left = filter.limit ?? Number.POSITIVE_INFINITY;
   for (let at = start; at < end && left > 0; at += CHUNK_ENTRIES) {
-    const rows = await segments(vault, tenant, at, Math.min(end, at + CHUNK_ENTRIES), filter);
+    const enough = matches ? end : Math.max(at, from) + left;
+    const rows = await segments(vault, tenant, at, Math.min(end, enough, at + CHUNK_ENTRIES), filter);
+    let chosen = '';
     for (const { firstSeq, count, lines: text } of rows) {
-      if (left <= 0) return;
+      if (left <= 0) break;
       const whole = !matches && firstSeq >= from && firstSeq + count <= end && count <= left;
-      const chosen = whole ? text : choose(text, firstSeq, from, end, left, matches);
-      left -= whole ? count : countLines(chosen);
-      if (chosen !== '') yield chosen;
+      const taken = whole ? text : choose(text, firstSeq, from, end, left, matches);
+      left -= whole ? count : countLines(taken);
+      chosen += taken;
+      if (chosen.length < PIECE_CHARS) continue;
+      yield chosen;
+      chosen = '';
     }
+    // Nothing found is said too, so that whoever waits is answered, and one who has gone is not searched for.
+    yield chosen;
   }
 }
+
+/** Pieces of about this length leave: not one for each of many small segments, nor so much that it holds others up. */
+const PIECE_CHARS = 65_536;
 
 function choose(text: string, firstSeq: number, from: number, end: number, left: number, matches: Matcher): string {
   let chosen = '';
@@ -118,22 +128,19 @@ export async function stretchOf(
     Promise.all(
       [from, to].map(async (time, i) => {
         if (time === undefined) return undefined;
-        const [row] = await tx<{ seq: number }[]>`
-          SELECT first_seq AS seq FROM audit_segments WHERE tenant_id = ${tenant}
+        const [row] = await tx<{ seq: number; end: number }[]>`
+          SELECT first_seq AS seq, first_seq + count AS end FROM audit_segments WHERE tenant_id = ${tenant}
             AND ${i === 0 ? tx`last_time >= ${time}` : tx`last_time > ${time}`}
           ORDER BY last_time, first_seq LIMIT 1`;
-        return row?.seq ?? size;
+        return row ?? { seq: size, end: size };
       }),
     ),
   );
   // The segment that ends after `to` may begin before it.
-  const end = Math.min(size, toIndex, last === undefined || last >= size ? size : last + SEGMENT_ENTRIES_MAX);
-  const start = Math.max(await firstSegment(vault, tenant, fromIndex), first ?? 0);
+  const end = Math.min(size, toIndex, last?.end ?? size);
+  const start = Math.max(await firstSegment(vault, tenant, fromIndex), first?.seq ?? 0);
   return { start, end };
 }
-
-/** More than any append writes at once. */
-const SEGMENT_ENTRIES_MAX = 100_000;
 
 /** Where the segment that holds an index starts. */
 export async function firstSegment(vault: Vault, tenant: TenantId, index: number): Promise<number> {
@@ -151,7 +158,7 @@ export async function firstSegment(vault: Vault, tenant: TenantId, index: number
 
 type Segment = { firstSeq: number; count: number; lines: string };
 
-/** The segments that start from `from` to before `end`, in order, without those that the filter's times rule out. */
+/** The segments that start from `from` to before `end`, in order, without those that cannot hold what the filter wants. */
 export async function segments(
   vault: Vault,
   tenant: TenantId,
@@ -166,6 +173,7 @@ export async function segments(
         WHERE tenant_id = ${tenant} AND first_seq >= ${from} AND first_seq < ${end}
           ${filter.from === undefined ? tx`` : tx`AND last_time >= ${filter.from}`}
           ${filter.to === undefined ? tx`` : tx`AND first_time <= ${filter.to}`}
+          ${needlesOf(filter).reduce((before, any) => tx`${before} AND ${holdsOne(tx, any)}`, tx``)}
         ORDER BY first_seq`),
     ]);
   try {
@@ -179,6 +187,9 @@ export async function segments(
   }
 }
 
+const holdsOne = (tx: Tx, needles: readonly string[]) => tx`EXISTS (
+  SELECT FROM unnest(${[...needles]}::text[]) needle WHERE position(convert_to(needle, 'UTF8') IN lines) > 0)`;
+
 type Parsed = {
   readonly actor: { readonly id?: string; readonly name?: string };
   readonly action: string;
@@ -188,17 +199,34 @@ type Parsed = {
   readonly time: string;
 };
 
+/**
+ * What stands in every line that a filter wants, one of each: most lines, and segments, are told apart by these without
+ * being parsed.
+ */
+function needlesOf({ actor, action, resource, outcome, request }: ExportFilter): string[][] {
+  const members = Object.entries({ action, outcome, request }).flatMap(([name, value]) =>
+    value === undefined ? [] : [[`"${name}":${JSON.stringify(value)}`]],
+  );
+  // A resource up to its first star, and with its end where it has none.
+  const start = resource?.split('*', 1)[0];
+  const named =
+    start === undefined ? [] : [[`"resource":${JSON.stringify(start).slice(0, start === resource ? undefined : -1)}`]];
+  return [
+    ...members,
+    ...named,
+    ...(actor === undefined ? [] : [[`"name":${JSON.stringify(actor)}`, `"id":${JSON.stringify(actor)}`]]),
+  ];
+}
+
 /** Undefined when every line of the index range is wanted. Throws `invalid_request` for a glob that is none. */
-export function matcherOf({ from, to, actor, action, resource, outcome, request }: ExportFilter): Matcher {
+export function matcherOf(filter: ExportFilter): Matcher {
+  const { from, to, actor, action, resource, outcome, request } = filter;
   if ([from, to, actor, action, resource, outcome, request].every((field) => field === undefined)) return undefined;
   const glob = resource === undefined ? undefined : compileGlob(resource);
   if (typeof glob === 'string') throw new VaultError('invalid_request', `resource: the pattern ${glob}.`);
-  const needles = Object.entries({ action, outcome, request }).flatMap(([name, value]) =>
-    value === undefined ? [] : [`"${name}":${JSON.stringify(value)}`],
-  );
+  const needles = needlesOf(filter);
   return (line) => {
-    // Most lines are told apart without being parsed.
-    if (!needles.every((needle) => line.includes(needle))) return false;
+    if (!needles.every((any) => any.some((needle) => line.includes(needle)))) return false;
     const entry = JSON.parse(line) as Parsed;
     return (
       (from === undefined || entry.time >= from) &&
