@@ -3,7 +3,8 @@
  * a witness (c2sp.org/tlog-witness).
  *
  * Every checkpoint goes to every target, in order, at least once; a witness gets the newest. What fails is tried again,
- * later and later. What a witness answers is never believed against our own log: a 409 only says from which size it
+ * later and later: a place that does not answer as a whole, a log that it refuses by itself, so that one log which a
+ * witness does not know keeps no other from it. What a witness answers is never believed against our own log: a 409 only says from which size it
  * wants the proof, and whether the log still extends what it cosigned is checked by ourselves when we sign.
  */
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
@@ -24,10 +25,14 @@ export type Target = {
   /** The newest checkpoint is enough. */
   readonly newestOnly: boolean;
   readonly send: Send;
-  /** Until when nothing is tried, on the monotonic clock, after so many failures. */
-  pausedUntilMs: number;
-  failures: number;
+  /** By log, or EVERY one. */
+  readonly pauses: Map<TenantId | typeof EVERY, Pause>;
 };
+
+/** Until when nothing is tried, on the monotonic clock, after so many failures. */
+type Pause = { readonly untilMs: number; readonly failures: number };
+
+const EVERY = '';
 
 const TIMEOUT_MS = 10_000;
 const PAUSE_MS = 5_000;
@@ -37,7 +42,7 @@ const SENT_AT_ONCE = 100;
 export function targetsOf(vault: Vault): Target[] {
   const { dir, webhook, put, witness } = vault.config.checkpointTargets;
   const target = (name: string, send: Send, newestOnly = false): Target => ({
-    ...{ name, newestOnly, send, pausedUntilMs: 0, failures: 0 },
+    ...{ name, newestOnly, send, pauses: new Map() },
   });
   return [
     ...(dir === undefined ? [] : [target(`dir ${dir}`, writeTo(vault, dir))]),
@@ -87,8 +92,15 @@ function sendTo(url: (checkpoint: SignedCheckpoint) => string, method: 'POST' | 
   };
 }
 
-const refused = (status: number) =>
-  new VaultError('unavailable', `The place that checkpoints are sent to answered ${status}.`);
+/** The place has answered, and does not want this log, or not so. */
+class LogRefused extends Error {}
+
+const OVERLOADED: ReadonlySet<number> = new Set([408, 429]);
+
+function refused(status: number): Error {
+  const said = `The place that checkpoints are sent to answered ${status}.`;
+  return status >= 500 || OVERLOADED.has(status) ? new VaultError('unavailable', said) : new LogRefused(said);
+}
 
 async function request(
   url: string,
@@ -160,26 +172,39 @@ export async function deliver(
 ): Promise<boolean> {
   let all = true;
   for (const target of targets) {
-    if (vault.clock.monotonicMs() < target.pausedUntilMs) {
-      all = false;
-      continue;
-    }
-    try {
-      for (const tenant of tenants) await deliverTo(vault, target, tenant);
-      target.failures = 0;
-    } catch (error) {
-      all = false;
-      target.failures += 1;
-      const pause = Math.min(PAUSE_MAX_MS, PAUSE_MS * 2 ** (target.failures - 1));
-      target.pausedUntilMs = vault.clock.monotonicMs() + pause;
-      const reason = error instanceof Error ? error.message : 'unknown';
-      vault.log.warn(
-        { target: target.name.split(' ')[0], failures: target.failures, reason },
-        'a checkpoint was not delivered',
-      );
+    for (const tenant of tenants) {
+      if (isPaused(vault, target, EVERY)) {
+        all = false;
+        break;
+      }
+      all = (await attempt(vault, target, tenant)) && all;
     }
   }
   return all;
+}
+
+async function attempt(vault: Vault, target: Target, tenant: TenantId): Promise<boolean> {
+  if (isPaused(vault, target, tenant)) return false;
+  try {
+    await deliverTo(vault, target, tenant);
+    for (const of of [tenant, EVERY] as const) target.pauses.delete(of);
+    return true;
+  } catch (error) {
+    pause(vault, target, error instanceof LogRefused ? tenant : EVERY, error);
+    return false;
+  }
+}
+
+const isPaused = (vault: Vault, { pauses }: Target, of: TenantId | typeof EVERY) =>
+  vault.clock.monotonicMs() < (pauses.get(of)?.untilMs ?? 0);
+
+function pause(vault: Vault, target: Target, of: TenantId | typeof EVERY, error: unknown): void {
+  const failures = (target.pauses.get(of)?.failures ?? 0) + 1;
+  const pauseMs = Math.min(PAUSE_MAX_MS, PAUSE_MS * 2 ** (failures - 1));
+  target.pauses.set(of, { untilMs: vault.clock.monotonicMs() + pauseMs, failures });
+  const reason = error instanceof Error ? error.message : 'unknown';
+  const log = of === EVERY ? {} : { log: of };
+  vault.log.warn({ target: target.name.split(' ')[0], ...log, failures, reason }, 'a checkpoint was not delivered');
 }
 
 async function deliverTo(vault: Vault, target: Target, tenant: TenantId): Promise<void> {
