@@ -3,19 +3,10 @@
  * line, metric or error, in any encoding.
  */
 import { randomBytes } from 'node:crypto';
-import { Writable } from 'node:stream';
-import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { loadConfig } from '../src/config.ts';
-import { createApp } from '../src/http/app.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
-import { closeVault, openVault, type Vault } from '../src/vault.ts';
-import { spellings, type TestVault, testVault } from './harness.ts';
+import { everySpelling, type Watched, watchedVault } from './canary.ts';
 
-let t: TestVault;
-let vault: Vault;
-let listener: Listener;
-const written: string[] = [];
+let watched: Watched;
 const canaries: string[] = [];
 
 /** Letters and digits that occur nowhere else; a number has digits only. */
@@ -31,23 +22,9 @@ function canary(kind: 'text' | 'number' = 'text'): string {
 }
 
 beforeAll(async () => {
-  t = await testVault();
-  const out = new Writable({
-    write: (chunk, _, done) => {
-      written.push(String(chunk));
-      done();
-    },
-  });
-  const log = pino({ level: 'trace' }, out);
-  const config = loadConfig({ BULLA_LISTEN: '127.0.0.1:0', BULLA_LOG_LEVEL: 'debug' });
-  vault = await openVault({ config, target: t.app, setRole: false, dataDir: t.dataDir, log });
-  listener = await listen(vault, createApp(vault), config);
+  watched = await watchedVault();
 });
-afterAll(async () => {
-  await listener.close();
-  await closeVault(vault);
-  await t.close();
-});
+afterAll(() => watched.close());
 
 type Sent = {
   path?: string;
@@ -57,35 +34,16 @@ type Sent = {
   token?: string;
 };
 
-/** Returns the error's text, or nothing for an answer that may hold what was asked for. */
-async function send({
-  path = '/secrets/canary',
-  method = 'PUT',
-  body,
-  headers = {},
-  token = t.admin,
-}: Sent): Promise<string> {
-  const answer = await fetch(`${listener.address}/api/v1${path}`, {
+async function send(sent: Sent): Promise<void> {
+  const { path = '/secrets/canary', method = 'PUT', body, headers = {}, token = watched.t.admin } = sent;
+  await watched.send(`/api/v1${path}`, {
     method,
     headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json', ...headers },
     ...(body === undefined ? {} : { body: typeof body === 'string' ? body : new Uint8Array(body) }),
   });
-  const text = await answer.text();
-  return answer.status >= 400 ? text + JSON.stringify([...answer.headers]) : '';
-}
-
-function everySpelling(text: string): string[] {
-  return [
-    ...spellings(text).map((bytes) => bytes.toString('latin1')),
-    encodeURIComponent(text),
-    Buffer.from(text).toString('base64url'),
-    Buffer.from(text).toString('hex').toUpperCase(),
-    Buffer.from(text, 'utf16le').toString('latin1'),
-  ];
 }
 
 it('T-088 T-089 no canary is in an entry, a log line, a metric or an error', async () => {
-  const errors: string[] = [];
   const sent: Sent[] = [
     // Where values belong.
     { body: `{"data":{"a":"${canary()}","n":${canary('number')},"deep":{"${canary()}":[true,"${canary()}"]}}}` },
@@ -128,14 +86,11 @@ it('T-088 T-089 no canary is in an entry, a log line, a metric or an error', asy
     { path: '/policies/p', method: 'PUT', body: `{"rules":[{"effect":"${canary()}"}]}` },
     { path: '/seal/unseal', method: 'POST', body: `{"passphrase":"${canary()}"}` },
   ];
-  for (const request of sent) errors.push(await send(request));
-  canaries.push(t.admin.split('.')[1]!);
-  const metrics = await (await fetch(`${listener.address}/metrics`)).text();
-  const rows = await t.owner`SELECT lines FROM audit_segments`;
-  const entries = rows.map((row) => row.lines.toString('latin1')).join('');
-  expect(entries.split('\n').length).toBeGreaterThan(sent.length / 2);
-  expect(written.length).toBeGreaterThan(sent.length / 2);
-  const places = { entries, errors: errors.join('\n'), log: written.join(''), metrics };
+  for (const request of sent) await send(request);
+  canaries.push(watched.t.admin.split('.')[1]!);
+  const places = await watched.said();
+  expect(places.entries.split('\n').length).toBeGreaterThan(sent.length / 2);
+  expect(places.log.split('\n').length).toBeGreaterThan(sent.length / 2);
   for (const [place, text] of Object.entries(places)) {
     for (const secret of canaries) {
       const found = everySpelling(secret).findIndex((spelling) => text.includes(spelling));
