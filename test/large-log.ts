@@ -62,7 +62,7 @@ export async function lengthen(owner: postgres.Sql, tenant: TenantId, count: num
 
 const ROUNDS = 30;
 
-async function median(act: (round: number) => Promise<unknown>): Promise<number> {
+async function medianOf(act: (round: number) => Promise<unknown>): Promise<number> {
   const times: number[] = [];
   for (let round = 0; round < ROUNDS; round += 1) {
     const started = performance.now();
@@ -72,7 +72,7 @@ async function median(act: (round: number) => Promise<unknown>): Promise<number>
   return times.sort((a, b) => a - b)[ROUNDS / 2]!;
 }
 
-async function once(act: () => Promise<unknown>): Promise<number> {
+async function onceOf(act: () => Promise<unknown>): Promise<number> {
   const started = performance.now();
   await act();
   return performance.now() - started;
@@ -82,7 +82,7 @@ async function once(act: () => Promise<unknown>): Promise<number> {
  * What people do with a log, in milliseconds, before it has `count` entries more and after. Fails where an answer is
  * wrong; how long things may take is the caller's to say.
  */
-export async function measureLargeLog(t: TestVault, count: number) {
+export async function measureLargeLog(t: TestVault, count: number, say: (figure: string) => void = () => undefined) {
   const tenant = asTenantId((await t.owner`SELECT tenant_id FROM tenants WHERE name = 'default'`)[0]!.tenant_id);
   await t.request('PUT', '/api/v1/secrets/one', { token: t.admin, body: { text: 'x' } });
   const get = async (query: string) => (await t.request('GET', `/api/v1/audit/${query}`, { token: t.admin })).text;
@@ -93,10 +93,17 @@ export async function measureLargeLog(t: TestVault, count: number) {
     keys.wipe();
     return signed;
   };
-  await median(read);
-  const readBefore = await median(read);
-  const made = await once(() => lengthen(t.owner, tenant, count));
-  const signed = await once(sign);
+  const figures: Record<string, number> = {};
+  const noted = async (name: string, ms: Promise<number>) => {
+    figures[name] = await ms;
+    say(`${name} ${figures[name]!.toFixed(1)} ms`);
+  };
+  const median = (name: string, act: (round: number) => Promise<unknown>) => noted(name, medianOf(act));
+  const once = (name: string, act: () => Promise<unknown>) => noted(name, onceOf(act));
+  await medianOf(read);
+  await median('read_before', read);
+  await once('made', () => lengthen(t.owner, tenant, count));
+  await once('signed', sign);
   const { size } = await sign();
   const [row] = await t.owner`
     SELECT first_time FROM audit_segments WHERE tenant_id = ${tenant} AND first_seq > ${size / 2} ORDER BY first_seq LIMIT 1`;
@@ -108,32 +115,29 @@ export async function measureLargeLog(t: TestVault, count: number) {
   };
   const seconds = (n: number) => (n * 1000) / STEP_MS;
   const index = (round: number) => Math.floor((size * round) / ROUNDS);
-  const figures = {
-    read_before: readBefore,
-    read: await median(read),
-    entries_of_ten_seconds: await median((round) =>
-      expectLines(`from=${at(round * 10)}&to=${new Date(middle + round * 10_000 + 9_999).toISOString()}`, seconds(10)),
-    ),
-    denials_of_a_minute: await once(() =>
-      expectLines(`outcome=denied&from=${at(0)}&to=${at(59.999)}`, seconds(60) / 50),
-    ),
-    one_actor_in_a_minute: await median((round) => get(`entries?actor=app${round}&from=${at(0)}&to=${at(59.999)}`)),
-    hundred_by_index: await median((round) => expectLines(`from_index=${index(round)}&limit=100`, 100)),
-    hundred_after_a_time: await median(() => expectLines(`from=${at(0)}&limit=100`, 100)),
-    inclusion_proof: await median((round) => get(`proof/inclusion?index=${index(round)}&size=${size}`)),
-    consistency_proof: await median((round) => get(`proof/consistency?from=${index(round)}&to=${size}`)),
-    checkpoint: await median(async () => {
-      await read();
-      await sign();
-    }),
-    who_did_in_a_minute: await once(() => get(`who-did?resource=secret:prod/**&from=${at(0)}&to=${at(59.999)}`)),
-    one_request_in_all: await once(() => expectLines(`request=r${Math.floor(size / 2)}`, 1)),
-    one_actor_in_all: await once(() => get('entries?actor=app7')),
-    who_did_in_all: await once(() => get('who-did?resource=secret:prod/7/db')),
-    unread: await once(() => get('unread?days=1')),
-  };
+  await median('read', read);
+  await median('entries_of_ten_seconds', (round) =>
+    expectLines(`from=${at(round)}&to=${at(round + 9.999)}`, seconds(10)),
+  );
+  await once('denials_of_a_minute', () =>
+    expectLines(`outcome=denied&from=${at(0)}&to=${at(59.999)}`, seconds(60) / 50),
+  );
+  await median('one_actor_in_a_minute', (round) => get(`entries?actor=app${round}&from=${at(0)}&to=${at(59.999)}`));
+  await median('hundred_by_index', (round) => expectLines(`from_index=${index(round)}&limit=100`, 100));
+  await median('hundred_after_a_time', () => expectLines(`from=${at(0)}&limit=100`, 100));
+  await median('inclusion_proof', (round) => get(`proof/inclusion?index=${index(round)}&size=${size}`));
+  await median('consistency_proof', (round) => get(`proof/consistency?from=${index(round)}&to=${size}`));
+  await median('checkpoint', async () => {
+    await read();
+    await sign();
+  });
+  await once('who_did_in_a_minute', () => get(`who-did?resource=secret:prod/**&from=${at(0)}&to=${at(59.999)}`));
+  await once('one_request_in_all', () => expectLines(`request=r${Math.floor(size / 2)}`, 1));
+  await once('one_actor_in_all', () => get('entries?actor=app7'));
+  await once('who_did_in_all', () => get('who-did?resource=secret:prod/7/db'));
+  await once('unread', () => get('unread?days=1'));
   const proven = await get(`entries?proof=true&from=${at(0)}&to=${at(1)}`);
   const key = (await get('key')).trim();
   expect(await verifyLog(() => [Buffer.from(proven)], { keys: [key] })).toMatchObject({ ok: true });
-  return { ...figures, made, signed };
+  return figures;
 }
