@@ -1,6 +1,6 @@
 /** Checkpoints on their way out: files, a webhook that fails at first, a PUT store, and a witness of c2sp.org/tlog-witness. */
 import { createHash, createPrivateKey, createPublicKey, sign as ed25519Sign } from 'node:crypto';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { copyFileSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -8,8 +8,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openLogKeys, signLog } from '../src/audit/checkpoint.ts';
 import { deliver, type Target, targetsOf } from '../src/audit/delivery.ts';
 import { haltReason } from '../src/audit/halt.ts';
+import { verifyLog } from '../src/audit/verify-log.ts';
 import { verifyConsistency } from '../src/crypto/merkle.ts';
 import { asTenantId, type TenantId } from '../src/db/database.ts';
+import { startAuditKeeper } from '../src/job/audit-keeper.ts';
 import type { Vault } from '../src/vault.ts';
 import { type TestVault, testVault } from './harness.ts';
 
@@ -46,10 +48,14 @@ async function receiver(answer: (got: Got) => Reply): Promise<{ url: string; got
 
 async function sign(vault: Vault) {
   await t.request('GET', '/api/v1/auth/self', { token: t.admin });
+  return signed(vault, tenant);
+}
+
+async function signed(vault: Vault, log: TenantId) {
   const keys = await openLogKeys(vault);
-  const signed = (await signLog(vault, tenant, keys))!;
+  const made = (await signLog(vault, log, keys))!;
   keys.wipe();
-  return signed;
+  return made;
 }
 
 /** As if enough time had gone. */
@@ -198,5 +204,58 @@ describe('a witness', () => {
     const fresh = await t.node();
     await expect(sign(fresh)).rejects.toMatchObject({ code: 'integrity' });
     expect(haltReason(fresh)).toMatch(/was rewritten before entry/);
+  });
+});
+
+describe('T-095 two nodes that go on from one dump', () => {
+  it('a witness cosigns one of them only, which halts nobody; the two notes prove the fork, and the mark refuses the other', async () => {
+    // Both are clones of one database, with the keys in it.
+    const [a, b] = await Promise.all([testVault(), testVault()]);
+    const log = asTenantId((await a.owner`SELECT tenant_id FROM tenants WHERE name = 'default'`)[0]!.tenant_id);
+    const witness = witnessOf('witness.example');
+    const { url, got } = await receiver(witness.answer);
+    const statuses: number[] = [];
+    const counting = await receiver((one) => {
+      const reply = witness.answer(one);
+      statuses.push(reply.status);
+      return reply;
+    });
+    const goOn = async (vault: TestVault, acts: number, at: string) => {
+      for (let i = 0; i < acts; i++) await vault.request('GET', '/api/v1/auth/self', { token: vault.admin });
+      const node = await vault.node({ env: { BULLA_WITNESS_URL: at, BULLA_WITNESS_KEY: witness.key } });
+      const { note, size } = await signed(node, log);
+      return { node, note, size, delivered: await deliver(node, targetsOf(node), [log]) };
+    };
+    const first = await goOn(a, 3, url);
+    expect(first.delivered).toBe(true);
+    const second = await goOn(b, 5, counting.url);
+    expect(second.size).toBeGreaterThan(first.size);
+    expect(second.delivered).toBe(false);
+    expect(statuses).toEqual([409, 422]);
+    expect(got).toHaveLength(1);
+    expect(haltReason(second.node)).toBeUndefined();
+
+    const key = (await b.request('GET', '/api/v1/audit/key', { token: b.admin })).text.trim();
+    const { text } = await b.request('GET', `/api/v1/audit/entries?to_index=${second.size}`, { token: b.admin });
+    const ofB = { checkpoint: second.note, keys: [key] };
+    expect(await verifyLog(() => [Buffer.from(text)], ofB)).toMatchObject({ ok: true });
+    const report = await verifyLog(() => [Buffer.from(text)], { ...ofB, older: first.note });
+    expect(report).toMatchObject({
+      ok: false,
+      problems: [expect.stringContaining('forked or rewritten before entry')],
+    });
+
+    // The mark that stands beside one of them, with the other's database; and with the dump itself.
+    const keeper = await startAuditKeeper(first.node, join(a.dataDir, 'mark'));
+    await keeper.stop();
+    const marked = () => {
+      copyFileSync(join(a.dataDir, 'mark'), join(a.dataDir, 'mark-kept'));
+      return join(a.dataDir, 'mark-kept');
+    };
+    for (let i = 0; i < 9; i++) await b.request('GET', '/api/v1/tenants', { token: b.operator });
+    await expect(startAuditKeeper(await b.node(), marked())).rejects.toThrow(/was rewritten before entry \d+/);
+    const dump = await testVault();
+    await expect(startAuditKeeper(dump.vault, marked())).rejects.toThrow(/has \d+ entries, and \d+ were signed/);
+    await Promise.all([a.close(), b.close(), dump.close()]);
   });
 });
