@@ -303,7 +303,7 @@ export function loadConfig(
     keyCacheTtlSeconds: s.BULLA_KEY_CACHE_TTL,
     secretVersionsKept: s.BULLA_SECRET_VERSIONS_KEPT,
     requestDeadlineSeconds: s.BULLA_REQUEST_DEADLINE,
-    checkpointIntervalSeconds: Math.min(60, Math.max(1, s.BULLA_CHECKPOINT_INTERVAL)),
+    checkpointIntervalSeconds: Math.min(55, Math.max(1, s.BULLA_CHECKPOINT_INTERVAL)),
     logKeyOverlapSeconds: s.BULLA_LOG_KEY_OVERLAP,
     checkpointTargets: {
       dir: s.BULLA_CHECKPOINT_DIR,

@@ -316,7 +316,44 @@ describe('time', () => {
     expect(pieces.join('')).toBe('ab');
   });
 
-  test('a stream that is cut short throws, so what was read without an error is whole', async () => {
+  test.each([
+    ['ndjson', (i: number) => `{"action":"a","seq":${i},"v":1}\n`, ''],
+    ['csv', (i: number) => `${i},"a","b"\r\n`, 'seq,time\r\n'],
+    ['ocsf', (i: number) => `{"raw_data":"{\\"seq\\":${i},\\"v\\":1}"}\n`, ''],
+  ] as const)('a stream of %s that is cut short goes on after its last line', async (format, lineOf, header) => {
+    const rows = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => lineOf(from + i)).join('');
+    const { seen, address } = await serve((response, { url }, count) => {
+      const query = new URL(url, 'http://x').searchParams;
+      const from = Number(query.get('from_index') ?? 0);
+      const to = query.has('limit') ? from + Number(query.get('limit')) : 20;
+      if (count > 4) return void response.end(header + rows(from, to));
+      // Cut within a line, and once after only a part of the first.
+      response.write(header + rows(from, from + (count === 3 ? 1 : 3)) + lineOf(from + 3).slice(0, 5));
+      setTimeout(() => response.destroy(), 20);
+    });
+    for (const limit of [undefined, 15]) {
+      const filter = limit === undefined ? { action: 'a' } : { action: 'a', limit };
+      let text = '';
+      for await (const piece of await client(address).audit.entries(filter, { format })) text += piece;
+      expect(text).toBe(header + rows(0, limit ?? 20));
+    }
+    expect(seen[1]!.url).toContain('from_index=3');
+    expect(seen[1]!.url).toContain('action=a');
+  });
+
+  test('an export with proof is not put together from two', async () => {
+    const { seen, address } = await serve((response) => {
+      response.write('{"action":"a","seq":0}\n');
+      setTimeout(() => response.destroy(), 20);
+    });
+    const read = async () => {
+      for await (const _ of await client(address).audit.entries({}, { proof: true }));
+    };
+    expect((await failure(read())).code).toBe('unreachable');
+    expect(seen).toHaveLength(1);
+  });
+
+  test('a stream that is cut short and brings nothing more throws, so what was read without an error is whole', async () => {
     const { address } = await serve((response) => {
       response.write('line\n');
       setTimeout(() => response.destroy(), 20);

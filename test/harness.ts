@@ -203,14 +203,16 @@ const INSUFFICIENT_PRIVILEGE = '42501';
 /** A request that was answered to somebody known. */
 type Heard = { readonly id: string; readonly what: string };
 
-const PUBLIC =
-  /^\/(healthz|readyz|metrics|openapi\.(json|yaml)|api\/v1\/seal(\/unseal)?|v1\/sys\/(health|init|leader|seal-status))(\?|$)/;
+/** What anybody may ask, and logins: the token is not looked at. */
+const OPEN =
+  /^\/(healthz|readyz|metrics|openapi\.(json|yaml)|oauth\/token|api\/v1\/(seal(\/unseal)?|auth\/(login|service|jwt|cert|oidc(\/begin)?))|v1\/sys\/(health|init|leader|seal-status)|v1\/auth\/.*login.*)(\?|$)/;
 /** Nobody's token, too many requests, or a log that cannot be written. */
-const UNHEARD: ReadonlySet<number> = new Set([401, 429, 503, 504]);
+const UNHEARD: ReadonlySet<number> = new Set([401, 429, 500, 503, 504]);
 
 function mustBeRecorded(path: string, { token, headers }: RequestOptions, { status }: Answer): boolean {
   const known = token !== undefined || headers?.['x-vault-token'] !== undefined;
-  return known && !PUBLIC.test(path) && !UNHEARD.has(status);
+  // There, 403 is nobody's token too.
+  return known && !OPEN.test(path) && !UNHEARD.has(status) && !(status === 403 && path.startsWith('/v1/'));
 }
 
 /** T-087 for whatever the tests ask. */

@@ -6,6 +6,7 @@
  */
 import { rmSync } from 'node:fs';
 import { type Command, Option } from 'commander';
+import { countLines, numberIn } from '../client/entries.ts';
 import { type Audit, type AuditFilter, BullaError } from '../client/index.ts';
 import { createPrivateFile } from '../private-file.ts';
 import { wholeNumber } from './argument.ts';
@@ -63,8 +64,9 @@ export function addAuditCommands(root: Command, cli: Cli): void {
 
 const AFTER_HELP = `
 The log is signed first. The whole log as NDJSON comes with FILE.tree and FILE.checkpoint, the hashes and the signed
-note that \`bulla audit verify\` checks it against. A part of it can be proved when it was exported with --proof. An
-export that broke off leaves nothing; one in parts goes on with --from-index, the number after the last entry.`;
+note that \`bulla audit verify\` checks it against. A part of it can be proved when it was exported with --proof. A
+connection that breaks is made again, and the export goes on where it was; one that ended for good leaves nothing. One
+in parts goes on with --from-index, the number after the last entry.`;
 
 async function exportLog(cli: Cli, file: string, options: ExportOptions): Promise<void> {
   const { format, fromIndex, toIndex, checkpoint: older, ...given } = options;
@@ -144,7 +146,7 @@ async function save(io: Io, path: string, pieces: AsyncIterable<Buffer>, { what,
   try {
     for await (const piece of pieces) {
       file.write(piece);
-      for (let at = piece.indexOf(0x0a); at >= 0; at = piece.indexOf(0x0a, at + 1)) lines += 1;
+      lines += countLines(piece);
       done = Math.max(done, numberIn(piece) + 1 - from);
       progress.show(done, lines);
     }
@@ -154,14 +156,4 @@ async function save(io: Io, path: string, pieces: AsyncIterable<Buffer>, { what,
     progress.end();
     file.drop();
   }
-}
-
-/** Looked at from the end: more than the longest line. */
-const LAST_BYTES = 8192;
-
-/** The number of the last entry that a piece names, in any of the formats; -1 when it names none. */
-function numberIn(piece: Buffer): number {
-  const text = piece.toString('latin1', Math.max(0, piece.length - LAST_BYTES));
-  const last = [...text.matchAll(/seq\\?":(\d+)|\n(\d+),"/g)].at(-1);
-  return last === undefined ? -1 : Number(last[1] ?? last[2]);
 }

@@ -2,6 +2,7 @@
 
 import { API, listAll, sendForJson } from './answer.ts';
 import type { Call, CallOptions, Connection } from './connection.ts';
+import { resumed } from './entries.ts';
 import type { Able } from './types.ts';
 
 /** Which entries; none given is the whole log. Times are RFC 3339, `resource` is a glob. */
@@ -66,25 +67,38 @@ export type ConsistencyProof = {
   checkpoint: string | null;
 };
 
+/** A large log takes a while to look through. The server ends what is silent for a minute. */
+const SEARCH_MS = 60_000;
+
+/** Waits for the first piece, so that a refusal is an error of the call. */
+async function startOf<T>(pieces: AsyncGenerator<T, void, undefined>): Promise<AsyncGenerator<T, void, undefined>> {
+  const first = await pieces.next();
+  return (async function* () {
+    if (!first.done) yield first.value;
+    yield* pieces;
+  })();
+}
+
 export function createAudit(connection: Connection) {
   const text = async (call: Call) => (await connection.send(call)).body.toString('utf8');
   return {
     /**
      * Entries in order, as bytes. In NDJSON each line is exactly the canonical line whose hash is the leaf of the tree.
-     * Throws when the stream is cut short, so what has been read without an error is whole.
+     * Cut short, it goes on after the last line; with proof, or where nothing more comes, it throws. So what has been
+     * read without an error is whole.
      */
     entries: (
       filter: AuditFilter = {},
       options: CallOptions & EntriesOptions = {},
     ): Promise<AsyncGenerator<Buffer, void, undefined>> => {
-      const { format, proof, extending, ...rest } = options;
-      return connection.stream({
-        method: 'GET',
-        path: `${API}/audit/entries`,
-        effect: 'none',
-        query: { ...filter, format: format ?? 'ndjson', proof, extending },
-        ...rest,
-      });
+      const { format = 'ndjson', proof, extending, ...rest } = options;
+      const open = (changed: AuditFilter = {}) =>
+        connection.stream({
+          ...{ method: 'GET', path: `${API}/audit/entries`, effect: 'none', timeoutMs: SEARCH_MS },
+          query: { ...filter, ...changed, format, proof, extending },
+          ...rest,
+        });
+      return proof ? open() : startOf(resumed(open, filter, format === 'csv' ? 1 : 0));
     },
 
     /** The tree over the first `size` entries: size, root and leaf hashes, as the text that `verifyExport` takes. */
@@ -160,14 +174,14 @@ export function createAudit(connection: Connection) {
       const { action, from, to, ...rest } = options;
       const query = { resource, action, from, to };
       const path = `${API}/audit/who-did`;
-      return (await sendForJson<{ items: Did[] }>(connection, { method: 'GET', path, effect: 'none', query, ...rest }))
-        .items;
+      const call: Call = { method: 'GET', path, effect: 'none', query, timeoutMs: SEARCH_MS, ...rest };
+      return (await sendForJson<{ items: Did[] }>(connection, call)).items;
     },
 
     /** Secrets that nobody has read for so many days. */
     unread: async (days: number, options: CallOptions = {}): Promise<{ path: string; created_at: string }[]> => {
       const path = `${API}/audit/unread`;
-      const call: Call = { method: 'GET', path, effect: 'none', query: { days }, ...options };
+      const call: Call = { method: 'GET', path, effect: 'none', query: { days }, timeoutMs: SEARCH_MS, ...options };
       return (await sendForJson<{ items: { path: string; created_at: string }[] }>(connection, call)).items;
     },
 
