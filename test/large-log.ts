@@ -84,7 +84,9 @@ async function onceOf(act: () => Promise<unknown>): Promise<number> {
  */
 export async function measureLargeLog(t: TestVault, count: number, say: (figure: string) => void = () => undefined) {
   const tenant = asTenantId((await t.owner`SELECT tenant_id FROM tenants WHERE name = 'default'`)[0]!.tenant_id);
-  await t.request('PUT', '/api/v1/secrets/one', { token: t.admin, body: { text: 'x' } });
+  for (const path of ['one', 'never-read']) {
+    await t.request('PUT', `/api/v1/secrets/${path}`, { token: t.admin, body: { text: 'x' } });
+  }
   const get = async (query: string) => (await t.request('GET', `/api/v1/audit/${query}`, { token: t.admin })).text;
   const read = () => t.request('GET', '/api/v1/secrets/one', { token: t.admin });
   const sign = async () => {

@@ -58,12 +58,16 @@ export const WHOLE_TREE: Mount = Object.freeze({
 
 const ask = (action: Action, path: string) => ({ action, resource: `mount:${path}` }) as const;
 
-/** Every mount that the caller may see, in path order. They are few: there is no paging. */
-export async function listMounts(vault: Vault, call: Call): Promise<Mount[]> {
+/**
+ * Every mount that the caller may see, in path order. They are few: there is no paging. `refused` is what whoever may look,
+ * and asked for what cannot be, is told: the entry says so too.
+ */
+export async function listMounts(vault: Vault, call: Call, refused?: VaultError): Promise<Mount[]> {
   const wanted = { action: 'mount.list', resource: 'mount:', anywhere: true } as const;
   return permit(vault, call, wanted, async (tx, { tenant, allows }) => {
     const mounts = await mountsOf(tx, tenant);
-    return { value: mounts.filter(({ path }) => allows(ask('mount.list', path))) };
+    const value = mounts.filter(({ path }) => allows(ask('mount.list', path)));
+    return refused ? { value, refused } : { value };
   });
 }
 

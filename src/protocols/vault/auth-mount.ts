@@ -28,11 +28,12 @@ async function list({ vault, call }: VaultRequest): Promise<Answer> {
   return twice(authMounts());
 }
 
+const noneAt = (path: string | undefined) => badRequest(`No auth engine at ${path}/`);
+
 async function infoAt({ vault, call, at }: VaultRequest) {
-  await listMounts(vault, call);
   const method = METHODS.find(({ path }) => path === at.path);
-  if (!method) throw badRequest(`No auth engine at ${at.path}/`);
-  return engineInfo(method);
+  await listMounts(vault, call, method ? undefined : noneAt(at.path));
+  return engineInfo(method!);
 }
 
 const read = async (request: VaultRequest): Promise<Answer> => twice(await infoAt(request));
@@ -43,28 +44,38 @@ async function readTuning(request: VaultRequest): Promise<Answer> {
 }
 
 async function enable({ vault, call, at, fields }: VaultRequest): Promise<Answer> {
-  await listMounts(vault, call);
-  const type = fields.string('type') ?? '';
-  if (type === '') throw badRequest('backend type must be specified as a string');
-  if (METHODS.some(({ path }) => path === at.path)) throw badRequest(`path is already in use at ${at.path}/`);
-  const known = METHODS.find((method) => method.type === type);
-  if (known) throw badRequest(`the method ${type} stands at auth/${known.path} and nowhere else`);
-  throw badRequest(`plugin not found in the catalog: expected one of ${METHODS.map((one) => one.type).join(', ')}`);
+  await listMounts(vault, call, badRequest(whyNot(at.path!, fields.string('type') ?? '')));
+  return EMPTY;
 }
 
-async function tune(request: VaultRequest): Promise<Answer> {
-  await infoAt(request);
-  const { fields } = request;
-  const set = fields.names().filter((name) => name !== 'path' && !isEmpty(fields.value(name)));
-  if (set.length > 0) throw badRequest(`a method has no settings of its own: ${set.join(', ')} cannot be tuned`);
+function whyNot(path: string, type: string): string {
+  if (type === '') return 'backend type must be specified as a string';
+  if (METHODS.some((one) => one.path === path)) return `path is already in use at ${path}/`;
+  const known = METHODS.find((method) => method.type === type);
+  if (known) return `the method ${known.type} stands at auth/${known.path} and nowhere else`;
+  return `plugin not found in the catalog: expected one of ${METHODS.map((one) => one.type).join(', ')}`;
+}
+
+async function tune({ vault, call, at, fields }: VaultRequest): Promise<Answer> {
+  const set = fields.names().some((name) => name !== 'path' && !isEmpty(fields.value(name)));
+  const refused = !METHODS.some(({ path }) => path === at.path)
+    ? noneAt(at.path)
+    : set
+      ? badRequest('a method has no settings of its own: there is nothing to tune')
+      : undefined;
+  await listMounts(vault, call, refused);
   return EMPTY;
 }
 
 /** One that is not there is disabled already. */
 async function disable({ vault, call, at }: VaultRequest): Promise<Answer> {
-  await listMounts(vault, call);
-  if (!METHODS.some(({ path }) => path === at.path)) return EMPTY;
-  throw badRequest(`the method ${at.path} cannot be disabled: delete its roles or users, and nobody logs in by it`);
+  const { path } = at;
+  const stands = METHODS.some((one) => one.path === path);
+  const refused = badRequest(
+    `the method ${path} cannot be disabled: delete its roles or users, and nobody logs in by it`,
+  );
+  await listMounts(vault, call, stands ? refused : undefined);
+  return EMPTY;
 }
 
 // ---- what only other servers have ---------------------------------------------------------------------------------
