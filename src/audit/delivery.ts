@@ -92,14 +92,13 @@ function sendTo(url: (checkpoint: SignedCheckpoint) => string, method: 'POST' | 
   };
 }
 
-/** The place has answered, and does not want this log, or not so. */
-class LogRefused extends Error {}
-
 const OVERLOADED: ReadonlySet<number> = new Set([408, 429]);
 
-function refused(status: number): Error {
+/** `backend_failed`: the place is there and does not want this log, or not so. */
+function refused(status: number): VaultError {
+  const away = status >= 500 || OVERLOADED.has(status);
   const said = `The place that checkpoints are sent to answered ${status}.`;
-  return status >= 500 || OVERLOADED.has(status) ? new VaultError('unavailable', said) : new LogRefused(said);
+  return new VaultError(away ? 'unavailable' : 'backend_failed', said);
 }
 
 async function request(
@@ -190,7 +189,8 @@ async function attempt(vault: Vault, target: Target, tenant: TenantId): Promise<
     for (const of of [tenant, EVERY] as const) target.pauses.delete(of);
     return true;
   } catch (error) {
-    pause(vault, target, error instanceof LogRefused ? tenant : EVERY, error);
+    const ofThisLog = error instanceof VaultError && error.code === 'backend_failed';
+    pause(vault, target, ofThisLog ? tenant : EVERY, error);
     return false;
   }
 }
