@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { acknowledgeRollback, readMark } from '../src/audit/mark.ts';
 import { startAuditKeeper } from '../src/job/audit-keeper.ts';
+import { startJobs } from '../src/job/kinds.ts';
 import { type TestVault, testVault } from './harness.ts';
+import { until } from './until.ts';
 
 let t: TestVault;
 let file: string;
@@ -48,6 +50,39 @@ describe('the keeper', () => {
       await t.owner`SELECT DISTINCT ON (tenant_id) note FROM audit_checkpoints ORDER BY tenant_id, size DESC`;
     const kept = [...readMark(file).notes.values()];
     expect(new Set(kept)).toEqual(new Set(notes.map((row) => row.note)));
+  });
+
+  it('a node says when it started, what that did to the schema, and when it stopped', async () => {
+    const keeper = await startAuditKeeper(await t.node(), file, { migrations: ['0099_last.sql'] });
+    await keeper.stop();
+    const log = await t.request('GET', '/api/v1/audit/entries', { token: t.operator });
+    const entries = log.text
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+      .filter(({ action }) => action.startsWith('vault.') && action !== 'vault.initialise');
+    expect(entries.slice(-3)).toMatchObject([
+      { action: 'vault.migrate', outcome: 'ok', actor: { kind: 'vault' }, details: { file: '0099_last.sql' } },
+      { action: 'vault.start', outcome: 'ok', details: { seal: 'file' } },
+      { action: 'vault.stop', outcome: 'ok' },
+    ]);
+    expect(new Set(entries.slice(-3).map(({ request }) => request)).size, 'of one node').toBe(1);
+  });
+
+  it('a job says when it started and ended', async () => {
+    const { json } = await t.request('POST', '/api/v1/keys/rotate', { token: t.admin, body: { reencrypt: true } });
+    const resource = `job:${json.job.id}`;
+    const jobs = startJobs(t.vault);
+    const said = await until('the job has ended', async () => {
+      const query = `resource=${resource}&request=job-${json.job.id}`;
+      const { text } = await t.request('GET', `/api/v1/audit/entries?${query}`, { token: t.admin });
+      return text.includes('job.finish') && text.trim().split('\n');
+    });
+    await jobs.stop();
+    expect(said.map((line) => JSON.parse(line))).toMatchObject([
+      { action: 'job.start', outcome: 'ok', resource, actor: { kind: 'vault' } },
+      { action: 'job.finish', outcome: 'ok', resource },
+    ]);
   });
 
   it('a line of the mark that a crash cut off is ignored', async () => {
