@@ -123,27 +123,35 @@ async function expectAllRecorded(
   await eventually(() => (counted += countedNow()), strangers);
 }
 
-it('T-087 every native route, by everybody: each request of a known token has entries that say how it ended, the rest is counted', async () => {
-  const all = operations().filter(({ protocol }) => protocol !== 'vault');
-  expect(all.length).toBeGreaterThan(180);
-  takeCounts(t.vault);
-  const nobody = await t.user('nobody', []);
-  const who = [['denied', nobody] as const, ['as admin', t.admin] as const, ['as operator', t.operator] as const];
-  await expectAllRecorded(await askAll(all, who));
-}, PATIENCE_MS);
+it(
+  'T-087 every native route, by everybody: each request of a known token has entries that say how it ended, the rest is counted',
+  async () => {
+    const all = operations().filter(({ protocol }) => protocol !== 'vault');
+    expect(all.length).toBeGreaterThan(180);
+    takeCounts(t.vault);
+    const nobody = await t.user('nobody', []);
+    const who = [['denied', nobody] as const, ['as admin', t.admin] as const, ['as operator', t.operator] as const];
+    await expectAllRecorded(await askAll(all, who));
+  },
+  PATIENCE_MS,
+);
 
-it('T-087 every route of /v1, by everybody: the same', async () => {
-  await t.request('POST', '/api/v1/mounts', { token: t.admin, body: { path: 'old', version: 1 } });
-  const all = operations()
-    .filter(({ protocol }) => protocol === 'vault')
-    .map((operation) => ({ ...operation, at: { ...operation.at, mount: 'old' } }));
-  expect(all.length).toBeGreaterThan(180);
-  takeCounts(t.vault);
-  const nobody = await t.user('nobody-either', []);
-  const asked = await askAll(all, [['denied', nobody] as const, ['as admin', t.admin] as const]);
-  // There, an empty list is 404 and what was gone already is 204: the entry says what it was.
-  await expectAllRecorded(asked, ({ name, status }) => (status === 404 && name.startsWith('LIST')) || status === 204);
-}, PATIENCE_MS);
+it(
+  'T-087 every route of /v1, by everybody: the same',
+  async () => {
+    await t.request('POST', '/api/v1/mounts', { token: t.admin, body: { path: 'old', version: 1 } });
+    const all = operations()
+      .filter(({ protocol }) => protocol === 'vault')
+      .map((operation) => ({ ...operation, at: { ...operation.at, mount: 'old' } }));
+    expect(all.length).toBeGreaterThan(180);
+    takeCounts(t.vault);
+    const nobody = await t.user('nobody-either', []);
+    const asked = await askAll(all, [['denied', nobody] as const, ['as admin', t.admin] as const]);
+    // There, an empty list is 404 and what was gone already is 204: the entry says what it was.
+    await expectAllRecorded(asked, ({ name, status }) => (status === 404 && name.startsWith('LIST')) || status === 204);
+  },
+  PATIENCE_MS,
+);
 
 it('T-087 requests of no route, of no method, with a bad path or Host: an entry for a known token, else counted', async () => {
   takeCounts(t.vault);
