@@ -20,13 +20,14 @@ import { createService } from '../src/auth/service.ts';
 import { mintLoginSecret } from '../src/crypto/login-secret.ts';
 import { randomId } from '../src/crypto/token.ts';
 import { asTenantId, transaction } from '../src/db/database.ts';
+import { rotateSecret } from '../src/job/rotator.ts';
 import { sealPasswords } from '../src/lease/account-password.ts';
 import { revealAccount } from '../src/lease/check-out.ts';
 import { putBackend } from '../src/lease/configuration.ts';
 import { takeLease } from '../src/lease/issue.ts';
 import { putRole } from '../src/lease/role.ts';
 import { parsePath } from '../src/secret/path.ts';
-import { putRotator, readRotator } from '../src/secret/rotator.ts';
+import { putRotator } from '../src/secret/rotator.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import { encrypt } from '../src/transit/cipher.ts';
 import { createKey } from '../src/transit/key.ts';
@@ -153,9 +154,10 @@ async function rotators(): Promise<void> {
   }
   cases['rotators.envelope'] = {
     where: `secret_id = (SELECT secret_id FROM secrets WHERE path = 'turning/a')`,
-    hit: (vault) => readRotator(vault, as(), a),
+    // Shown, it says so; used, it fails.
+    hit: (vault) => rotateSecret(vault, as(), a),
     fails: 'integrity',
-    spared: (vault) => readRotator(vault, as(), b),
+    spared: (vault) => rotateSecret(vault, as(), b),
   };
 }
 
