@@ -7,7 +7,8 @@ import { type TestVault, testVault } from '../harness.ts';
 import { fillSecrets, tenantId } from '../witness.ts';
 
 const COUNT = 1_000_000;
-const GROWTH_BYTES_MAX = 128 * 1024 * 1024;
+/** What Node puts off collecting; all of them at once would be several times as much. */
+const GROWTH_BYTES_MAX = 192 * 1024 * 1024;
 
 let t: TestVault;
 beforeAll(async () => {
