@@ -133,7 +133,7 @@ export async function attack(t: TestVault, texts: readonly string[], everyOddity
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  expect(wrong).toEqual([]);
+  expect(wrong.slice(0, 20)).toEqual([]);
   expect(await rowsHash(t.owner, beside)).toBe(before);
   await listener.close();
   await target.close();

@@ -120,13 +120,7 @@ export async function send(address: string, operation: Operation, asked: Asked =
   const headers = new Headers({ ...(body === undefined ? {} : { 'content-type': type! }), ...asked.headers });
   if (asked.token !== undefined && protocol === 'vault') headers.set('x-vault-token', asked.token);
   else if (asked.token !== undefined) headers.set('authorization', `Bearer ${asked.token}`);
-  const form = type === 'application/x-www-form-urlencoded';
-  const text =
-    typeof body === 'string'
-      ? body
-      : form
-        ? new URLSearchParams(body as object as Record<string, string>).toString()
-        : JSON.stringify(body);
+  const text = typeof body === 'string' ? body : isForm(type, body) ? formOf(body) : JSON.stringify(body);
   const answer = await fetch(`${address}${targetOf(operation, asked)}`, {
     ...{ method, headers, redirect: 'manual' },
     ...(body === undefined ? {} : { body: text }),
@@ -135,3 +129,8 @@ export async function send(address: string, operation: Operation, asked: Asked =
   const read = answer.bodyUsed || answer.body?.locked ? '' : await answer.text().catch(() => '');
   return { status: answer.status, headers: answer.headers, text: read };
 }
+
+const isForm = (type: string | undefined, body: unknown): body is object =>
+  type === 'application/x-www-form-urlencoded' && typeof body === 'object' && body !== null;
+const formOf = (body: object) =>
+  new URLSearchParams(Object.entries(body).map(([name, value]): [string, string] => [name, String(value)])).toString();
