@@ -773,7 +773,7 @@ describe('issuers and login roles', () => {
     expect(shown.stdout).toMatch(
       /issuer: +https:\/\/ci\.example\nkeys: +1\nalgorithms: +ES256\nclient: +vault, with a secret\n/,
     );
-    expect(shown.stdout).toMatch(/clock skew: +60 s/);
+    expect(shown.stdout).toMatch(/clock skew: +1m/);
     const whole = JSON.parse((await here(words('issuer show ci --json'))).stdout);
     expect(whole).toMatchObject({ name: 'ci', client: { id: 'vault', confidential: true }, clock_skew_seconds: 60 });
     const list = await here(words('issuer list'));

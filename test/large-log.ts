@@ -108,7 +108,7 @@ export async function measureLargeLog(t: TestVault, count: number, say: (figure:
   await once('signed', sign);
   const { size } = await sign();
   const [row] = await t.owner`
-    SELECT first_time FROM audit_segments WHERE tenant_id = ${tenant} AND first_seq > ${size / 2} ORDER BY first_seq LIMIT 1`;
+    SELECT first_time FROM audit_segments WHERE tenant_id = ${tenant} AND first_seq > ${Math.floor(size / 2)} ORDER BY first_seq LIMIT 1`;
   const middle = (row!.first_time as Date).getTime();
   const at = (seconds: number) => new Date(middle + seconds * 1000).toISOString();
   const expectLines = async (query: string, lines: number) => {
