@@ -155,7 +155,8 @@ it('a dry run leaves what an import before it has begun as it is', async () => {
 
 it('folders that are too deep to be looked into are named', async () => {
   // A source whose folders never end.
-  const endless = createServer((_, response) => response.end(JSON.stringify({ data: { keys: ['a/'] } })));
+  const answer = JSON.stringify({ data: { type: 'kv', options: { version: '2' }, keys: ['a/'] } });
+  const endless = createServer((_, response) => response.end(answer));
   await new Promise<void>((resolve) => endless.listen(0, '127.0.0.1', resolve));
   const address = `http://127.0.0.1:${(endless.address() as AddressInfo).port}`;
   try {
@@ -179,11 +180,31 @@ it('mounts are made, shown, set and removed by the command line', async () => {
   expect((await bulla('mount', 'remove', 'kv')).stdout).toBe('Removed the mount kv/.\n');
 });
 
+it('a mount that is not there, or is of another kind, is not one with nothing in it', async () => {
+  const there = at(source);
+  expect((await importing('--mount', 'nosuch')).stderr).toContain('shows no mount nosuch/ to this token');
+  expect((await importing('--mount', 'transit')).stderr).toContain('transit/ at ');
+  await there('POST', 'sys/mounts/old', '{"type":"kv","options":{"version":"1"}}');
+  await there('PUT', 'old/metadata/x', '{"a":"b"}');
+  const first = await importing('--mount', 'old/');
+  expect([first.code, first.stderr]).toEqual([2, expect.stringContaining('vault kv enable-versioning old/')]);
+  const written = await importing('--mount', 'secret/', '--to', 'slashed/', '--no-policies');
+  expect(written.stderr).toBe('');
+  expect((await at(t.admin)('GET', 'secret/data/slashed/top')).status).toBe(200);
+});
+
 it('says what is wrong with the source, and never follows it elsewhere', async () => {
   writeFileSync(tokenFile, 'hvs.never-issued\n');
   const refused = await importing();
   expect([refused.code, refused.stderr]).toEqual([4, expect.stringContaining('answered 403')]);
   expect(refused.stderr).not.toContain('hvs.never-issued');
+  const elsewhere = createServer((_, response) => response.writeHead(307, { Location: listener.address }).end());
+  await new Promise<void>((resolve) => elsewhere.listen(0, '127.0.0.1', resolve));
+  const standby = `http://127.0.0.1:${(elsewhere.address() as AddressInfo).port}`;
+  const sent = await bulla('import', 'vault', '--addr', standby, '--auth-file', tokenFile);
+  elsewhere.closeAllConnections();
+  elsewhere.close();
+  expect([sent.code, sent.stderr]).toEqual([7, expect.stringContaining('the address of the node that is active')]);
   const away = await bulla('import', 'vault', '--addr', 'http://127.0.0.1:9', '--auth-file', tokenFile);
   expect([away.code, away.stderr]).toEqual([7, expect.stringContaining('does not answer')]);
 });

@@ -53,8 +53,13 @@ export function addImportVaultCommand(root: Command, cli: Cli): void {
     .option('--to <prefix>', 'put every secret under this path', '')
     .option('--no-policies', 'leave the policies out')
     .option('--dry-run', 'say what would be done, and write nothing')
-    .action((options: Options) => importVault(cli, options));
+    .action((options: Options) =>
+      importVault(cli, { ...options, mount: withoutSlashes(options.mount), to: withoutSlashes(options.to) }),
+    );
 }
+
+/** A mount is written with a slash at its end as often as without. */
+const withoutSlashes = (text: string) => text.replace(/^\/+|\/+$/g, '');
 
 async function importVault(cli: Cli, options: Options): Promise<void> {
   const { authFile } = options;
@@ -66,6 +71,7 @@ async function importVault(cli: Cli, options: Options): Promise<void> {
     asker?.close();
   }
   const source = vaultSource({ address: options.addr, token, namespace: options.namespace });
+  await source.checkMount(options.mount);
   const client = cli.client();
   const paths: string[] = [];
   for await (const path of source.paths(options.mount)) paths.push(path);

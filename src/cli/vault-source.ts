@@ -8,6 +8,8 @@ import { VaultError } from '../errors.ts';
 import { sourceOf } from './json-source.ts';
 
 export type VaultSource = {
+  /** Throws `forbidden` where the token sees no such mount, `invalid_request` where it is no KV engine of version 2. */
+  readonly checkMount: (mount: string) => Promise<void>;
   /** Every path under a mount, folders walked in order. One that ends in a slash is too deep, and was not walked. */
   readonly paths: (mount: string) => AsyncGenerator<string>;
   readonly metadata: (mount: string, path: string) => Promise<SourceMetadata>;
@@ -52,7 +54,7 @@ export function vaultSource({ address, token, namespace }: SourceOptions): Vault
     try {
       answer = await fetch(`${base}/v1/${path}`, {
         headers,
-        redirect: 'error',
+        redirect: 'manual',
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
     } catch {
@@ -64,6 +66,9 @@ export function vaultSource({ address, token, namespace }: SourceOptions): Vault
     const text = await answer.text();
     if (answer.ok) return text;
     if (answer.status === 404) return undefined;
+    if (answer.status >= 300 && answer.status < 400) {
+      throw new VaultError('unavailable', `${base} sends elsewhere: give the address of the node that is active.`);
+    }
     throw new VaultError(
       answer.status === 403 ? 'forbidden' : 'unavailable',
       `${base} answered ${answer.status} to the reading of ${path.split('?')[0]}.`,
@@ -83,7 +88,30 @@ export function vaultSource({ address, token, namespace }: SourceOptions): Vault
     }
   }
 
+  /** What the source says of a mount; it answers 403 for one that is not there, too. */
+  const mountInfo = async (mount: string) => {
+    try {
+      return await parsed<{ type?: string; options?: { version?: string } | null }>(
+        `sys/internal/ui/mounts/${encoded(mount)}`,
+      );
+    } catch (error) {
+      if (error instanceof VaultError && error.code === 'forbidden') return undefined;
+      throw error;
+    }
+  };
+
   return {
+    checkMount: async (mount) => {
+      const info = await mountInfo(mount);
+      if (!info) {
+        throw new VaultError('forbidden', `${base} shows no mount ${mount}/ to this token: see that both are right.`);
+      }
+      if (info.type === 'kv' && info.options?.version === '2') return;
+      throw new VaultError(
+        'invalid_request',
+        `${mount}/ at ${base} is no KV engine of version 2. One of version 1 becomes it there with: vault kv enable-versioning ${mount}/`,
+      );
+    },
     paths: (mount) => walk(mount, '', 0),
     metadata: async (mount, path) => {
       const found = await parsed<SourceMetadata>(`${mount}/metadata/${encoded(path)}`);
@@ -94,7 +122,14 @@ export function vaultSource({ address, token, namespace }: SourceOptions): Vault
       const text = await get(`${mount}/data/${encoded(path)}?version=${version}`);
       return text === undefined ? undefined : sourceOf(text, ['data', 'data']);
     },
-    policies: async () => (await keys('sys/policies/acl')).filter((name) => name !== 'root' && name !== 'default'),
+    policies: async () => {
+      try {
+        return (await keys('sys/policies/acl')).filter((name) => name !== 'root' && name !== 'default');
+      } catch (error) {
+        if (!(error instanceof VaultError) || error.code !== 'forbidden') throw error;
+        throw new VaultError('forbidden', `${error.message} --no-policies leaves the policies out.`);
+      }
+    },
     policy: async (name) =>
       (await parsed<{ policy: string }>(`sys/policies/acl/${encodeURIComponent(name)}`))?.policy ?? '',
   };
