@@ -107,6 +107,15 @@ it('a connection and a role as the documentation has them give a credential that
   expect(errors(await v1('GET', 'database/config/pg'))).toEqual([404, []]);
 });
 
+it('a statement that the database refuses is a mistake of the role, and no reason to ask again', async () => {
+  await configured('pg-refusing', connection());
+  const creation_statements = `${CREATION} GRANT SELECT ON nowhere.nothing TO "{{name}}";`;
+  const role = { db_name: 'pg-refusing', creation_statements, revocation_statements: [REVOCATION] };
+  expect((await v1('POST', 'database/roles/refusing', role)).status).toBe(204);
+  const refused = await v1('GET', 'database/creds/refusing');
+  expect(errors(refused)).toEqual([400, [expect.stringMatching(/^The database refused to issue the role \(3F000/)]]);
+});
+
 it('a connection serves the roles that it allows, and no other, whoever asks', async () => {
   await configured('few', connection({ allowed_roles: ['few-*', 'one'], verify_connection: undefined }));
   const role = { db_name: 'few', creation_statements: [CREATION] };

@@ -93,14 +93,14 @@ describe('auth/token', () => {
       expect(self.json.data).toEqual({
         ...{ accessor: expect.stringMatching(/^[a-z2-7]{16}$/), creation_time: expect.any(Number), creation_ttl: 3600 },
         ...{
-          display_name: 'password-admin',
+          display_name: 'userpass-admin',
           entity_id: '',
           expire_time: expect.stringMatching(/Z$/),
           explicit_max_ttl: 0,
         },
         ...{ id: t.admin, issue_time: expect.any(String), meta: { username: 'admin' }, num_uses: 0, orphan: true },
         ...{
-          path: 'auth/userpass/login',
+          path: 'auth/userpass/login/admin',
           policies: ['admin', 'default'],
           renewable: true,
           ttl: expect.any(Number),
@@ -178,9 +178,32 @@ describe('auth/token', () => {
       body: { rules: [{ effect: 'allow', actions: ['token.create', 'token.orphan'], resources: ['token:**'] }] },
     });
     const maker = (await v1('POST', 'auth/token/create', { policies: ['maker'] })).json.auth.client_token;
-    const made = (await v1('POST', 'auth/token/create-orphan', { policies: ['reader'] }, {}, maker)).json.auth
-      .client_token;
+    const made = (await v1('POST', 'auth/token/create-orphan', {}, {}, maker)).json.auth.client_token;
     expect((await v1('GET', 'secret/data/app/db', undefined, {}, made)).status).toBe(403);
+  });
+
+  it('a child has no policy that gives more than its maker has, by its name or by its rules', async () => {
+    const policy = (text: string) => ({ policy: `path "auth/token/create" { capabilities = ["update"] }\n${text}` });
+    await v1('PUT', 'sys/policies/acl/wide', policy('path "secret/data/wide/*" { capabilities = ["read"] }'));
+    await v1('PUT', 'sys/policies/acl/part', policy('path "secret/data/wide/a" { capabilities = ["read"] }'));
+    await v1('PUT', 'sys/policies/acl/more', policy('path "secret/data/*" { capabilities = ["read"] }'));
+    const wide = (await v1('POST', 'auth/token/create', { policies: ['wide'] })).json.auth.client_token;
+    const made = async (policies: readonly string[]) => v1('POST', 'auth/token/create', { policies }, {}, wide);
+    for (const name of ['wide', 'part']) expect((await made([name])).json.auth.policies).toEqual(['default', name]);
+    for (const policies of [['more'], ['wide', 'more'], ['admin']]) {
+      expect(errors(await made(policies))).toEqual([400, ['child policies must be subset of parent']]);
+    }
+  });
+
+  it('what never was has ended: revoking it is no mistake', async () => {
+    expect((await v1('PUT', 'auth/token/revoke', { token: 'hvs.nonsense' })).status).toBe(204);
+    expect((await v1('POST', 'auth/token/revoke-accessor', { accessor: 'nonsense' })).status).toBe(204);
+    expect((await v1('PUT', 'sys/leases/revoke', { lease_id: 'database/creds/x/nonsense' })).status).toBe(204);
+    expect((await v1('PUT', 'auth/token/revoke', { token: 'hvs.nonsense' }, {}, '')).status).toBe(403);
+    expect(errors(await v1('PUT', 'sys/leases/revoke-prefix/auth/userpass'))).toEqual([
+      400,
+      ['tokens are not revoked by a prefix: revoke them by accessor, or disable the account'],
+    ]);
   });
 
   it('uses, batch tokens and what else is not done have their texts', async () => {
@@ -217,7 +240,8 @@ describe('auth/token', () => {
     ]);
     const { client_token: token, accessor } = theirs;
     expect(errors(await v1('POST', 'auth/token/lookup', { token }))).toEqual([403, ['bad token']]);
-    expect(errors(await v1('POST', 'auth/token/revoke', { token }))).toEqual([403, ['bad token']]);
+    expect((await v1('POST', 'auth/token/revoke', { token })).status).toBe(204);
+    expect((await v1('GET', 'auth/token/lookup-self', undefined, {}, token)).status).toBe(200);
     expect(errors(await v1('POST', 'auth/token/renew', { token }))).toEqual([400, ['token not found']]);
     expect(errors(await v1('POST', 'auth/token/lookup-accessor', { accessor }))).toEqual([403, ['invalid accessor']]);
     expect((await v1('POST', 'auth/token/revoke-accessor', { accessor })).status).toBe(204);

@@ -7,7 +7,8 @@ import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { AccountKind, Ask, Call, TokenKind } from '../policy/access.ts';
 import { parseCidr } from '../policy/cidr.ts';
-import { permit } from '../policy/permit.ts';
+import { checkGiven } from '../policy/give.ts';
+import { type Permit, permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { type IssuedToken, issueToken, lockToken } from './issue.ts';
 import { checkPolicies, requirePolicies } from './user.ts';
@@ -151,11 +152,14 @@ export type ChildWish = {
   readonly metadata?: Readonly<Record<string, string>> | undefined;
   /** It outlives the token that it is made with: that takes a leave of its own, `token.orphan`. */
   readonly orphan?: boolean | undefined;
+  /** Policies that give more than the caller has are refused, where else the child has of them what the caller has. */
+  readonly policiesHeld?: boolean | undefined;
 };
 
 /**
  * Makes a token that hangs under the caller's own. Throws `invalid_request` for a policy that does not exist, networks
- * beyond the caller's, or both a ttl and a period; `conflict` for a token that makes no other.
+ * beyond the caller's, or both a ttl and a period; `conflict` for a token that makes no other; `forbidden` for policies
+ * that are to be held and are not.
  */
 export async function createToken(vault: Vault, call: Call, wish: ChildWish): Promise<IssuedToken & TokenInfo> {
   const bound = wish.policies && checkPolicies(wish.policies);
@@ -163,8 +167,11 @@ export async function createToken(vault: Vault, call: Call, wish: ChildWish): Pr
   checkWish(vault, wish);
   const ask = { action: 'token.create', resource: 'token:child' } as const;
   const asks = orphan ? [ask, { action: 'token.orphan', resource: 'token:child' } as const] : [ask];
-  return permit(vault, call, asks, async (tx, { tenant, tokenId }) => {
+  return permit(vault, call, asks, async (tx, granted) => {
+    const { tenant, tokenId } = granted;
     if (bound) await requirePolicies(tx, tenant, bound);
+    if (bound && wish.policiesHeld)
+      await checkGiven(tx, granted, { before: [], after: await notNamed(tx, granted, bound) });
     const limits = { ttlSeconds, periodSeconds, renewable, bound, uses, cidrs, name, metadata, orphan };
     const issued = await issueToken(vault, tx, tenant, { ...limits, parent: tokenId, source: call.source });
     const value = { ...(await tokenOf(tx, tenant, issued.accessor)), ...issued };
@@ -177,6 +184,13 @@ export async function createToken(vault: Vault, call: Call, wish: ChildWish): Pr
     };
     return { value, notes: detailsNaming(said, { policies: bound, cidrs }).map((details) => ({ details })) };
   });
+}
+
+/** Those that the caller does not hold by their name: what these give is to be compared. */
+async function notNamed(tx: Tx, granted: Permit, policies: readonly string[]): Promise<string[]> {
+  const others: string[] = [];
+  for (const name of policies) if (!(await granted.holds(tx, name))) others.push(name);
+  return others;
 }
 
 function checkWish(

@@ -17,6 +17,10 @@ const STATUS_HERE: Partial<Record<ErrorCode, number>> = {
   idempotency_mismatch: 400,
 };
 
+/** What a target refused, such as a statement of a role, it refuses again: that is not to be repeated. */
+const statusHere = ({ code, details }: VaultError, status: number): number =>
+  code === 'backend_failed' && details?.effect === 'refused' ? 400 : (STATUS_HERE[code] ?? status);
+
 export const PERMISSION_DENIED = '1 error occurred:\n\t* permission denied\n\n';
 
 const TEXT: Partial<Record<ErrorCode, readonly string[]>> = {
@@ -82,5 +86,5 @@ export function errorAnswer(error: VaultError, status: number): WireAnswer {
     ? `{"request_id":"","lease_id":"","renewable":false,"lease_duration":0,"data":null,"wrap_info":null,` +
       `"warnings":${JSON.stringify(own.warnings)},"auth":null}`
     : JSON.stringify({ errors });
-  return { status: STATUS_HERE[error.code] ?? status, headers, body };
+  return { status: statusHere(error, status), headers, body };
 }

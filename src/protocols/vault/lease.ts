@@ -26,12 +26,17 @@ export const leaseIdOf = (lease: LeaseInfo): string => `${takenAt(lease)}/${leas
 export const secondsFrom = (start: string, end: string) =>
   Math.max(0, Math.round((Date.parse(end) - Date.parse(start)) / 1000));
 
-/** The last segment of what the client calls the lease. */
-function idIn({ fields, at }: VaultRequest, absent: string): string {
+/** The last segment of what the client calls the lease; undefined for one that was never given. */
+function idOf({ fields, at }: VaultRequest): string | undefined {
   const text = at.path ?? fields.string('lease_id') ?? fields.string('url_lease_id') ?? '';
   if (text === '') throw badRequest('missing lease ID');
   const id = text.slice(text.lastIndexOf('/') + 1);
-  if (!/^[a-z2-7]{16}$/.test(id)) throw badRequest(absent);
+  return /^[a-z2-7]{16}$/.test(id) ? id : undefined;
+}
+
+function idIn(request: VaultRequest, absent: string): string {
+  const id = idOf(request);
+  if (id === undefined) throw badRequest(absent);
   return id;
 }
 
@@ -66,8 +71,10 @@ async function renew(request: VaultRequest): Promise<Answer> {
 async function revoke(request: VaultRequest): Promise<Answer> {
   const { vault, call, fields } = request;
   const sync = fields.boolean('sync') ?? true;
+  const id = idOf(request);
   try {
-    await revokeLease(vault, call, idIn(request, 'invalid lease'));
+    if (id === undefined) await readSelf(vault, call);
+    else await revokeLease(vault, call, id);
   } catch (error) {
     if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
   }
@@ -81,6 +88,9 @@ async function leasesUnder({ vault, call, at }: VaultRequest): Promise<LeaseInfo
   const found: LeaseInfo[] = [];
   // Asked whatever the prefix is: whoever may not is told so, and the log says who tried.
   for await (const lease of leasesOf(vault, call)) if (all || takenAt(lease) === prefix) found.push(lease);
+  if (prefix === 'auth' || prefix.startsWith('auth/')) {
+    throw badRequest('tokens are not revoked by a prefix: revoke them by accessor, or disable the account');
+  }
   return found;
 }
 

@@ -22,10 +22,14 @@ import type { Route, VaultRequest } from './route.ts';
 
 const MOUNT_TYPE = 'token';
 
-/** Where a login of each method was: what a token says it came from. */
-const LOGIN_PATH: Readonly<Record<string, string>> = {
-  ...{ password: 'auth/userpass/login', service: 'auth/approle/login', jwt: 'auth/jwt/login', cert: 'auth/cert/login' },
-};
+/** Where each method stands: a token says what it came from. */
+const MOUNT_OF: Readonly<Record<string, string>> = { password: 'userpass', service: 'approle' };
+const mountOf = (method: string) => MOUNT_OF[method] ?? method;
+
+function loginPathOf({ method, username }: TokenInfo): string {
+  const path = `auth/${mountOf(method)}/login`;
+  return method === 'password' ? `${path}/${username}` : path;
+}
 
 /** `default` is what every token may: it is always among them, as clients expect. */
 export const policiesOf = (policies: readonly string[]): string[] => [...new Set(['default', ...policies])].sort();
@@ -48,7 +52,7 @@ function shape(token: TokenInfo, accountPolicies: readonly string[], id: string)
     ...(token.cidrs === null ? {} : { bound_cidrs: token.cidrs }),
     creation_time: unixSeconds(token.createdAt),
     creation_ttl: Math.round((Date.parse(token.expiresAt) - Date.parse(token.createdAt)) / 1000),
-    display_name: token.name ?? `${token.method}-${token.username}`,
+    display_name: token.name ?? `${mountOf(token.method)}-${token.username}`,
     entity_id: '',
     expire_time: token.expiresAt,
     explicit_max_ttl: 0,
@@ -57,7 +61,7 @@ function shape(token: TokenInfo, accountPolicies: readonly string[], id: string)
     meta: metaOf(token),
     num_uses: token.usesLeft ?? 0,
     orphan: isOrphan(token),
-    path: token.kind === 'login' ? (LOGIN_PATH[token.method] ?? `auth/${token.method}/login`) : 'auth/token/create',
+    path: token.kind === 'login' ? loginPathOf(token) : 'auth/token/create',
     ...(token.periodSeconds === null ? {} : { period: token.periodSeconds }),
     policies: policiesOf(token.bound ?? accountPolicies),
     renewable: token.renewable,
@@ -123,27 +127,31 @@ async function lookupSelf(request: VaultRequest): Promise<Answer> {
 const badToken = () => said('forbidden', 'bad token');
 
 /** The accessor of a token of the caller's own tenant, given as its text. Who has no token is told nothing of it. */
-async function accessorOf({ vault, call, fields }: VaultRequest): Promise<string> {
+async function accessorIn({ vault, call, fields }: VaultRequest): Promise<string | undefined> {
   const text = fields.string('token') ?? '';
   if (text === '') throw badRequest('missing token');
   const token = parseTokenText(text);
   if (token && token.tenantId === call.token?.tenantId) return token.tokenId;
   await readSelf(vault, call);
-  throw badToken();
+  return undefined;
 }
 
 async function lookup(request: VaultRequest): Promise<Answer> {
   const { vault, call, fields } = request;
   const text = fields.string('token') ?? '';
   if (text === '' || text === ownText(request)) return lookupSelf(request);
-  const token = await saying(readToken(vault, call, await accessorOf(request)), { not_found: badToken });
+  const accessor = await accessorIn(request);
+  if (accessor === undefined) throw badToken();
+  const token = await saying(readToken(vault, call, accessor), { not_found: badToken });
   return data(json(shape(token, token.policies, text)), { mountType: MOUNT_TYPE });
 }
+
+const ACCESSOR = /^[a-z2-7]{16}$/;
 
 export function givenAccessor({ fields }: VaultRequest): string {
   const accessor = fields.string('accessor') ?? '';
   if (accessor === '') throw badRequest('missing accessor');
-  if (!/^[a-z2-7]{16}$/.test(accessor)) throw said('forbidden', 'invalid accessor');
+  if (!ACCESSOR.test(accessor)) throw said('forbidden', 'invalid accessor');
   return accessor;
 }
 
@@ -208,8 +216,8 @@ async function revokeSelf({ vault, call }: VaultRequest): Promise<Answer> {
   return EMPTY;
 }
 
-/** One that is not there has ended already. */
-async function ended(act: Promise<void>): Promise<Answer> {
+/** One that is not there has ended already, and so has one that never was. */
+async function ended(act: Promise<void> | undefined): Promise<Answer> {
   try {
     await act;
   } catch (error) {
@@ -220,16 +228,25 @@ async function ended(act: Promise<void>): Promise<Answer> {
 
 async function revoke(request: VaultRequest): Promise<Answer> {
   if (request.fields.string('token') === ownText(request)) return revokeSelf(request);
-  return ended(revokeToken(request.vault, request.call, await accessorOf(request)));
+  const accessor = await accessorIn(request);
+  return ended(accessor === undefined ? undefined : revokeToken(request.vault, request.call, accessor));
 }
 
-const revokeAccessor = (request: VaultRequest): Promise<Answer> =>
-  ended(revokeToken(request.vault, request.call, givenAccessor(request)));
+async function revokeAccessor(request: VaultRequest): Promise<Answer> {
+  const { vault, call, fields } = request;
+  const accessor = fields.string('accessor') ?? '';
+  if (accessor !== '' && !ACCESSOR.test(accessor)) {
+    await readSelf(vault, call);
+    return EMPTY;
+  }
+  return ended(revokeToken(vault, call, givenAccessor(request)));
+}
 
 async function revokeOrphan(request: VaultRequest): Promise<Answer> {
-  await saying(revokeOrphaning(request.vault, request.call, await accessorOf(request)), {
-    not_found: 'token to revoke not found',
-  });
+  const absent = 'token to revoke not found';
+  const accessor = await accessorIn(request);
+  if (accessor === undefined) throw badRequest(absent);
+  await saying(revokeOrphaning(request.vault, request.call, accessor), { not_found: absent });
   return EMPTY;
 }
 
@@ -268,8 +285,12 @@ function wishOf({ fields }: VaultRequest, orphan: boolean): ChildWish {
     name: named ? display : undefined,
     metadata: named ? { ...meta } : { ...meta, display_name: display },
     orphan,
+    policiesHeld: true,
   };
 }
+
+const NOT_HELD = 'child policies must be subset of parent';
+const isNotHeld = (error: unknown) => error instanceof VaultError && error.details?.reason === 'not_held';
 
 const create =
   (always: 'orphan' | 'child') =>
@@ -281,6 +302,8 @@ const create =
     const capped = wish.ttlSeconds === undefined ? wish : { ...wish, ttlSeconds: Math.min(wish.ttlSeconds, most) };
     const made = await saying(createToken(vault, call, capped), {
       conflict: 'restricted use token cannot generate child tokens',
+    }).catch((error: unknown) => {
+      throw isNotHeld(error) ? badRequest(NOT_HELD) : error;
     });
     // A token without bounds has all of its maker's: the account says which.
     const account = made.bound === null ? (await readSelf(vault, call)).policies : [];
