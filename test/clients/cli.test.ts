@@ -113,6 +113,7 @@ for (const { program, there } of PROGRAMS) {
       const [none] = await run(program, token, ['kv', 'get', '-mount=secret', 'cli/app']);
       expect(none).toBe(2);
     },
-    120_000,
+    // Each of its lines is a process that starts.
+    240_000,
   );
 }
