@@ -6,6 +6,7 @@
  * so that one that is slow or dead keeps only its own leases waiting; those of all backends together, and what they ask of
  * the vault's database, are bounded too. Several nodes share the work by SKIP LOCKED, and need no leader.
  */
+import { setTimeout as pause } from 'node:timers/promises';
 import { SYSTEM, type TenantId, transaction } from '../db/database.ts';
 import { listen } from '../db/listen.ts';
 import { VaultError } from '../errors.ts';
@@ -29,7 +30,7 @@ const ACTS_MAX = 256;
 const ACCOUNTS_AT_ONCE = 500;
 const TENANTS_AT_ONCE = 100;
 /** Entries in one commit: what a reader of the same tenant waits for at most. */
-const ACCESS_AT_ONCE = 250;
+const ACCESS_AT_ONCE = 125;
 const REMOVED_AT_ONCE = 1_000;
 
 export function startSweeper(vault: Vault): Sweeper {
@@ -150,7 +151,7 @@ async function rotateOne(vault: Vault, { tenant, id }: DueAccount): Promise<void
   }
 }
 
-/** One tenant after the other, and for each as many commits as it takes, with room for others between them. */
+/** One tenant after the other, and for each as many commits as it takes; between two of them others have as long as one took. */
 async function sweepAccess(
   vault: Vault,
   tenants: readonly TenantId[],
@@ -159,7 +160,9 @@ async function sweepAccess(
 ): Promise<void> {
   for (const tenant of tenants) {
     for (let count = ACCESS_AT_ONCE; count === ACCESS_AT_ONCE && !isStopping(); ) {
+      const begunMs = vault.clock.monotonicMs();
       count = await endDueAccess(vault, tenant, ACCESS_AT_ONCE, clock.now, clock.latched);
+      if (count === ACCESS_AT_ONCE) await pause(vault.clock.monotonicMs() - begunMs);
     }
   }
 }
