@@ -196,7 +196,7 @@ it('a mount that is not there, or is of another kind, is not one with nothing in
 it('says what is wrong with the source, and never follows it elsewhere', async () => {
   writeFileSync(tokenFile, 'hvs.never-issued\n');
   const refused = await importing();
-  expect([refused.code, refused.stderr]).toEqual([4, expect.stringContaining('answered 403')]);
+  expect([refused.code, refused.stderr]).toEqual([4, expect.stringContaining('shows no mount secret/ to this token')]);
   expect(refused.stderr).not.toContain('hvs.never-issued');
   const elsewhere = createServer((_, response) => response.writeHead(307, { Location: listener.address }).end());
   await new Promise<void>((resolve) => elsewhere.listen(0, '127.0.0.1', resolve));

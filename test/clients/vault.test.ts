@@ -36,7 +36,7 @@ it('node-vault: logins, secrets of both versions, policies, tokens, wrapping and
   expect(status).toMatchObject({ initialized: true, sealed: false });
   const login = await vault.userpassLogin({ username: 'admin', password: PASSWORD });
   expect(vault.token).toBe(login.auth.client_token);
-  expect((await vault.tokenLookupSelf()).data).toMatchObject({ display_name: 'password-admin', orphan: true });
+  expect((await vault.tokenLookupSelf()).data).toMatchObject({ display_name: 'userpass-admin', orphan: true });
 
   await vault.write('secret/data/js/app', { data: { a: 1 } });
   await vault.write('secret/data/js/app', { data: { a: 2 }, options: { cas: 1 } });
