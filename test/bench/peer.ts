@@ -1,9 +1,9 @@
 /**
- * Against OpenBao (`--peer PATH` names its binary), both driven by the same load over the same Vault-compatible routes, in
+ * Against OpenBao or HashiCorp Vault (`--peer PATH` names the binary), both driven by the same load over the same Vault-compatible routes, in
  * turn. It runs as in production on one machine: raft storage, a file audit device on the same disk, a narrow policy and
  * its token, nothing of `-dev` mode; without TLS, as ours. It does not fsync its audit file; ours is durable first.
  */
-import type { ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -18,6 +18,8 @@ const START_MS_MAX = 30_000;
 const BODY = { data: { url: `postgres://app:${'x'.repeat(120)}@db/app` } };
 
 type Side = { readonly port: number; readonly token: string };
+/** `name`: as its binary calls itself. */
+type Peer = Side & { readonly name: string };
 
 export async function benchPeer(stage: Stage, binary: string, rounds: number, seconds: number): Promise<Row[]> {
   const peer = await startPeer(binary);
@@ -40,7 +42,7 @@ export async function benchPeer(stage: Stage, binary: string, rounds: number, se
 async function compare(
   name: string,
   ours: Side,
-  theirs: Side,
+  theirs: Peer,
   connections: readonly number[],
   rounds: number,
   seconds: number,
@@ -51,17 +53,17 @@ async function compare(
     const at = (side: Side) => () =>
       load({ port: side.port, connections: count, seconds, warmupSeconds: 0.3, requests: requestsAt(side) });
     const sides = { ours: at(ours), reference: at(theirs) };
-    rows.push({ ...(await round(`${name}, ${count} connections`, 'OpenBao', rounds, sides)), goal: '3' });
+    rows.push({ ...(await round(`${name}, ${count} connections`, theirs.name, rounds, sides)), goal: '3' });
   }
   return rows;
 }
 
 /** 100 secrets at start-up: our one request against what a client of theirs has to do. */
-async function compareStart(stage: Stage, ours: Side, theirs: Side, rounds: number, seconds: number): Promise<Row> {
+async function compareStart(stage: Stage, ours: Side, theirs: Peer, rounds: number, seconds: number): Promise<Row> {
   const paths = Array.from({ length: 100 }, (_, i) => `bench/s${i}`);
   const fetch = [post(stage.port, '/fetch', ours.token, { paths })];
   const singles = readsAt(theirs).slice(0, paths.length);
-  const row = await round('start-up of 100 secrets, one fetch', 'OpenBao, 100 reads', rounds, {
+  const row = await round('start-up of 100 secrets, one fetch', `${theirs.name}, 100 reads`, rounds, {
     ours: () => load({ port: ours.port, connections: 1, seconds, warmupSeconds: 0.3, requests: fetch }),
     reference: async () => {
       const single = await load({ port: theirs.port, connections: 1, seconds, warmupSeconds: 0.3, requests: singles });
@@ -93,7 +95,7 @@ async function narrowToken(stage: Stage): Promise<string> {
 
 // ---- the peer -----------------------------------------------------------------------------------------------------
 
-async function startPeer(binary: string): Promise<{ side: Side; end: () => Promise<void> }> {
+async function startPeer(binary: string): Promise<{ side: Peer; end: () => Promise<void> }> {
   const directory = mkdtempSync(join(tmpdir(), 'bulla-bench-peer-'));
   mkdirSync(join(directory, 'raft'));
   const port = await freePort();
@@ -115,11 +117,17 @@ async function startPeer(binary: string): Promise<{ side: Side; end: () => Promi
     rmSync(directory, { recursive: true, force: true });
   };
   try {
-    return { side: await prepare(child, port, join(directory, 'audit.log')), end };
+    return { side: { ...(await prepare(child, port, join(directory, 'audit.log'))), name: nameOf(binary) }, end };
   } catch (error) {
     await end();
     throw error;
   }
+}
+
+/** `Vault v1.21.4`, of `Vault v1.21.4, built …`. */
+function nameOf(binary: string): string {
+  const { stdout } = spawnSync(binary, ['version'], { encoding: 'utf8' });
+  return /^\w+ v[\w.-]+/.exec(stdout)?.[0] ?? binary;
 }
 
 /** Initialised, unsealed, audited, with KV of version 2 at `secret/` and a token that may read and write there. */
