@@ -132,17 +132,21 @@ async function once<T>(
   const started = performance.now();
   const lane = await checkOut(db, tenants, deadlineMs);
   const timer = setTimeout(() => drop(lane), Math.max(1, deadlineMs - (performance.now() - started)));
+  let result: T;
+  let state: Committed;
   try {
     const longer = deadlineMs > db.options.deadlineMs ? deadlineMs : undefined;
-    const result = await begin(lane, tenants, fn, longer);
-    const { wrote, durable } = await commit(lane, flushed === 'with-the-next-commit' || db.busy.size > 1);
-    if (!durable && flushed === 'before-return') await flush(db, wrote, deadlineMs - (performance.now() - started));
-    killpoint('transaction.committed');
-    return result;
+    result = await begin(lane, tenants, fn, longer);
+    state = await commit(lane, flushed === 'with-the-next-commit' || db.busy.size > 1);
   } finally {
     clearTimeout(timer);
+    // The lane is another's while this one waits for the disk.
     checkIn(db, lane);
   }
+  const leftMs = deadlineMs - (performance.now() - started);
+  if (!state.durable && flushed === 'before-return') await flush(db, state.wrote, leftMs);
+  killpoint('transaction.committed');
+  return result;
 }
 
 /** `statementMs`: what a statement of long work may take, where that is more than the session allows. */
@@ -202,6 +206,8 @@ export async function statements<T>(
   }
 }
 
+type Committed = { readonly wrote: boolean; readonly durable: boolean };
+
 /**
  * Sends COMMIT behind the statements that are still under way. A statement that fails makes the server answer COMMIT
  * with ROLLBACK, and its own error says why; a connection that ends here leaves the outcome unknown.
@@ -209,7 +215,7 @@ export async function statements<T>(
  * Beside others (`shares`), it does not wait for the disk: what it has locked is free at once for the next one, and all who commit
  * meanwhile share one flush. `durable`: so is all that it wrote, and all that it has seen of others.
  */
-async function commit(lane: Lane, shares: boolean): Promise<{ wrote: boolean; durable: boolean }> {
+async function commit(lane: Lane, shares: boolean): Promise<Committed> {
   const last = lane.last.splice(0);
   let end: postgres.RowList<{ wrote: boolean; behind: boolean }[]>;
   try {
