@@ -108,6 +108,21 @@ it('a token whose uses are counted takes no lease, and a limit says so in the wo
   await t.request('PUT', '/api/v1/roles/reporting', { token: t.admin, body: settings });
 });
 
+it('a lease that is renewed no more says why: it has ended, has expired, or never was renewable', async () => {
+  const renew = async ({ lease_id }: { lease_id: string }) => errors(await v1('PUT', 'sys/leases/renew', { lease_id }));
+  const revoked = await taken();
+  await v1('PUT', 'sys/leases/revoke', { lease_id: revoked.lease_id });
+  expect(await renew(revoked)).toEqual([400, ['lease not found']]);
+  const other = await taken();
+  const id = other.lease_id.split('/').at(-1);
+  // What a sweeper does is due later: so nobody ends it meanwhile.
+  await t.owner`UPDATE leases SET expires_at = clock_timestamp() - interval '1 second' WHERE lease_id = ${id}`;
+  expect(await renew(other)).toEqual([400, ['lease expired']]);
+  await t.owner`UPDATE leases SET expires_at = due_at, renewable = false WHERE lease_id = ${id}`;
+  expect(await renew(other)).toEqual([400, ['lease is not renewable']]);
+  expect((await v1('PUT', 'sys/leases/revoke', { lease_id: other.lease_id })).status).toBe(204);
+});
+
 it('what is not there has its text', async () => {
   expect(errors(await v1('GET', 'database/creds/none'))).toEqual([400, ['unknown role: none']]);
   expect(

@@ -228,13 +228,15 @@ async function prolong(
            (SELECT settings FROM roles r WHERE r.tenant_id = l.tenant_id AND r.role_id = l.role_id) AS settings
     FROM leases l WHERE l.tenant_id = ${tenant} AND l.lease_id = ${id} FOR UPDATE`;
   if (!row) throw noLease();
-  if (row.state !== 'active' || !row.live) throw new VaultError('conflict', 'The lease has ended: take another one.');
-  if (!row.renewable)
-    throw new VaultError('conflict', 'This lease cannot be renewed: take another one before it ends.');
+  if (row.state !== 'active') throw cannotRenew('ended', 'The lease has ended: take another one.');
+  if (!row.live) throw cannotRenew('expired', 'The lease has expired: take another one.');
+  if (!row.renewable) {
+    throw cannotRenew('not_renewable', 'This lease cannot be renewed: take another one before it ends.');
+  }
   const [token] = await tx<{ expiresAt: Timestamp }[]>`
     SELECT k.expires_at AS "expiresAt" FROM tokens k JOIN leases l ON k.tenant_id = l.tenant_id AND k.token_id = l.token_id
     WHERE l.tenant_id = ${tenant} AND l.lease_id = ${id} AND k.expires_at > bulla.now()`;
-  if (!token) throw new VaultError('conflict', 'The token that took this lease has ended, and the lease with it.');
+  if (!token) throw cannotRenew('ended', 'The token that took this lease has ended, and the lease with it.');
   const [lease] = await tx<LeaseInfo[]>`
     WITH clock AS MATERIALIZED (SELECT bulla.now() AS now)
     UPDATE leases SET expires_at = least(now + make_interval(secs => coalesce(${wanted ?? null}::bigint, ttl_seconds)), max_expires_at),
@@ -247,6 +249,10 @@ async function prolong(
   const at = isOutside ? await connected(vault, tx, tenant, row.backendId!) : undefined;
   const value = { lease: lease!, before: row.before, tenant, actor, at, settings: row.settings };
   return { value, notes: [{ details: { expires_at: lease!.expiresAt } }] };
+}
+
+function cannotRenew(why: 'ended' | 'expired' | 'not_renewable', message: string): VaultError {
+  return new VaultError('conflict', message, { details: { reason: `lease_${why}` } });
 }
 
 /** The target did not follow: the row says again what the target knows, unless somebody has renewed it since. */

@@ -40,6 +40,9 @@ const TEXT: Partial<Record<ErrorCode, readonly string[]>> = {
 const TEXT_OF_REASON: Readonly<Record<string, string>> = {
   cas_required: 'check-and-set parameter required for this call',
   few_uses: 'Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.',
+  lease_ended: 'lease not found',
+  lease_expired: 'lease expired',
+  lease_not_renewable: 'lease is not renewable',
 };
 
 type Saying = { readonly warnings?: readonly string[] };

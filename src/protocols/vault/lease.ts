@@ -61,7 +61,6 @@ async function renew(request: VaultRequest): Promise<Answer> {
   const increment = fields.duration('increment') ?? 0;
   const renewed = await saying(renewLease(vault, call, idIn(request, absent), increment > 0 ? increment : undefined), {
     not_found: absent,
-    conflict: 'lease is not renewable',
   });
   const leaseSeconds = secondsFrom(renewed.renewedAt ?? renewed.issuedAt, renewed.expiresAt);
   return { kind: 'envelope', leaseId: leaseIdOf(renewed), renewable: renewed.renewable, leaseSeconds };
