@@ -173,6 +173,16 @@ describe('auth/token', () => {
     const narrow = (await v1('POST', 'auth/token/create', { policies: ['reader'] })).json.auth.client_token;
     const orphan = await v1('POST', 'auth/token/create-orphan', {}, {}, narrow);
     expect(orphan.status).toBe(403);
+    await t.request('PUT', '/api/v1/policies/parent', {
+      token: t.admin,
+      body: { rules: [{ effect: 'allow', actions: ['token.create'], resources: ['token:**'] }] },
+    });
+    const parent = (await v1('POST', 'auth/token/create', { policies: ['parent'] })).json.auth.client_token;
+    expect((await v1('POST', 'auth/token/create', {}, {}, parent)).status).toBe(200);
+    expect((await v1('POST', 'auth/token/create-orphan', {}, {}, parent)).status).toBe(403);
+    expect(errors(await v1('POST', 'auth/token/create', { no_parent: true }, {}, parent))).toEqual([
+      ...[400, ['root or sudo privileges required to create orphan token']],
+    ]);
     await t.request('PUT', '/api/v1/policies/maker', {
       token: t.admin,
       body: { rules: [{ effect: 'allow', actions: ['token.create', 'token.orphan'], resources: ['token:**'] }] },

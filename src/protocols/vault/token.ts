@@ -289,8 +289,15 @@ function wishOf({ fields }: VaultRequest, orphan: boolean): ChildWish {
   };
 }
 
-const NOT_HELD = 'child policies must be subset of parent';
-const isNotHeld = (error: unknown) => error instanceof VaultError && error.details?.reason === 'not_held';
+/** What `create` alone says of a leave that the caller lacks; `create-orphan` has a path of its own, and a 403. */
+function refusalOf(error: unknown, always: 'orphan' | 'child'): unknown {
+  const { action, reason } = (error instanceof VaultError && error.details) || {};
+  if (reason === 'not_held') return badRequest('child policies must be subset of parent');
+  if (always === 'child' && action === 'token.orphan') {
+    return badRequest('root or sudo privileges required to create orphan token');
+  }
+  return error;
+}
 
 const create =
   (always: 'orphan' | 'child') =>
@@ -303,7 +310,7 @@ const create =
     const made = await saying(createToken(vault, call, capped), {
       conflict: 'restricted use token cannot generate child tokens',
     }).catch((error: unknown) => {
-      throw isNotHeld(error) ? badRequest(NOT_HELD) : error;
+      throw refusalOf(error, always);
     });
     // A token without bounds has all of its maker's: the account says which.
     const account = made.bound === null ? (await readSelf(vault, call)).policies : [];
