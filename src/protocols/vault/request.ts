@@ -33,7 +33,8 @@ export function parseTarget(method: string, url: string): Target {
   const full = question === -1 ? url.slice(BASE.length) : url.slice(BASE.length, question);
   const query = question === -1 ? NO_FIELDS : parametersOf(url.slice(question + 1));
   const known = VERBS[method];
-  if (!known) throw unsupportedOperation();
+  // `?help=1` asks about a path and does nothing there, whatever the verb: there is no help to give.
+  if (!known || (query.string('help') ?? '') !== '') throw unsupportedOperation();
   const list = query.boolean('list');
   const verb = known === 'GET' && list ? 'LIST' : known;
   if (!full.endsWith('/')) return { verb, path: full, query };
