@@ -9,7 +9,7 @@ import { listDataKeys } from '../../tenant/rotation.ts';
 import { type Answer, EMPTY } from './answer.ts';
 import { badRequest, notFound } from './error.ts';
 import { isEmpty } from './field.ts';
-import { bySlash, engineInfo, twice } from './mount-info.ts';
+import { bySlash, engineInfo, type Info, twice } from './mount-info.ts';
 import type { Route, VaultRequest } from './route.ts';
 
 const METHODS: readonly { readonly path: string; readonly type: string; readonly description: string }[] = [
@@ -20,7 +20,12 @@ const METHODS: readonly { readonly path: string; readonly type: string; readonly
   { path: 'userpass', type: 'userpass', description: 'users with a password' },
 ];
 
-export const authMounts = () => bySlash(METHODS.map((method) => [method.path, engineInfo(method)] as const));
+function methodInfo(method: (typeof METHODS)[number]): Info {
+  const info = engineInfo(method);
+  return { ...info, accessor: `auth_${info.accessor}` };
+}
+
+export const authMounts = () => bySlash(METHODS.map((method) => [method.path, methodInfo(method)] as const));
 
 /** Which methods there are is the same everywhere; who asks is decided as for the mounts. */
 async function list({ vault, call }: VaultRequest): Promise<Answer> {
@@ -33,7 +38,7 @@ const noneAt = (path: string | undefined) => badRequest(`No auth engine at ${pat
 async function infoAt({ vault, call, at }: VaultRequest) {
   const method = METHODS.find(({ path }) => path === at.path);
   await listMounts(vault, call, method ? undefined : noneAt(at.path));
-  return engineInfo(method!);
+  return methodInfo(method!);
 }
 
 const read = async (request: VaultRequest): Promise<Answer> => twice(await infoAt(request));

@@ -67,10 +67,11 @@ async function preflight({ vault, call, at }: VaultRequest): Promise<Answer> {
     'forbidden',
     `preflight capability check returned 403, please ensure client's policies grant access to path "${path}/"`,
   );
-  const standing = first === WHOLE_TREE.path ? WHOLE_TREE : engine;
-  const mount = (await askForMount(vault, call, path, standing ? undefined : absent)) ?? WHOLE_TREE;
+  const isTree = first === WHOLE_TREE.path;
+  // Asked of what stands everywhere, too: who has no token is told nothing, and the log says who asked.
+  const mount = await askForMount(vault, call, path, engine || isTree ? undefined : absent);
   if (engine) return data(json({ ...engineInfo(engine), path: `${engine.path}/` }), { mountType: 'system' });
-  const found = standing ? WHOLE_TREE : mount;
+  const found = isTree ? WHOLE_TREE : mount!;
   return data(json({ ...kvInfo(found), path: `${found.path}/` }), { mountType: 'system' });
 }
 
