@@ -24,10 +24,12 @@ import {
 } from '../../auth/service.ts';
 import { readSelf } from '../../auth/token.ts';
 import { VaultError } from '../../errors.ts';
-import { type Answer, data, EMPTY, json, keys, TIDY_STARTED } from './answer.ts';
-import { badRequest, notFound, said, saying } from './error.ts';
+import { ignoreAbsent } from './absent.ts';
+import { type Answer, data, EMPTY, json, TIDY_STARTED } from './answer.ts';
+import { badRequest, said, saying } from './error.ts';
 import type { Fields } from './field.ts';
 import type { APPROLE_PARTS } from './grant.ts';
+import { listing } from './paging.ts';
 import type { Handler, Route, VaultRequest } from './route.ts';
 import { loginAuth, metaOf } from './token.ts';
 import { networks, shapeTokenFields, type TokenFields, tokenFieldsIn, zeroAsNull } from './token-field.ts';
@@ -112,25 +114,14 @@ async function readRole(request: VaultRequest): Promise<Answer> {
   return data(json(shapeRole(role)), { mountType: MOUNT_TYPE });
 }
 
-async function listRoles({ vault, call }: VaultRequest): Promise<Answer> {
-  const names: string[] = [];
-  let cursor: string | undefined;
-  do {
-    const page = await listServices(vault, call, { limit: 1000, cursor });
-    names.push(...page.items.map(({ name }) => name));
-    cursor = page.nextCursor ?? undefined;
-  } while (cursor !== undefined);
-  if (names.length === 0) throw notFound();
-  return keys(names, MOUNT_TYPE);
-}
+const listRoles = listing(
+  ({ vault, call }, ask) => listServices(vault, call, ask),
+  ({ name }) => name,
+  MOUNT_TYPE,
+);
 
 async function removeRole(request: VaultRequest): Promise<Answer> {
-  try {
-    await deleteService(request.vault, request.call, nameOf(request));
-  } catch (error) {
-    if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
-  }
-  return EMPTY;
+  return ignoreAbsent(deleteService(request.vault, request.call, nameOf(request)));
 }
 
 /** What each part of a role is called in a path, and the field of the role that it is. */
@@ -252,22 +243,17 @@ async function refuseCustom(): Promise<Answer> {
   );
 }
 
-async function listSecretIds(request: VaultRequest): Promise<Answer> {
-  const { vault, call } = request;
-  const accessors: string[] = [];
-  let cursor: string | undefined;
-  do {
-    const page = listClientSecrets(vault, call, nameOf(request), { limit: 1000, cursor });
-    const { items, nextCursor } = await saying(page, { not_found: noRole(request) });
-    accessors.push(...items.filter(works).map(({ id }) => id));
-    cursor = nextCursor ?? undefined;
-  } while (cursor !== undefined);
-  if (accessors.length === 0) throw notFound();
-  return keys(accessors, MOUNT_TYPE);
-}
-
 /** What has ended or is used up is not there any more for clients of this API. */
 const works = ({ expired, usesLeft }: ClientSecretInfo) => !expired && usesLeft !== 0;
+
+const listSecretIds = listing(
+  (request, ask) => {
+    const page = listClientSecrets(request.vault, request.call, nameOf(request), ask);
+    return saying(page, { not_found: noRole(request) });
+  },
+  (secret) => (works(secret) ? secret.id : undefined),
+  MOUNT_TYPE,
+);
 
 const shapeSecretId = (found: ClientSecretInfo) => ({
   cidr_list: found.cidrs ?? [],

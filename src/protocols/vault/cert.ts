@@ -16,10 +16,11 @@ import {
 } from '../../auth/authority.ts';
 import { cert } from '../../auth/methods/cert.ts';
 import { loginBy } from '../../auth/proven-login.ts';
-import { type ErrorCode, VaultError } from '../../errors.ts';
-import { type Answer, data, EMPTY, json, keys } from './answer.ts';
-import { badRequest, notFound, saying } from './error.ts';
+import { orNone } from './absent.ts';
+import { type Answer, data, EMPTY, json } from './answer.ts';
+import { badRequest, saying } from './error.ts';
 import type { Fields } from './field.ts';
+import { listing } from './paging.ts';
 import type { Route, VaultRequest } from './route.ts';
 import { loginAuth, metaOf } from './token.ts';
 import { refuseNotKept, shapeTokenFields, tokenFieldsIn } from './token-field.ts';
@@ -90,15 +91,6 @@ async function write(request: VaultRequest): Promise<Answer> {
   return EMPTY;
 }
 
-async function orNone<T>(act: Promise<T>, codes: readonly ErrorCode[]): Promise<T | undefined> {
-  try {
-    return await act;
-  } catch (error) {
-    if (error instanceof VaultError && codes.includes(error.code)) return undefined;
-    throw error;
-  }
-}
-
 async function read(request: VaultRequest): Promise<Answer> {
   const { vault, call } = request;
   const role = await readCertificateRole(vault, call, nameOf(request));
@@ -115,27 +107,17 @@ async function read(request: VaultRequest): Promise<Answer> {
   return data(json(shape), { mountType: MOUNT_TYPE });
 }
 
-async function list({ vault, call }: VaultRequest): Promise<Answer> {
-  const names: string[] = [];
-  let cursor: string | undefined;
-  do {
-    const page = await listCertificateRoles(vault, call, { limit: 1000, cursor });
-    names.push(...page.items.map(({ name }) => name));
-    cursor = page.nextCursor ?? undefined;
-  } while (cursor !== undefined);
-  if (names.length === 0) throw notFound();
-  return keys(names, MOUNT_TYPE);
-}
+const list = listing(
+  ({ vault, call }, ask) => listCertificateRoles(vault, call, ask),
+  ({ name }) => name,
+  MOUNT_TYPE,
+);
 
 /** The role first: from then on nobody logs in. An authority that other roles stand on stays. */
 async function remove(request: VaultRequest): Promise<Answer> {
   const { vault, call } = request;
   for (const act of [deleteCertificateRole, deleteAuthority]) {
-    try {
-      await act(vault, call, nameOf(request));
-    } catch (error) {
-      if (!(error instanceof VaultError) || (error.code !== 'not_found' && error.code !== 'conflict')) throw error;
-    }
+    await orNone(act(vault, call, nameOf(request)), ['not_found', 'conflict']);
   }
   return EMPTY;
 }

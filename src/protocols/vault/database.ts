@@ -17,37 +17,18 @@ import {
 import { takeLease } from '../../lease/issue.ts';
 import { deleteAccount, deleteBackend, deleteRole } from '../../lease/removal.ts';
 import { leasePathOf, listRoles, putRole, type RoleInfo, readRole } from '../../lease/role.ts';
-import { type Answer, data, EMPTY, json, keys } from './answer.ts';
+import { ignoreAbsent, orNone } from './absent.ts';
+import { type Answer, data, EMPTY, json } from './answer.ts';
 import { connectionIn, detailsOf, pluginOf } from './connection.ts';
-import { badRequest, notFound, saying } from './error.ts';
+import { badRequest, saying } from './error.ts';
 import { type Fields, isEmpty } from './field.ts';
 import { leaseIdOf, secondsFrom } from './lease.ts';
+import { listing } from './paging.ts';
 import type { Handler, Route, VaultRequest } from './route.ts';
 import { settingsOf } from './statement.ts';
 import { zeroAsNull } from './token-field.ts';
 
 const MOUNT_TYPE = 'database';
-const PAGE = 1000;
-
-/** What a write keeps of what is there: whoever writes it has to be allowed to read it. */
-async function orNone<T>(act: Promise<T>): Promise<T | undefined> {
-  try {
-    return await act;
-  } catch (error) {
-    if (error instanceof VaultError && error.code === 'not_found') return undefined;
-    throw error;
-  }
-}
-
-/** One that is not there is deleted already. */
-async function gone(act: Promise<void>): Promise<Answer> {
-  try {
-    await act;
-  } catch (error) {
-    if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
-  }
-  return EMPTY;
-}
 
 /** A backend that does not serve a role says so in the words of this API. */
 async function served<T>(name: string, act: Promise<T>): Promise<T> {
@@ -58,23 +39,6 @@ async function served<T>(name: string, act: Promise<T>): Promise<T> {
     throw reason === 'role_not_allowed' ? badRequest(`"${name}" is not an allowed role`) : error;
   }
 }
-
-/** The names of everything that a paged list has. */
-const listing =
-  (page: (request: VaultRequest, cursor: string | undefined) => Promise<Listed>): Handler =>
-  async (request) => {
-    const names: string[] = [];
-    let cursor: string | undefined;
-    do {
-      const one = await page(request, cursor);
-      names.push(...one.items.map(({ name }) => name));
-      cursor = one.nextCursor ?? undefined;
-    } while (cursor !== undefined);
-    if (names.length === 0) throw notFound();
-    return keys(names, MOUNT_TYPE);
-  };
-
-type Listed = { readonly items: readonly { readonly name: string }[]; readonly nextCursor: string | null };
 
 const shown = (shape: Record<string, unknown>): Answer => data(json(shape), { mountType: MOUNT_TYPE });
 
@@ -90,6 +54,7 @@ function refuse(fields: Fields, names: Readonly<Record<string, string>>): void {
 const ALWAYS_TRIED = 'verify_connection: a connection is always tried before it is stored';
 
 async function writeConfig({ vault, call, at, fields }: VaultRequest): Promise<Answer> {
+  // What a write keeps of what is there: whoever writes it has to be allowed to read it.
   const before = await orNone(readBackend(vault, call, at.name!));
   const { kind, config } = connectionIn(fields, before);
   const allowed = fields.strings('allowed_roles');
@@ -119,7 +84,7 @@ async function readConfig({ vault, call, at }: VaultRequest): Promise<Answer> {
 }
 
 const removeConfig: Handler = ({ vault, call, at, fields }) =>
-  gone(deleteBackend(vault, call, at.name!, { revoke: fields.boolean('revoke') ?? false, force: false }));
+  ignoreAbsent(deleteBackend(vault, call, at.name!, { revoke: fields.boolean('revoke') ?? false, force: false }));
 
 async function reset({ vault, call, at }: VaultRequest): Promise<Answer> {
   await saying(reconnectBackend(vault, call, at.name!), { not_found: `no connection named "${at.name}"` });
@@ -217,7 +182,7 @@ async function showRole({ vault, call, at }: VaultRequest): Promise<Answer> {
 }
 
 const removeRole: Handler = ({ vault, call, at, fields }) =>
-  gone(deleteRole(vault, call, at.role!, { revoke: fields.boolean('revoke') ?? false }));
+  ignoreAbsent(deleteRole(vault, call, at.role!, { revoke: fields.boolean('revoke') ?? false }));
 
 const unknown = (role: string) => () => badRequest(`unknown role: ${role}`);
 
@@ -283,7 +248,7 @@ async function showStaticRole({ vault, call, at }: VaultRequest): Promise<Answer
 }
 
 const removeStaticRole: Handler = ({ vault, call, at, fields }) =>
-  gone(deleteAccount(vault, call, at.role!, { revoke: fields.boolean('revoke') ?? false, force: false }));
+  ignoreAbsent(deleteAccount(vault, call, at.role!, { revoke: fields.boolean('revoke') ?? false, force: false }));
 
 async function staticCreds({ vault, call, at }: VaultRequest): Promise<Answer> {
   const revealed = saying(revealAccount(vault, call, at.role!), { not_found: unknown(at.role!) });
@@ -303,9 +268,11 @@ async function rotateRole({ vault, call, at }: VaultRequest): Promise<Answer> {
   return EMPTY;
 }
 
-const listRoleNames = listing(({ vault, call }, cursor) => listRoles(vault, call, { limit: PAGE, cursor }));
-const listConfigNames = listing(({ vault, call }, cursor) => listBackends(vault, call, { limit: PAGE, cursor }));
-const listStaticNames = listing(({ vault, call }, cursor) => listAccounts(vault, call, { limit: PAGE, cursor }));
+const named = ({ name }: { readonly name: string }) => name;
+
+const listRoleNames = listing(({ vault, call }, ask) => listRoles(vault, call, ask), named, MOUNT_TYPE);
+const listConfigNames = listing(({ vault, call }, ask) => listBackends(vault, call, ask), named, MOUNT_TYPE);
+const listStaticNames = listing(({ vault, call }, ask) => listAccounts(vault, call, ask), named, MOUNT_TYPE);
 
 export const DATABASE_ROUTES: readonly Route[] = [
   { pattern: 'config', verbs: { LIST: listConfigNames } },

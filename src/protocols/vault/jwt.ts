@@ -17,9 +17,11 @@ import {
 import { jwt } from '../../auth/methods/jwt.ts';
 import { loginBy } from '../../auth/proven-login.ts';
 import { VaultError } from '../../errors.ts';
-import { type Answer, data, EMPTY, json, keys } from './answer.ts';
-import { badRequest, notFound, saying } from './error.ts';
+import { ignoreAbsent } from './absent.ts';
+import { type Answer, data, EMPTY, json } from './answer.ts';
+import { badRequest, saying } from './error.ts';
 import type { Fields } from './field.ts';
+import { listing } from './paging.ts';
 import type { Route, VaultRequest } from './route.ts';
 import { loginAuth, metaOf } from './token.ts';
 import { networks, refuseNotKept, shapeTokenFields, tokenFieldsIn } from './token-field.ts';
@@ -182,25 +184,14 @@ async function readRole(request: VaultRequest): Promise<Answer> {
   return data(json(shape), { mountType: MOUNT_TYPE });
 }
 
-async function listRoles({ vault, call }: VaultRequest): Promise<Answer> {
-  const names: string[] = [];
-  let cursor: string | undefined;
-  do {
-    const page = await listLoginRoles(vault, call, { limit: 1000, cursor });
-    names.push(...page.items.map(({ name }) => name));
-    cursor = page.nextCursor ?? undefined;
-  } while (cursor !== undefined);
-  if (names.length === 0) throw notFound();
-  return keys(names, MOUNT_TYPE);
-}
+const listRoles = listing(
+  ({ vault, call }, ask) => listLoginRoles(vault, call, ask),
+  ({ name }) => name,
+  MOUNT_TYPE,
+);
 
 async function removeRole(request: VaultRequest): Promise<Answer> {
-  try {
-    await deleteLoginRole(request.vault, request.call, nameOf(request));
-  } catch (error) {
-    if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
-  }
-  return EMPTY;
+  return ignoreAbsent(deleteLoginRole(request.vault, request.call, nameOf(request)));
 }
 
 export const JWT_ROUTES: readonly Route[] = [

@@ -1,8 +1,8 @@
 /** KV version 1: a secret has one value. A write leaves nothing of the one before, and a deletion nothing at all. */
-import { VaultError } from '../../errors.ts';
 import { readSecret } from '../../policy/read.ts';
 import { removeSecret } from '../../secret/metadata.ts';
 import { putSecret } from '../../secret/secret.ts';
+import { ignoreAbsent } from './absent.ts';
 import { type Answer, data, EMPTY } from './answer.ts';
 import { badRequest } from './error.ts';
 import { durationSeconds } from './field.ts';
@@ -32,12 +32,7 @@ async function write({ vault, call, mount, at, fields }: VaultRequest): Promise<
 }
 
 async function remove({ vault, call, mount, at }: VaultRequest): Promise<Answer> {
-  try {
-    await removeSecret(vault, call, pathIn(mount, at.path!));
-  } catch (error) {
-    if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
-  }
-  return EMPTY;
+  return ignoreAbsent(removeSecret(vault, call, pathIn(mount, at.path!)));
 }
 
 const list = (request: VaultRequest) => listKeys(request, MOUNT_TYPE);

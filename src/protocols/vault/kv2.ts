@@ -22,9 +22,11 @@ import { parsePath, type SecretPath, type SecretPrefix } from '../../secret/path
 import { deleteVersions, patchSecret, putSecret, type Written } from '../../secret/secret.ts';
 import { readSubkeys } from '../../secret/subkeys.ts';
 import { destroyVersions, undeleteVersions, type VersionInfo } from '../../secret/version.ts';
+import { ignoreAbsent } from './absent.ts';
 import { type Answer, asJson, data, EMPTY, type Json, json, keys, object } from './answer.ts';
 import { badRequest, notFound, said, saying } from './error.ts';
 import { type Fields, goDuration } from './field.ts';
+import { itemsOf } from './paging.ts';
 import { requireMergePatch } from './request.ts';
 import type { Route, VaultRequest, Verb } from './route.ts';
 
@@ -152,15 +154,6 @@ async function patchData(request: VaultRequest): Promise<Answer> {
     return data(await goneMetadata(request, path, 0), { status: 404, mountType: MOUNT_TYPE });
   }
 }
-
-const ignoreAbsent = (act: Promise<void>): Promise<Answer> =>
-  act.then(
-    () => EMPTY,
-    (error: unknown) => {
-      if (error instanceof VaultError && error.code === 'not_found') return EMPTY;
-      throw error;
-    },
-  );
 
 const deleteData = (request: VaultRequest): Promise<Answer> =>
   ignoreAbsent(deleteVersions(request.vault, request.call, secretOf(request), undefined));
@@ -298,12 +291,8 @@ export async function listKeys(request: VaultRequest, mountType: string): Promis
 }
 
 async function* namesUnder({ vault, call }: VaultRequest, prefix: SecretPrefix): AsyncGenerator<string> {
-  let cursor: string | undefined;
-  do {
-    const page = await listSecrets(vault, call, { prefix, recursive: false, limit: 1000, cursor });
-    for (const { path } of page.items) yield prefix === '' ? path : path.slice(prefix.length + 1);
-    cursor = page.nextCursor ?? undefined;
-  } while (cursor !== undefined);
+  const all = itemsOf((ask) => listSecrets(vault, call, { prefix, recursive: false, ...ask }));
+  for await (const { path } of all) yield prefix === '' ? path : path.slice(prefix.length + 1);
 }
 
 // ---- the mount itself ---------------------------------------------------------------------------------------------

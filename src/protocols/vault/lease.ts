@@ -2,9 +2,7 @@
  * sys/leases: what was issued and ends by itself. A lease is named by the path that it was taken at and its own id; the
  * id alone decides.
  */
-
 import { readSelf } from '../../auth/token.ts';
-import { VaultError } from '../../errors.ts';
 import {
   forceLease,
   type LeaseInfo,
@@ -14,8 +12,10 @@ import {
   revokeLease,
   revokeLeases,
 } from '../../lease/lease.ts';
+import { orNone } from './absent.ts';
 import { type Answer, data, EMPTY, json, keys, TIDY_STARTED } from './answer.ts';
 import { badRequest, notFound, saying } from './error.ts';
+import { itemsOf } from './paging.ts';
 import type { Route, VaultRequest } from './route.ts';
 
 export const CREDS = 'database/creds';
@@ -71,12 +71,8 @@ async function revoke(request: VaultRequest): Promise<Answer> {
   const { vault, call, fields } = request;
   const sync = fields.boolean('sync') ?? true;
   const id = idOf(request);
-  try {
-    if (id === undefined) await readSelf(vault, call);
-    else await revokeLease(vault, call, id);
-  } catch (error) {
-    if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
-  }
+  if (id === undefined) await readSelf(vault, call);
+  else await orNone(revokeLease(vault, call, id));
   return sync ? EMPTY : { kind: 'empty', status: 202 };
 }
 
@@ -117,12 +113,8 @@ async function tidy({ vault, call }: VaultRequest): Promise<Answer> {
 }
 
 async function* leasesOf(vault: VaultRequest['vault'], call: VaultRequest['call']): AsyncGenerator<LeaseInfo> {
-  let cursor: string | undefined;
-  do {
-    const page = await listLeases(vault, call, { limit: 1000, cursor });
-    for (const lease of page.items) if (lease.kind === 'credential' && lease.state !== 'ended') yield lease;
-    cursor = page.nextCursor ?? undefined;
-  } while (cursor !== undefined);
+  const all = itemsOf((ask) => listLeases(vault, call, ask));
+  for await (const lease of all) if (lease.kind === 'credential' && lease.state !== 'ended') yield lease;
 }
 
 async function list({ vault, call, at }: VaultRequest): Promise<Answer> {

@@ -17,6 +17,7 @@ import {
   WHOLE_TREE,
 } from '../../secret/mount.ts';
 import { parsePath } from '../../secret/path.ts';
+import { ignoreAbsent } from './absent.ts';
 import { type Answer, data, EMPTY, json } from './answer.ts';
 import { authMounts } from './auth-mount.ts';
 import { badRequest, said, saying } from './error.ts';
@@ -150,12 +151,7 @@ async function tune({ vault, call, at, fields }: VaultRequest): Promise<Answer> 
 async function unmount({ vault, call, at }: VaultRequest): Promise<Answer> {
   const path = at.path!;
   if (TAKEN.has(path)) throw badRequest(`cannot unmount "${path}/"`);
-  try {
-    await removeMount(vault, call, parsePath(path));
-  } catch (error) {
-    if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
-  }
-  return EMPTY;
+  return ignoreAbsent(removeMount(vault, call, parsePath(path)));
 }
 
 /** What a policy says of a mount is said of the secrets behind it, which stay where they are. */

@@ -2,14 +2,15 @@
  * sys/policies/acl: policies as texts of HCL or JSON. The text is kept as it came and shown again; what is decided is its
  * translation (acl.ts). A policy that the native interface wrote is shown as its document.
  */
-import { VaultError } from '../../errors.ts';
 import { deletePolicy, listPolicies, putPolicy, readPolicyText } from '../../policy/store.ts';
 import { allMountsFor } from '../../secret/mount.ts';
+import { ignoreAbsent } from './absent.ts';
 import { translatePolicy } from './acl.ts';
 import { type Answer, data, EMPTY, json, keys } from './answer.ts';
 import { DEFAULT_POLICY } from './default-policy.ts';
-import { badRequest, saying } from './error.ts';
+import { badRequest } from './error.ts';
 import { twice } from './mount-info.ts';
+import { itemsOf } from './paging.ts';
 import type { Route, VaultRequest } from './route.ts';
 
 const nameOf = ({ at }: VaultRequest) => at.name!.toLowerCase();
@@ -17,12 +18,7 @@ const TEXT_LENGTH_MAX = 64 * 1024;
 
 async function allNames({ vault, call }: VaultRequest): Promise<string[]> {
   const names = ['default'];
-  let cursor: string | undefined;
-  do {
-    const page = await listPolicies(vault, call, { limit: 1000, cursor });
-    names.push(...page.items.map(({ name }) => name));
-    cursor = page.nextCursor ?? undefined;
-  } while (cursor !== undefined);
+  for await (const { name } of itemsOf((ask) => listPolicies(vault, call, ask))) names.push(name);
   return names.sort();
 }
 
@@ -68,12 +64,7 @@ async function remove(request: VaultRequest): Promise<Answer> {
   const name = nameOf(request);
   if (name === 'root') throw badRequest('cannot delete "root" policy');
   if (name === 'default') throw badRequest('cannot delete default policy');
-  try {
-    await saying(deletePolicy(request.vault, request.call, name), {});
-  } catch (error) {
-    if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
-  }
-  return EMPTY;
+  return ignoreAbsent(deletePolicy(request.vault, request.call, name));
 }
 
 export const POLICY_ROUTES: readonly Route[] = [

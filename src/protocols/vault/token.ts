@@ -15,9 +15,11 @@ import {
 } from '../../auth/token.ts';
 import { VaultError } from '../../errors.ts';
 import type { Call } from '../../policy/access.ts';
-import { type Answer, type Auth, data, EMPTY, json, keys, TIDY_STARTED } from './answer.ts';
+import { ignoreAbsent } from './absent.ts';
+import { type Answer, type Auth, data, EMPTY, json, TIDY_STARTED } from './answer.ts';
 import { badRequest, notFound, said, saying } from './error.ts';
 import type { Fields } from './field.ts';
+import { listing } from './paging.ts';
 import type { Route, VaultRequest } from './route.ts';
 
 const MOUNT_TYPE = 'token';
@@ -162,17 +164,11 @@ async function lookupAccessor(request: VaultRequest): Promise<Answer> {
   return data(json(shape(token, token.policies, '')), { mountType: MOUNT_TYPE });
 }
 
-async function listAccessors({ vault, call }: VaultRequest): Promise<Answer> {
-  const accessors: string[] = [];
-  let cursor: string | undefined;
-  do {
-    const page = await listTokens(vault, call, { limit: 1000, cursor });
-    accessors.push(...page.items.map(({ accessor }) => accessor));
-    cursor = page.nextCursor ?? undefined;
-  } while (cursor !== undefined);
-  if (accessors.length === 0) throw notFound();
-  return keys(accessors, MOUNT_TYPE);
-}
+const listAccessors = listing(
+  ({ vault, call }, ask) => listTokens(vault, call, ask),
+  ({ accessor }) => accessor,
+  MOUNT_TYPE,
+);
 
 // ---- renewing and ending ------------------------------------------------------------------------------------------
 
@@ -216,20 +212,10 @@ async function revokeSelf({ vault, call }: VaultRequest): Promise<Answer> {
   return EMPTY;
 }
 
-/** One that is not there has ended already, and so has one that never was. */
-async function ended(act: Promise<void> | undefined): Promise<Answer> {
-  try {
-    await act;
-  } catch (error) {
-    if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
-  }
-  return EMPTY;
-}
-
 async function revoke(request: VaultRequest): Promise<Answer> {
   if (request.fields.string('token') === ownText(request)) return revokeSelf(request);
   const accessor = await accessorIn(request);
-  return ended(accessor === undefined ? undefined : revokeToken(request.vault, request.call, accessor));
+  return ignoreAbsent(accessor === undefined ? undefined : revokeToken(request.vault, request.call, accessor));
 }
 
 async function revokeAccessor(request: VaultRequest): Promise<Answer> {
@@ -239,7 +225,7 @@ async function revokeAccessor(request: VaultRequest): Promise<Answer> {
     await readSelf(vault, call);
     return EMPTY;
   }
-  return ended(revokeToken(vault, call, givenAccessor(request)));
+  return ignoreAbsent(revokeToken(vault, call, givenAccessor(request)));
 }
 
 async function revokeOrphan(request: VaultRequest): Promise<Answer> {

@@ -37,9 +37,10 @@ import {
   verifyHmac,
 } from '../../transit/sign.ts';
 import type { Result } from '../../transit/use.ts';
-import { type Answer, data, EMPTY, json, keys } from './answer.ts';
-import { badRequest, notFound, saying } from './error.ts';
+import { type Answer, data, EMPTY, json } from './answer.ts';
+import { badRequest, saying } from './error.ts';
 import type { Fields } from './field.ts';
+import { listing } from './paging.ts';
 import type { Handler, Route, VaultRequest } from './route.ts';
 import { bytesOf, formatOf } from './tool.ts';
 import { answerItems, base64Of, isRejected } from './transit-item.ts';
@@ -148,17 +149,11 @@ async function create(request: VaultRequest): Promise<Answer> {
 const read = async (request: VaultRequest): Promise<Answer> =>
   keyAnswer(await readKey(request.vault, request.call, nameOf(request)));
 
-async function list({ vault, call }: VaultRequest): Promise<Answer> {
-  const names: string[] = [];
-  let cursor: string | undefined;
-  do {
-    const page = await listKeys(vault, call, { limit: 1000, cursor });
-    names.push(...page.items.map(({ name }) => name));
-    cursor = page.nextCursor ?? undefined;
-  } while (cursor !== undefined);
-  if (names.length === 0) throw notFound();
-  return keys(names, MOUNT_TYPE);
-}
+const list = listing(
+  ({ vault, call }, ask) => listKeys(vault, call, ask),
+  ({ name }) => name,
+  MOUNT_TYPE,
+);
 
 async function remove(request: VaultRequest): Promise<Answer> {
   const name = nameOf(request);

@@ -2,8 +2,10 @@
 import { login } from '../../auth/login.ts';
 import { createUser, deleteUser, listUsers, readUser, updateUser } from '../../auth/user.ts';
 import { VaultError } from '../../errors.ts';
-import { type Answer, data, EMPTY, json, keys } from './answer.ts';
-import { badRequest, notFound, saying } from './error.ts';
+import { ignoreAbsent } from './absent.ts';
+import { type Answer, data, EMPTY, json } from './answer.ts';
+import { badRequest, saying } from './error.ts';
+import { listing } from './paging.ts';
 import type { Route, VaultRequest } from './route.ts';
 import { loginAuth } from './token.ts';
 import { policiesIn, refuseNotKept, shapeTokenFields } from './token-field.ts';
@@ -51,25 +53,14 @@ async function read(request: VaultRequest): Promise<Answer> {
   return data(json(settings), { mountType: MOUNT_TYPE });
 }
 
-async function list({ vault, call }: VaultRequest): Promise<Answer> {
-  const names: string[] = [];
-  let cursor: string | undefined;
-  do {
-    const page = await listUsers(vault, call, { limit: 1000, cursor });
-    names.push(...page.items.map(({ username }) => username));
-    cursor = page.nextCursor ?? undefined;
-  } while (cursor !== undefined);
-  if (names.length === 0) throw notFound();
-  return keys(names, MOUNT_TYPE);
-}
+const list = listing(
+  ({ vault, call }, ask) => listUsers(vault, call, ask),
+  ({ username }) => username,
+  MOUNT_TYPE,
+);
 
 async function remove(request: VaultRequest): Promise<Answer> {
-  try {
-    await deleteUser(request.vault, request.call, nameOf(request));
-  } catch (error) {
-    if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
-  }
-  return EMPTY;
+  return ignoreAbsent(deleteUser(request.vault, request.call, nameOf(request)));
 }
 
 async function setPassword(request: VaultRequest): Promise<Answer> {
