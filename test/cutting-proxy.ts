@@ -14,6 +14,8 @@ export type CuttingProxy = {
   about: string;
   /** While true no byte goes either way and new connections are taken and left hanging. */
   blackHole: boolean;
+  /** What each new connection waits for before it goes on to the server. */
+  admission: Promise<unknown> | undefined;
   /** Ends every connection, and each new one at once, until told otherwise. */
   readonly refuse: (refuses: boolean) => void;
   /** Sees what clients send. */
@@ -24,11 +26,12 @@ export type CuttingProxy = {
 export async function cuttingProxy(server: Endpoint): Promise<CuttingProxy> {
   const sockets = new Set<Socket>();
   let refuses = false;
-  const listener = createServer((client) => {
+  const listener = createServer(async (client) => {
     if (refuses) {
       client.destroy();
       return;
     }
+    if (proxy.admission) await proxy.admission;
     const target = server.host.startsWith('/')
       ? connect(join(server.host, `.s.PGSQL.${server.port}`))
       : connect(server.port, server.host);
@@ -74,6 +77,7 @@ export async function cuttingProxy(server: Endpoint): Promise<CuttingProxy> {
     commit: 'COMMIT',
     about: '',
     blackHole: false,
+    admission: undefined,
     refuse: (from) => {
       refuses = from;
       if (from) for (const socket of sockets) socket.destroy();

@@ -11,7 +11,7 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as pause } from 'node:timers/promises';
 import type postgres from 'postgres';
 import { VaultError } from '../errors.ts';
-import { createFlusher, type Flusher } from './flush.ts';
+import { createFlusher, type Flusher, flushOn, type Standing } from './flush.ts';
 import { killpoint } from './killpoint.ts';
 import { type DatabaseOptions, drop, type Lane, openLane } from './lane.ts';
 import { sanitise, sqlState, translate, unavailable } from './sql-error.ts';
@@ -134,17 +134,25 @@ async function once<T>(
   const timer = setTimeout(() => drop(lane), Math.max(1, deadlineMs - (performance.now() - started)));
   let result: T;
   let state: Committed;
+  let flusher: Standing | undefined;
+  const flushes = () => !state.durable && flushed === 'before-return';
   try {
     const longer = deadlineMs > db.options.deadlineMs ? deadlineMs : undefined;
     result = await begin(lane, tenants, fn, longer);
-    state = await commit(lane, flushed === 'with-the-next-commit' || db.busy.size > 1);
+    flusher = db.busy.size > 1 ? db.flusher.standing() : undefined;
+    state = await commit(lane, flushed === 'with-the-next-commit' || flusher !== undefined);
+    // By whom was there before the commit, at the same server: who came after it may be at one that does not have it.
+    if (flushes() && flusher?.server !== state.server) {
+      await flush(state, flushOn(lane));
+      state = { ...state, durable: true };
+    }
   } finally {
     clearTimeout(timer);
     // The lane is another's while this one waits for the disk.
     checkIn(db, lane);
   }
   const leftMs = deadlineMs - (performance.now() - started);
-  if (!state.durable && flushed === 'before-return') await flush(db, state.wrote, leftMs);
+  if (flushes()) await flush(state, db.flusher.flushed(flusher!, leftMs));
   killpoint('transaction.committed');
   return result;
 }
@@ -206,7 +214,7 @@ export async function statements<T>(
   }
 }
 
-type Committed = { readonly wrote: boolean; readonly durable: boolean };
+type Committed = { readonly wrote: boolean; readonly durable: boolean; readonly server: string };
 
 /**
  * Sends COMMIT behind the statements that are still under way. A statement that fails makes the server answer COMMIT
@@ -217,7 +225,7 @@ type Committed = { readonly wrote: boolean; readonly durable: boolean };
  */
 async function commit(lane: Lane, shares: boolean): Promise<Committed> {
   const last = lane.last.splice(0);
-  let end: postgres.RowList<{ wrote: boolean; behind: boolean }[]>;
+  let end: postgres.RowList<{ wrote: boolean; behind: boolean; server: string }[]>;
   try {
     const sent = lane.sql.unsafe<typeof end>(shares ? `${STATE}; ${UNFLUSHED}; COMMIT` : `${STATE}; COMMIT`).execute();
     [end] = await Promise.all([sent, ...last]);
@@ -231,18 +239,21 @@ async function commit(lane: Lane, shares: boolean): Promise<Committed> {
   }
   // A failure that `fn` had overlooked: a defect of ours, and it is known that nothing happened.
   if (end.command !== 'COMMIT') throw new Error('a statement had failed before COMMIT, so nothing was committed');
-  const { wrote, behind } = end[0]!;
-  return { wrote, durable: wrote ? !shares : !behind };
+  const { wrote, behind, server } = end[0]!;
+  return { wrote, durable: wrote ? !shares : !behind, server };
 }
 
 const UNFLUSHED = 'SET LOCAL synchronous_commit = off';
-/** Whether it wrote anything, and whether others have committed what is not on the disk, or not at the standby, yet. */
-const STATE = `SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote,
+/**
+ * Whether it wrote anything; whether others have committed what is not on the disk, or not at the standby, yet; and which
+ * server says so.
+ */
+const STATE = `SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote, pg_postmaster_start_time()::text AS server,
   pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() OR current_setting('synchronous_standby_names') <> '' AS behind`;
 
-async function flush(db: Database, wrote: boolean, leftMs: number): Promise<void> {
+async function flush({ wrote }: Committed, flushing: Promise<unknown>): Promise<void> {
   try {
-    await db.flusher.flushed(leftMs);
+    await flushing;
   } catch (error) {
     throw wrote ? unknownOutcome(error) : unavailable('the database does not write to its disk', error);
   }
