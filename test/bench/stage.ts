@@ -13,7 +13,11 @@ const LAST_CORE = String(availableParallelism() - 1);
 const ALL_CORES = `0-${LAST_CORE}`;
 const canPin = spawnSync('taskset', ['-c', '0', 'true']).status === 0 && availableParallelism() > 1;
 /** As `npm start` and `./bulla` start it. */
-export const NODE_ARGS: readonly string[] = ['--max-semi-space-size=16', '--no-allocation-site-pretenuring'];
+export const NODE_ARGS: readonly string[] = [
+  '--max-semi-space-size=16',
+  '--initial-old-space-size=64',
+  '--no-allocation-site-pretenuring',
+];
 
 /** The load has the last core; the server, its PostgreSQL (which inherits its cores) and the references have all of them. */
 function pinned(core: string, program: string, args: readonly string[], env: NodeJS.ProcessEnv): ChildProcess {
