@@ -12,7 +12,7 @@
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
 import type { TenantId, Timestamp, Tx } from '../db/database.ts';
-import { type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
+import { notOurs, type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { ACTION_NAMES, ACTIONS, type Action, type AuthAction } from '../policy/action.ts';
@@ -119,8 +119,6 @@ export async function listApprovals(
     return { value: { items: approvals, nextCursor } };
   });
 }
-
-const notOurs = () => new VaultError('invalid_request', 'cursor: expected next_cursor of the page before, unchanged.');
 
 export async function readApproval(vault: Vault, call: Call, id: string): Promise<Approval> {
   return permit(vault, call, ask('approval.read', id), async (tx, granted) => ({

@@ -11,7 +11,7 @@ import { endTokens } from '../auth/issue.ts';
 import { LIMITS } from '../config.ts';
 import { type Fragment, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
-import { encodeCursor, type Page, type PageAsk, parsePage } from '../db/page.ts';
+import { notOurs, type Page, type PageAsk, pageOf, parsePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
@@ -143,9 +143,7 @@ export async function listLeases(vault: Vault, call: Call, filter: LeaseFilter):
       if (seen.length > limit || rows.length <= limit) break;
       from = keyOf(rows.at(-1)!);
     }
-    const items = seen.slice(0, limit);
-    const last = items.at(-1);
-    return { value: { items, nextCursor: seen.length > limit && last ? encodeCursor(keyOf(last)) : null } };
+    return { value: pageOf(seen, limit, keyOf) };
   });
 }
 
@@ -154,9 +152,7 @@ const keyOf = (lease: LeaseInfo) => `${lease.issuedAt}/${lease.id}`;
 function readChunk(tx: Tx, tenant: TenantId, filter: LeaseFilter, after: string, rows: number): Promise<LeaseInfo[]> {
   const { state, prefix, holder, accessor } = filter;
   const [time = '', id = ''] = after.split('/');
-  if (after !== '' && !/^\d{4}-[\d:T.-]+Z$/.test(time)) {
-    throw new VaultError('invalid_request', 'cursor: expected next_cursor of the page before, unchanged.');
-  }
+  if (after !== '' && !/^\d{4}-[\d:T.-]+Z$/.test(time)) throw notOurs();
   const inState = state === 'stuck' ? tx`AND ${isStuck(tx)}` : tx`AND state = ${state ?? ''}`;
   return tx<LeaseInfo[]>`
     SELECT ${tx.unsafe(LEASE_COLUMNS)} FROM leases
