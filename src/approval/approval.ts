@@ -55,6 +55,7 @@ type ApprovalRow = Omit<Approval, 'requirements' | 'state'> & {
   readonly userId: string;
   readonly state: string;
   readonly requirements: string;
+  readonly approvers: readonly string[];
   readonly expired: boolean;
 };
 
@@ -101,15 +102,18 @@ export async function listApprovals(
   const [before = '9999-01-01T00:00:00Z', id = ''] = after === '' ? [] : after.split('/');
   if (!/^\d{4}-\d\d-\d\dT[\d:.]{8,15}Z$/.test(before)) throw notOurs();
   return permit(vault, call, { action: 'approval.read', resource: 'approval:' }, async (tx, granted) => {
-    const { tenant } = granted;
+    const { tenant, userId } = granted;
+    const held = await granted.namesHeld(tx);
+    const mayListSome = granted.allows({ action: 'approval.list', resource: 'approval:', anywhere: true });
     const seen: ApprovalRow[] = [];
     for (let from = [before, id] as const; seen.length <= limit; ) {
       const rows = await tx<ApprovalRow[]>`
         SELECT ${tx.unsafe(APPROVAL_COLUMNS)} FROM approvals a JOIN users u USING (tenant_id, user_id)
         WHERE a.tenant_id = ${tenant} AND (a.created_at, a.approval_id) < (${from[0]}::timestamptz, ${from[1]})
           AND (${open !== true} OR (a.state = 'open' AND a.expires_at > bulla.now()))
+          AND (${mayListSome} OR a.user_id = ${userId} OR a.approvers && ${[...held]}::text[])
         ORDER BY a.created_at DESC, a.approval_id DESC LIMIT ${limit + 1}`;
-      for (const row of rows) if (await isSeenBy(tx, granted, row)) seen.push(row);
+      seen.push(...rows.filter((row) => isSeenBy(granted, held, row)));
       if (rows.length <= limit) break;
       from = [rows.at(-1)!.createdAt, rows.at(-1)!.id];
     }
@@ -136,8 +140,8 @@ export async function answerApproval(vault: Vault, call: Call, id: string, appro
     const { tenant, userId } = granted;
     const row = await approvalSeen(tx, granted, id, 'lock');
     if (row.userId === userId) throw new VaultError('forbidden', 'Nobody approves what they asked for themselves.');
-    if (!(await mayAnswer(tx, granted, row))) {
-      throw new VaultError('forbidden', `Only holders of ${approversOf(row).join(' or ')} answer this request.`);
+    if (!mayAnswer(await granted.namesHeld(tx), row)) {
+      throw new VaultError('forbidden', `Only holders of ${row.approvers.join(' or ')} answer this request.`);
     }
     if (row.state !== 'open' || row.expired)
       throw new VaultError('conflict', 'The request has ended: it is to be made again.');
@@ -253,7 +257,7 @@ async function makeRoom(tx: Tx, tenant: TenantId, userId: string): Promise<void>
 }
 
 const APPROVAL_COLUMNS = `a.approval_id AS id, a.user_id AS "userId", u.name AS "requestedBy", a.action, a.resource, a.subject,
-  a.reason, a.state, a.requirements, a.created_at AS "createdAt", a.expires_at AS "expiresAt", a.ended_at AS "endedAt",
+  a.reason, a.state, a.requirements, a.approvers, a.created_at AS "createdAt", a.expires_at AS "expiresAt", a.ended_at AS "endedAt",
   a.expires_at <= bulla.now() AS expired,
   ARRAY(SELECT w.name FROM approval_votes v JOIN users w USING (tenant_id, user_id) WHERE v.tenant_id = a.tenant_id
         AND v.approval_id = a.approval_id AND v.approves ORDER BY w.name) AS "approvedBy",
@@ -268,30 +272,26 @@ async function rowOf(tx: Tx, tenant: TenantId, id: string, lock?: 'lock'): Promi
 }
 
 const requirementsIn = (row: ApprovalRow) => JSON.parse(row.requirements) as Requirement[];
-const approversOf = (row: ApprovalRow) => [...new Set(requirementsIn(row).map(({ by }) => by))];
 
 async function approvalSeen(tx: Tx, granted: Permit, id: string, lock?: 'lock'): Promise<ApprovalRow> {
   const row = await rowOf(tx, granted.tenant, id, lock);
-  if (row && (await isSeenBy(tx, granted, row))) return row;
+  if (row && isSeenBy(granted, await granted.namesHeld(tx), row)) return row;
   throw new VaultError('not_found', 'There is no such request.');
 }
 
 /** Whoever was handed access to one secret has a token of the account, and nothing to do with what that account asks. */
 const isOwn = ({ userId, asker }: Permit, row: ApprovalRow) => row.userId === userId && asker.tokenKind !== 'lease';
 
-async function isSeenBy(tx: Tx, granted: Permit, row: ApprovalRow): Promise<boolean> {
+function isSeenBy(granted: Permit, held: ReadonlySet<string>, row: ApprovalRow): boolean {
   if (isOwn(granted, row)) return true;
   if (granted.allows({ action: 'approval.list', resource: `approval:${row.id}` })) return true;
-  return mayAnswer(tx, granted, row);
+  return mayAnswer(held, row);
 }
 
-async function mayAnswer(tx: Tx, granted: Permit, row: ApprovalRow): Promise<boolean> {
-  for (const policy of approversOf(row)) if (await granted.holds(tx, policy)) return true;
-  return false;
-}
+const mayAnswer = (held: ReadonlySet<string>, { approvers }: ApprovalRow) => approvers.some((one) => held.has(one));
 
 async function approvalOf(tx: Tx, row: ApprovalRow, tenant: TenantId): Promise<Approval> {
-  const { userId: _userId, expired, ...said } = row;
+  const { userId: _userId, approvers: _approvers, expired, ...said } = row;
   const requirements = requirementsIn(row);
   return { ...said, requirements, state: await stateOf(tx, row, requirements, tenant) };
 }

@@ -54,8 +54,8 @@ export type Permit = {
   };
   /** `policy_id.revision` of those of the account, in the order of their names. */
   readonly policyIds: readonly string[];
-  /** Whether the holder holds a policy by its name, and the token is not kept from using it. */
-  readonly holds: (tx: Tx, policy: string) => Promise<boolean>;
+  /** The policies that the holder holds by their names, and the token is not kept from using. */
+  readonly namesHeld: (tx: Tx) => Promise<ReadonlySet<string>>;
   /** The approvals that something would wait for. */
   readonly requirements: (ask: Ask, under?: Partial<Asker>) => readonly Requirement[] | 'refused';
   /** What others have approved for this act, by resource. */
@@ -265,7 +265,7 @@ function permitOf(access: Access, approved: Approved): Permit {
     ...{ tenant, actor, tokenId, userId, asker, approved },
     held: [access.policies, ...access.limits],
     policyIds: access.row.policyIds,
-    holds: (tx: Tx, policy: string) => holds(tx, access, policy),
+    namesHeld: (tx: Tx) => namesHeld(tx, access),
     bounds: { cidrs: row.cidrs, certificate: row.certificate !== null, usesLeft: row.usesLeft },
     requirements: (ask: Ask, under: Partial<Asker> = {}) =>
       requirementsOf({ ...access, asker: { ...asker, ...under } }, ask),
@@ -274,13 +274,14 @@ function permitOf(access: Access, approved: Approved): Permit {
 }
 
 /** A token that has a grant is for what the grant names; one that is bound is for the policies of its bounds. */
-async function holds(tx: Tx, { tenant, userId, row }: Access, policy: string): Promise<boolean> {
-  if (row.grants !== null || row.bounds?.some((bound) => !bound.split(' ').includes(policy))) return false;
-  const [held] = await tx`
-    SELECT 1 FROM users u WHERE u.tenant_id = ${tenant} AND u.user_id = ${userId} AND (${policy} = ANY (u.policies)
-      OR EXISTS (SELECT 1 FROM group_members m JOIN groups g USING (tenant_id, group_id)
-                 WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id AND ${policy} = ANY (g.policies)))`;
-  return held !== undefined;
+async function namesHeld(tx: Tx, { tenant, userId, row }: Access): Promise<ReadonlySet<string>> {
+  if (row.grants !== null) return new Set();
+  const held = await tx<{ name: string }[]>`
+    SELECT unnest(policies) AS name FROM users WHERE tenant_id = ${tenant} AND user_id = ${userId}
+    UNION SELECT unnest(g.policies) FROM group_members m JOIN groups g USING (tenant_id, group_id)
+    WHERE m.tenant_id = ${tenant} AND m.user_id = ${userId}`;
+  const bounds = row.bounds?.map((bound) => bound.split(' ')) ?? [];
+  return new Set(held.map(({ name }) => name).filter((name) => bounds.every((bound) => bound.includes(name))));
 }
 
 function denial(access: Access, call: Call, asks: readonly Ask[], refused: VaultError): Appendix {
