@@ -305,6 +305,19 @@ describe('who', () => {
     );
   });
 
+  it('whoever holds the policy of some approvers gives that one, and not that of others along with it', async () => {
+    await putPolicy(t.vault, admin(), 'guards', { rules: [] });
+    await putPolicy(t.vault, admin(), 'guarded', {
+      rules: [allow(['secret.read'], ['secret:g/**'], four({ by: 'guards' }))],
+    });
+    const clerk = await t.user('gatekeeper', ['custodians'], [allow(['user.*'], ['**'])]);
+    const make = (username: string, policies: string[]) =>
+      codeOf(createUser(t.vault, t.call(clerk), { username, policies }));
+    expect(await make('mine', ['custodians'])).toBe('ok');
+    expect(await make('theirs', ['guards'])).toBe('forbidden');
+    expect(await make('both-of-them', ['custodians', 'guards'])).toBe('forbidden');
+  });
+
   it('a request is seen by whoever made it, may answer it, or may list all; to others it is not there', async () => {
     const nobody = await t.user('nobody', ['reader']);
     const auditor = await t.user('auditor-1', ['auditor']);

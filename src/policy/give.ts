@@ -59,14 +59,17 @@ export async function checkTakeover(tx: Tx, permit: Permit, userId: string): Pro
 
 async function checkApprovers(tx: Tx, permit: Permit, added: readonly string[]): Promise<void> {
   if (added.length === 0 || permit.held.every(holdsEverything)) return;
-  const [row] = await tx<{ name: string }[]>`
+  const approvers = await tx<{ name: string }[]>`
     SELECT a.name FROM unnest(${[...added]}::text[]) AS a (name)
     WHERE EXISTS (SELECT 1 FROM policies p WHERE p.tenant_id = ${permit.tenant} AND a.name = ANY (p.approvers))
     ORDER BY a.name`;
-  if (!row || (await permit.namesHeld(tx)).has(row.name)) return;
+  if (approvers.length === 0) return;
+  const held = await permit.namesHeld(tx);
+  const missing = approvers.find(({ name }) => !held.has(name));
+  if (!missing) return;
   throw new VaultError(
     'forbidden',
-    `Nobody gives what they do not hold: holders of ${row.name} approve what others do, and you are not one of them.`,
-    { details: { policy: row.name, reason: 'not_held' } },
+    `Nobody gives what they do not hold: holders of ${missing.name} approve what others do, and you are not one of them.`,
+    { details: { policy: missing.name, reason: 'not_held' } },
   );
 }
