@@ -2,6 +2,7 @@
  * One tenant against another: what lists and exports show, names that both use, and operators, who hold nobody's secrets.
  * Every operation by itself, asked about another's things, is test/isolation.routes.test.ts.
  */
+
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { exportEntries, exportTree } from '../src/audit/export.ts';
 import { readToken, revokeToken } from '../src/auth/token.ts';
@@ -9,7 +10,7 @@ import { createUser, deleteUser, listUsers, readUser } from '../src/auth/user.ts
 import { parseToken } from '../src/crypto/token.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { listJobs, readJob } from '../src/job/job.ts';
-import { rotateKey } from '../src/job/reencrypt.ts';
+import { ENVELOPE_TABLES, rotateKey } from '../src/job/reencrypt.ts';
 import { readSecret } from '../src/policy/read.ts';
 import { deletePolicy, listPolicies, putPolicy, readPolicy } from '../src/policy/store.ts';
 import { fetchSecrets } from '../src/secret/fetch.ts';
@@ -61,12 +62,12 @@ describe('I7 an administrator of one tenant with the names of another’s things
       listUsers(t.vault, call, { cursor: cursor('their') }),
       listPolicies(t.vault, call, { cursor: cursor('their') }),
       listJobs(t.vault, call, {}),
-      listDataKeys(t.vault, call, {}),
+      listDataKeys(t.vault, call, {}, ENVELOPE_TABLES),
       fetchSecrets(t.vault, call, { prefixes: ['' as SecretPrefix, prefix] }),
     ]);
     const shown = JSON.stringify(lists);
     for (const foreign of [THEIRS, 'their-user', 'their-policy', theirJob]) expect(shown).not.toContain(foreign);
-    expect((await listDataKeys(t.vault, call, {})).items).toHaveLength(1);
+    expect((await listDataKeys(t.vault, call, {}, ENVELOPE_TABLES)).items).toHaveLength(1);
     let log = '';
     for await (const lines of (await exportEntries(t.vault, call, {})).lines) log += lines;
     const own = (await entriesOf(t.owner, mine)).length;

@@ -1,9 +1,11 @@
 /** Every listing with hostile limits and cursors: refused, or one's own things; never a fault of ours. */
+
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { listUsers } from '../src/auth/user.ts';
 import type { PageAsk } from '../src/db/page.ts';
 import { listJobs } from '../src/job/job.ts';
 import { listPeppers, listUnderPepper } from '../src/job/pepper.ts';
+import { ENVELOPE_TABLES } from '../src/job/reencrypt.ts';
 import { listPolicies } from '../src/policy/store.ts';
 import { listSecrets } from '../src/secret/list.ts';
 import type { SecretPrefix } from '../src/secret/path.ts';
@@ -23,7 +25,7 @@ const lists: Record<string, (page: PageAsk) => Promise<unknown>> = {
   users: (page) => listUsers(t.vault, t.call(t.admin), page),
   policies: (page) => listPolicies(t.vault, t.call(t.admin), page),
   jobs: (page) => listJobs(t.vault, t.call(t.admin), page),
-  'data keys': (page) => listDataKeys(t.vault, t.call(t.admin), page),
+  'data keys': (page) => listDataKeys(t.vault, t.call(t.admin), page, ENVELOPE_TABLES),
   'root keys': (page) => listRootKeys(t.vault, t.call(t.operator), page),
   tenants: (page) => listTenants(t.vault, t.call(t.operator), page),
   'users under a pepper': (page) => listUnderPepper(t.vault, t.call(t.operator), 1, page),

@@ -1,4 +1,5 @@
 /** Tenants and keys through the verbs: states, names used again, rotations at once, damaged and wrong keys. */
+
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +12,7 @@ import { loadConfig } from '../src/config.ts';
 import { asTenantId, type Endpoint, type TenantId } from '../src/db/database.ts';
 import { migrate } from '../src/db/migrate.ts';
 import { type FirstCredentials, initialise } from '../src/job/initialise.ts';
-import { rotateKey, rotateRoot } from '../src/job/reencrypt.ts';
+import { ENVELOPE_TABLES, rotateKey, rotateRoot } from '../src/job/reencrypt.ts';
 import { createTenant, deleteTenant } from '../src/job/tenant.ts';
 import { readSecret } from '../src/policy/read.ts';
 import { putPolicy } from '../src/policy/store.ts';
@@ -89,7 +90,7 @@ describe('a tenant’s life', () => {
     const acts = [
       put(admin, 'a', 'y'),
       readSecret(t.vault, t.call(admin), parsePath('a'), 0),
-      listDataKeys(t.vault, t.call(admin), {}),
+      listDataKeys(t.vault, t.call(admin), {}, ENVELOPE_TABLES),
     ];
     expect(new Set(await Promise.all(acts.map(codeOf)))).toEqual(new Set(['tenant_suspended']));
     await updateTenant(t.vault, op(), 'pausing', { state: 'active' });
@@ -151,7 +152,7 @@ describe('rotation', () => {
       ]);
       await put(t.admin, 'r/again', 'x', node);
     }
-    const keys = (await listDataKeys(t.vault, t.call(t.admin), {})).items;
+    const keys = (await listDataKeys(t.vault, t.call(t.admin), {}, ENVELOPE_TABLES)).items;
     expect(keys.map(({ version, state, rootVersion }) => [version, state, rootVersion])).toEqual([
       [2, 'active', rotation.version],
       [1, 'decrypt_only', rotation.version],

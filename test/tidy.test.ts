@@ -285,12 +285,6 @@ describe('tables', () => {
       why: 'how long the token lives that a lease hangs under',
     },
     {
-      file: /^src\/tenant\/rotation\.ts$/,
-      tables:
-        /^(cubbyholes|secret_versions|secret_metadata|rotators|backends|lease_credentials|static_accounts|transit_key_versions|totp_factors|issuer_secrets)$/,
-      why: 'how much depends on a key, in the list of keys',
-    },
-    {
       file: /^src\/transit\/rotate\.ts$/,
       tables: /^tenants$/,
       why: 'which named keys rotate by themselves: those of tenants that are active, as for data keys',

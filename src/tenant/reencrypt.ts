@@ -18,7 +18,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Context } from '../crypto/context.ts';
 import { open, seal } from '../crypto/envelope.ts';
 import type { Key } from '../crypto/keys.ts';
-import { RetryTransaction, type TenantId, type Tx, transaction } from '../db/database.ts';
+import { type Fragment, RetryTransaction, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
@@ -149,6 +149,14 @@ export async function countBelow(tx: Tx, { table }: EnvelopeTable, tenant: Tenan
     SELECT count(*) FROM ${tx(table)} WHERE tenant_id = ${tenant} AND key_version < ${below}`;
   return row!.count;
 }
+
+/** How many rows of the tables the data key `k` of a statement opens. */
+export const dependsOn = (tx: Tx, tables: readonly EnvelopeTable[]): Fragment =>
+  tables.reduce(
+    (sum, { table }) => tx`${sum} + (
+      SELECT count(*) FROM ${tx(table)} e WHERE e.tenant_id = k.tenant_id AND e.key_version = k.version)`,
+    tx`0`,
+  );
 
 /** What a batch takes: the rows after `from`, so many at most. */
 type Part = { readonly from: RowKey | undefined; readonly most: number };

@@ -27,6 +27,7 @@ import {
   type SystemPurpose,
   systemKeyContext,
 } from './keyring.ts';
+import { dependsOn, type EnvelopeTable } from './reencrypt.ts';
 import { allTenants } from './tenant.ts';
 
 export type DataKeyInfo = {
@@ -54,21 +55,19 @@ export type RootKeyInfo = {
   readonly dueAt: Timestamp | null;
 };
 
-/** Newest first. */
-export async function listDataKeys(vault: Vault, call: Call, ask: PageAsk): Promise<Page<DataKeyInfo>> {
+/** Newest first. `stored`: the tables whose ciphertexts count as depending on a version. */
+export async function listDataKeys(
+  vault: Vault,
+  call: Call,
+  ask: PageAsk,
+  stored: readonly EnvelopeTable[],
+): Promise<Page<DataKeyInfo>> {
   const { limit, before } = parseVersionsPage(ask);
   return permit(vault, call, { action: 'key.list', resource: 'key:data' }, async (tx, { tenant }) => {
     const rows = await tx<DataKeyInfo[]>`
       SELECT k.version, k.state, k.fingerprint, k.created_at AS "createdAt", k.destroyed_at AS "destroyedAt",
-             m.root_version AS "rootVersion",
-             (SELECT count(*) FROM secret_versions v WHERE v.tenant_id = k.tenant_id AND v.key_version = k.version)
-             + (SELECT count(*) FROM secret_metadata d WHERE d.tenant_id = k.tenant_id AND d.key_version = k.version)
-             + (SELECT count(*) FROM backends b WHERE b.tenant_id = k.tenant_id AND b.key_version = k.version)
-             + (SELECT count(*) FROM lease_credentials c WHERE c.tenant_id = k.tenant_id AND c.key_version = k.version)
-             + (SELECT count(*) FROM static_accounts s WHERE s.tenant_id = k.tenant_id AND s.key_version = k.version) + (SELECT count(*) FROM rotators r WHERE r.tenant_id = k.tenant_id AND r.key_version = k.version)
-             + (SELECT count(*) FROM transit_key_versions n WHERE n.tenant_id = k.tenant_id AND n.key_version = k.version)
-             + (SELECT count(*) FROM totp_factors f WHERE f.tenant_id = k.tenant_id AND f.key_version = k.version) + (SELECT count(*) FROM issuer_secrets i WHERE i.tenant_id = k.tenant_id AND i.key_version = k.version)
-             + (SELECT count(*) FROM cubbyholes h WHERE h.tenant_id = k.tenant_id AND h.key_version = k.version) AS depends, ${ageColumns(tx, vault.config.dataKeyMaxAgeSeconds)}
+             m.root_version AS "rootVersion", ${dependsOn(tx, stored)} AS depends,
+             ${ageColumns(tx, vault.config.dataKeyMaxAgeSeconds)}
       FROM data_keys k LEFT JOIN data_key_material m USING (tenant_id, version)
       WHERE k.tenant_id = ${tenant} AND k.version < ${before}
       ORDER BY k.version DESC LIMIT ${limit + 1}`;

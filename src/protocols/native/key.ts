@@ -1,6 +1,6 @@
 /** Versions of the tenant's data key and of the root key: what there is, and rotating. Never bytes of a key. */
 import { z } from '@hono/zod-openapi';
-import { rotateKey, rotateRoot as rotateRootKey } from '../../job/reencrypt.ts';
+import { ENVELOPE_TABLES, rotateKey, rotateRoot as rotateRootKey } from '../../job/reencrypt.ts';
 import {
   type DataKeyInfo,
   destroyDataKey,
@@ -66,7 +66,7 @@ export const list = endpoint(
     },
     errors: [],
   },
-  async ({ vault, call, query }) => page(await listDataKeys(vault, call, query), shapeDataKey),
+  async ({ vault, call, query }) => page(await listDataKeys(vault, call, query, ENVELOPE_TABLES), shapeDataKey),
 );
 
 export const rotate = endpoint(

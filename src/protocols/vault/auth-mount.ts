@@ -97,7 +97,7 @@ const noKeys = async ({ vault, call }: VaultRequest): Promise<Answer> => {
 
 /** The tenant's data key, which is what a barrier's key is there. */
 async function keyStatus({ vault, call }: VaultRequest): Promise<Answer> {
-  const { items } = await listDataKeys(vault, call, { limit: 1 });
+  const { items } = await listDataKeys(vault, call, { limit: 1 }, []);
   const { version, createdAt } = items[0]!;
   return twice({ term: version, install_time: createdAt });
 }
