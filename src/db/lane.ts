@@ -76,6 +76,7 @@ function laneOptions(lane: Lane, deadlineMs: number, onClose: (lane: Lane) => vo
       onClose(lane);
     },
     types: TYPES,
+    fetch_types: false,
     /** Called once per connection attempt: the second attempt of a lane is refused. */
     socket: ({ host, port, path }: { host: string[]; port: number[]; path?: string | false }) => {
       if (lane.socket) throw new Error('this lane has had its connection');

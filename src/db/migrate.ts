@@ -19,7 +19,12 @@ export type Migrated = { readonly applied: readonly string[]; readonly serverVer
 
 /** Connects as the owner, migrates, disconnects. Throws `unavailable`, `conflict` or `invalid_request` with one sentence. */
 export async function migrate(target: string | Endpoint): Promise<Migrated> {
-  const options: postgres.Options<Record<string, never>> = { max: 1, connect_timeout: 5, onnotice: () => undefined };
+  const options: postgres.Options<Record<string, never>> = {
+    max: 1,
+    fetch_types: false,
+    connect_timeout: 5,
+    onnotice: () => undefined,
+  };
   const sql = typeof target === 'string' ? connectTo(target, options) : postgres({ ...options, ...target });
   try {
     const serverVersion = await checkServer(sql);
