@@ -9,8 +9,8 @@ import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { openapiDocument } from '../src/http/openapi.ts';
 import { everySpelling, type Watched, watchedVault } from './canary.ts';
+import { documentedOperations } from './document.ts';
 
 let watched: Watched;
 beforeAll(async () => {
@@ -53,12 +53,12 @@ function leavesOf(value: unknown, at: Path = []): Path[] {
 
 function withAt(body: Body, path: Path, value: unknown): Body {
   const changed = structuredClone(body);
-  const inner = path.slice(0, -1).reduce<any>((at, key) => at[key], changed);
+  const inner = memberAt(changed, path.slice(0, -1)) as Body;
   inner[path.at(-1)!] = value;
   return changed;
 }
 
-const memberAt = (body: Body, path: Path) => path.reduce<any>((at, key) => at?.[key], body);
+const memberAt = (body: Body, path: Path) => path.reduce<unknown>((at, key) => (at as Body)[key], body);
 
 /** Bodies with a canary each: in a field, beside the fields, in what is no JSON. `lenient`: numbers and lists are texts. */
 function* bodiesOf(name: string, body: Body, lenient: boolean): Generator<string> {
@@ -112,25 +112,22 @@ const OPERATORS = /\/(tenants|root-key|peppers|sweeper|seal)\b/;
 it(
   'T-088 T-089 T-223 no canary of a native route is said',
   async () => {
-    const document = openapiDocument() as any;
-    const requests = Object.entries<any>(document.paths).flatMap(([path, methods]) =>
-      Object.entries<any>(methods).flatMap(([method, operation]) => {
-        const name = `${method} ${path}`;
-        const target = path.replace(/\{[a-z_]+\}/g, 'x');
-        const token = OPERATORS.test(path) ? watched.t.operator : watched.t.admin;
-        const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
-        const example = operation.requestBody?.content?.['application/json']?.example;
-        const bodies = example === undefined ? [] : [...bodiesOf(name, example, false)];
-        const sent = bodies.map((body) => ({ target, init: { method: method.toUpperCase(), headers, body } }));
-        if (DESTRUCTIVE.test(path)) return sent.filter(({ init }) => !/"(share|current_password)":"/.test(init.body));
-        const query = `?${canary(`${name}, an unknown parameter`)}=1&limit=${canary(`${name}, limit`)}`;
-        const inQuery = {
-          target: target + query,
-          init: { method: method.toUpperCase(), headers: { ...headers, 'x-vault-token': canary(`${name}, a header`) } },
-        };
-        return [...sent, inQuery];
-      }),
-    );
+    const requests = documentedOperations().flatMap(({ method, path, operation }) => {
+      const name = `${method} ${path}`;
+      const target = path.replace(/\{[a-z_]+\}/g, 'x');
+      const token = OPERATORS.test(path) ? watched.t.operator : watched.t.admin;
+      const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+      const example = operation.requestBody?.content['application/json']?.example;
+      const bodies = example === undefined ? [] : [...bodiesOf(name, example as Body, false)];
+      const sent = bodies.map((body) => ({ target, init: { method: method.toUpperCase(), headers, body } }));
+      if (DESTRUCTIVE.test(path)) return sent.filter(({ init }) => !/"(share|current_password)":"/.test(init.body));
+      const query = `?${canary(`${name}, an unknown parameter`)}=1&limit=${canary(`${name}, limit`)}`;
+      const inQuery = {
+        target: target + query,
+        init: { method: method.toUpperCase(), headers: { ...headers, 'x-vault-token': canary(`${name}, a header`) } },
+      };
+      return [...sent, inQuery];
+    });
     await sendAll(requests);
     await expectNowhere();
   },

@@ -30,16 +30,19 @@ const lines = async (query: string) => {
   return text.split('\n').filter((line) => line !== '');
 };
 
+/** What the filters ask for, of an entry as its line says it. */
+type Written = { seq: number; action: string; outcome: string; code?: string; actor: { name?: string } };
+
 describe('filters', () => {
   it.each([
-    ['action=secret.read', (entry: any) => entry.action === 'secret.read'],
-    ['outcome=denied', (entry: any) => entry.outcome === 'denied'],
-    ['outcome=error&resource=secret:prod/*', (entry: any) => entry.code === 'not_found'],
-    ['actor=watcher', (entry: any) => entry.actor.name === 'watcher'],
-    ['from_index=3&to_index=5', (entry: any) => entry.seq === 3 || entry.seq === 4],
+    ['action=secret.read', (entry: Written) => entry.action === 'secret.read'],
+    ['outcome=denied', (entry: Written) => entry.outcome === 'denied'],
+    ['outcome=error&resource=secret:prod/*', (entry: Written) => entry.code === 'not_found'],
+    ['actor=watcher', (entry: Written) => entry.actor.name === 'watcher'],
+    ['from_index=3&to_index=5', (entry: Written) => entry.seq === 3 || entry.seq === 4],
   ])('%s gives all that fit and no more', async (query, fits) => {
-    const all = (await lines('')).map((line) => JSON.parse(line));
-    const { seq: end } = all.at(-1);
+    const all = (await lines('')).map((line): Written => JSON.parse(line));
+    const { seq: end } = all.at(-1)!;
     const found = (await lines(`${query}${query.includes('to_index') ? '' : `&to_index=${end + 1}`}`)).map((line) =>
       JSON.parse(line),
     );
@@ -80,20 +83,21 @@ type Schema = {
 const OCSF = JSON.parse(readFileSync(new URL('./vectors/ocsf-1.3.0.json', import.meta.url), 'utf8'));
 
 /** What of an event is not as the schema says, by as much of JSON Schema as it uses. */
-function faults(schema: Schema, value: any, at = ''): string[] {
+function faults(schema: Schema, value: unknown, at = ''): string[] {
   if (schema.$ref !== undefined) return faults(OCSF.$defs[schema.$ref.split('/').at(-1)!], value, at);
   const type = Array.isArray(value) ? 'array' : Number.isInteger(value) ? 'integer' : typeof value;
   const found: string[] = [];
   if (schema.type !== undefined && schema.type !== type) found.push(`${at} is of type ${type}, not ${schema.type}`);
   if (schema.const !== undefined && schema.const !== value) found.push(`${at} is not ${schema.const}`);
   if (schema.enum !== undefined && !schema.enum.includes(value)) found.push(`${at} is none of ${schema.enum}`);
-  for (const name of schema.required ?? []) if (!(name in value)) found.push(`${at} has no ${name}`);
+  for (const name of schema.required ?? []) if (!Object.hasOwn(Object(value), name)) found.push(`${at} has no ${name}`);
   const oneFits = schema.anyOf?.some((one) => faults(one, value, at).length === 0) ?? true;
   if (!oneFits) found.push(`${at} has none of what it needs`);
-  if (schema.items !== undefined) found.push(...value.flatMap((one: unknown) => faults(schema.items!, one, `${at}[]`)));
-  if (schema.properties === undefined) return found;
-  for (const [name, member] of Object.entries(value)) {
-    const known = schema.properties[name];
+  const { items, properties } = schema;
+  if (items && Array.isArray(value)) found.push(...value.flatMap((one) => faults(items, one, `${at}[]`)));
+  if (properties === undefined) return found;
+  for (const [name, member] of Object.entries(Object(value))) {
+    const known = properties[name];
     if (known !== undefined) found.push(...faults(known, member, `${at}.${name}`));
     else if (schema.additionalProperties === false) found.push(`${at}.${name} is not known`);
   }

@@ -16,7 +16,7 @@ import {
   SERVER_AUTH,
   type Wanted,
 } from './fixtures/certificate.ts';
-import { type TestVault, testVault } from './harness.ts';
+import { type Json, type TestVault, testVault } from './harness.ts';
 import type { WireAnswer } from './http.wire.ts';
 import { MAIN, run } from './process.ts';
 import { askTls, type Served, serveTls, shake } from './tls-server.ts';
@@ -95,7 +95,7 @@ async function tokenOf(shown: Shown, role = 'web'): Promise<string> {
   return String(answer.json.token);
 }
 
-async function entries(question: string): Promise<Record<string, any>[]> {
+async function entries(question: string): Promise<Json[]> {
   const { text } = await t.request('GET', `/api/v1/audit/entries?format=ndjson&${question}`, { token: t.admin });
   return text
     .split('\n')

@@ -33,7 +33,11 @@ import { until } from './until.ts';
 
 export { PASSWORD };
 
-export type Answer = { status: number; headers: Headers; text: string; json: any };
+/** What a body says. It has the type that a test's assertions give it, and none that the compiler could vouch for. */
+// biome-ignore lint/suspicious/noExplicitAny: as JSON.parse has it.
+export type Json = any;
+
+export type Answer = { status: number; headers: Headers; text: string; json: Json };
 
 export type TestVault = {
   readonly vault: Vault;

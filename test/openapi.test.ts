@@ -6,26 +6,14 @@ import { createApp } from '../src/http/app.ts';
 import { openapiDocument } from '../src/http/openapi.ts';
 import { ENDPOINTS } from '../src/protocols/native/native.ts';
 import { VERSION } from '../src/protocols/native/status.ts';
+import { documentedOperations } from './document.ts';
 import { type TestVault, testVault } from './harness.ts';
 import { OPENAPI_FILE, openapiYaml } from './openapi.yaml.mjs';
 
 const METHODS = ['get', 'put', 'post', 'patch', 'delete'];
 
-type Media = { schema?: object; example?: unknown; examples?: Record<string, { $ref?: string }> };
-type Operation = {
-  operationId: string;
-  summary: string;
-  tags: string[];
-  security?: object[];
-  parameters?: { name: string; in: string; required?: boolean; schema: object }[];
-  requestBody?: { required?: boolean; content: Record<string, Media> };
-  responses: Record<string, { description: string; content?: Record<string, Media> }>;
-};
-
 const document = openapiDocument();
-const operations = Object.entries(document.paths ?? {}).flatMap(([path, item]) =>
-  Object.entries(item as Record<string, Operation>).map(([method, operation]) => ({ method, path, operation })),
-);
+const operations = documentedOperations(document);
 
 let t: TestVault;
 beforeAll(async () => {

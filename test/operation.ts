@@ -2,10 +2,10 @@
  * Every operation that is served: those of the app's own OpenAPI document, and those of the tables that /v1 routes by.
  * A test that goes through them meets a new route by itself.
  */
-import { openapiDocument } from '../src/http/openapi.ts';
 import { KV1_ROUTES } from '../src/protocols/vault/kv1.ts';
 import { KV2_ROUTES } from '../src/protocols/vault/kv2.ts';
 import { FIXED } from '../src/protocols/vault/vault.ts';
+import { type DocumentedParameter, documentedOperations } from './document.ts';
 
 export type Parameter = { readonly name: string; readonly required: boolean; readonly example: unknown };
 
@@ -27,31 +27,23 @@ export type Operation = {
   readonly at: Readonly<Record<string, string>>;
 };
 
-type Documented = { name: string; in: string; required?: boolean; example?: unknown; schema?: Documented['example'] };
-
 function documented(): Operation[] {
-  const document = openapiDocument() as any;
-  const exampleOf = ({ example, schema }: any) => example ?? schema?.example ?? schema?.default ?? 1;
-  return Object.entries<any>(document.paths).flatMap(([path, methods]) =>
-    Object.entries<any>(methods).map(([method, operation]): Operation => {
-      const parameters: Documented[] = (operation.parameters ?? []).map((parameter: any) =>
-        parameter.$ref ? document.components.parameters[parameter.$ref.split('/').at(-1)] : parameter,
-      );
-      const those = (place: string): Parameter[] =>
-        parameters
-          .filter((one) => one.in === place)
-          .map((one) => ({ name: one.name, required: one.required === true, example: exampleOf(one) }));
-      const [type] = Object.keys(operation.requestBody?.content ?? {});
-      return {
-        name: `${method.toUpperCase()} ${path}`,
-        protocol: path.startsWith('/api/') ? 'native' : path.startsWith('/oauth/') ? 'oauth' : 'plain',
-        ...{ method: method.toUpperCase(), path, open: operation.security?.length === 0 },
-        ...{ query: those('query'), headers: those('header') },
-        ...{ type, body: type === undefined ? undefined : operation.requestBody.content[type].example },
-        at: Object.fromEntries(those('path').map(({ name, example }) => [name, String(example)])),
-      };
-    }),
-  );
+  const exampleOf = ({ example, schema }: DocumentedParameter) => example ?? schema.example ?? schema.default ?? 1;
+  return documentedOperations().map(({ method, path, operation }): Operation => {
+    const those = (place: string): Parameter[] =>
+      (operation.parameters ?? [])
+        .filter((one) => one.in === place)
+        .map((one) => ({ name: one.name, required: one.required === true, example: exampleOf(one) }));
+    const [typed] = Object.entries(operation.requestBody?.content ?? {});
+    return {
+      name: `${method.toUpperCase()} ${path}`,
+      protocol: path.startsWith('/api/') ? 'native' : path.startsWith('/oauth/') ? 'oauth' : 'plain',
+      ...{ method: method.toUpperCase(), path, open: operation.security?.length === 0 },
+      ...{ query: those('query'), headers: those('header') },
+      ...{ type: typed?.[0], body: typed?.[1].example },
+      at: Object.fromEntries(those('path').map(({ name, example }) => [name, String(example)])),
+    };
+  });
 }
 
 /** What the patterns of /v1 hold that is no name of a thing. */

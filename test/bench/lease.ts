@@ -43,6 +43,8 @@ function ownerOf(dataDir: string): postgres.Sql {
   return postgres({ ...at, username: 'bulla_owner', password: credentials.bulla_owner, max: 1, connection });
 }
 
+type Lease = { readonly id: string; readonly state: string; readonly expires_at: string; readonly ended_at?: string };
+
 async function makeRole(stage: Stage, name: string, config: TargetConfig, ttl: string): Promise<void> {
   await stage.ask('PUT', `/backends/${name}`, { kind: 'postgres', config }, stage.admin);
   await stage.ask('PUT', `/roles/${name}`, { backend: name, default_ttl: ttl }, stage.admin);
@@ -56,7 +58,7 @@ async function benchCredentials(stage: Stage, target: Target, seconds: number): 
   const startedMs = performance.now();
   const taker = async () => {
     while (performance.now() - startedMs < seconds * 1000) {
-      taken.push((await stage.ask('POST', '/leases', { role: 'bench/bench' }, stage.admin)).id);
+      taken.push((await stage.ask<Lease>('POST', '/leases', { role: 'bench/bench' }, stage.admin)).id);
     }
   };
   await Promise.all(Array.from({ length: WORKERS }, taker));
@@ -85,7 +87,7 @@ async function benchLateness(stage: Stage, target: Target): Promise<Row> {
   for (let round = 0; round < 5; round += 1) {
     await Promise.all(
       names.map(async (name) => {
-        const lease = await stage.ask('POST', '/leases', { role: `${name}/${name}` }, stage.admin);
+        const lease = await stage.ask<Lease>('POST', '/leases', { role: `${name}/${name}` }, stage.admin);
         if (Number(name.slice('late-'.length)) >= DEAD) leases.push(lease.id);
       }),
     );
@@ -94,9 +96,9 @@ async function benchLateness(stage: Stage, target: Target): Promise<Row> {
   const late: number[] = [];
   for (const id of leases) {
     for (;;) {
-      const lease = await stage.ask('GET', `/leases/${id}`, undefined, stage.admin);
+      const lease = await stage.ask<Lease>('GET', `/leases/${id}`, undefined, stage.admin);
       if (lease.state === 'ended') {
-        late.push(Date.parse(lease.ended_at) - Date.parse(lease.expires_at));
+        late.push(Date.parse(lease.ended_at!) - Date.parse(lease.expires_at));
         break;
       }
       await sleep(200);
@@ -104,7 +106,7 @@ async function benchLateness(stage: Stage, target: Target): Promise<Row> {
   }
   target.proxy.refuse(true);
   for (const name of names.slice(0, DEAD)) {
-    const found = await stage.ask('GET', `/leases?prefix=${name}`, undefined, stage.admin);
+    const found = await stage.ask<{ items: Lease[] }>('GET', `/leases?prefix=${name}`, undefined, stage.admin);
     for (const { id } of found.items) await stage.ask('DELETE', `/leases/${id}?force=true`, undefined, stage.admin);
   }
   target.proxy.refuse(false);
@@ -118,7 +120,7 @@ async function benchLateness(stage: Stage, target: Target): Promise<Row> {
 /** Internal leases that are due at one moment, with an entry each; reads of the same tenant meanwhile. */
 async function benchExpiry(stage: Stage, owner: postgres.Sql, count: number): Promise<Row> {
   await stage.ask('PUT', '/secrets/bench/lease', { text: 'x' }, stage.admin);
-  const first = await stage.ask('POST', '/leases', { secret: 'bench/lease' }, stage.admin);
+  const first = await stage.ask<Lease>('POST', '/leases', { secret: 'bench/lease' }, stage.admin);
   const requests = [get(stage.port, '/secrets/bench/lease', stage.admin)];
   const plan = { port: stage.port, requests, connections: 8, seconds: 3, warmupSeconds: 1 };
   const alone = await load(plan);

@@ -26,10 +26,13 @@ export async function benchLogins(stage: Stage, rounds: number, seconds: number)
   return [{ ...row, goal: '0.95' }, services, await benchStorm(stage, rounds, seconds, logins)];
 }
 
+type ClientSecret = { readonly client_id: string; readonly client_secret: string };
+
 /** A client secret has entropy enough to be hashed cheaply, so what counts here is the log: one entry and one commit each. */
 async function benchServiceLogins(stage: Stage, rounds: number, seconds: number): Promise<Row> {
   await stage.ask('POST', '/services', { name: 'bench', policies: ['reader'] }, stage.admin);
-  const { client_id, client_secret } = await stage.ask('POST', '/services/bench/secrets', { name: 'one' }, stage.admin);
+  const made = await stage.ask<ClientSecret>('POST', '/services/bench/secrets', { name: 'one' }, stage.admin);
+  const { client_id, client_secret } = made;
   const requests = [post(stage.port, '/auth/service', undefined, { client_id, client_secret })];
   const at = (connections: number) => () =>
     load({ port: stage.port, connections, seconds, warmupSeconds: 0.3, requests });

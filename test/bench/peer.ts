@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { warmUp } from './read.ts';
-import { ended, load, PASSWORD, post, type Stage, startBeside } from './stage.ts';
+import { ended, type Login, load, PASSWORD, post, type Stage, startBeside } from './stage.ts';
 import { type Row, round } from './table.ts';
 
 const SECRETS = 200;
@@ -88,9 +88,10 @@ function raw({ port, token }: Side, method: string, path: string, body: unknown)
 async function narrowToken(stage: Stage): Promise<string> {
   const rules = [{ effect: 'allow', actions: ['secret.read', 'secret.write'], resources: ['secret:bench/**'] }];
   await stage.ask('PUT', '/policies/bench', { rules }, stage.admin);
-  const account = { username: 'bench', password: PASSWORD, policies: ['bench'] };
-  await stage.ask('POST', '/users', account, stage.admin);
-  return (await stage.ask('POST', '/auth/login', { tenant: 'default', ...account, policies: undefined })).token;
+  const username = 'bench';
+  await stage.ask('POST', '/users', { username, password: PASSWORD, policies: ['bench'] }, stage.admin);
+  const { token } = await stage.ask<Login>('POST', '/auth/login', { tenant: 'default', username, password: PASSWORD });
+  return token;
 }
 
 // ---- the peer -----------------------------------------------------------------------------------------------------
@@ -130,25 +131,28 @@ function nameOf(binary: string): string {
   return /^\w+ v[\w.-]+/.exec(stdout)?.[0] ?? binary;
 }
 
+type Initialised = { readonly root_token: string; readonly keys_base64: readonly string[] };
+type Issued = { readonly auth: { readonly client_token: string } };
+
 /** Initialised, unsealed, audited, with KV of version 2 at `secret/` and a token that may read and write there. */
 async function prepare(child: ChildProcess, port: number, auditFile: string): Promise<Side> {
   child.stdout!.resume();
   const nobody = { port, token: '' };
   await until(child, () => v1(nobody, 'GET', 'sys/seal-status'));
-  const made = await v1(nobody, 'PUT', 'sys/init', { secret_shares: 1, secret_threshold: 1 });
-  const root = { port, token: made.root_token as string };
+  const made = await v1<Initialised>(nobody, 'PUT', 'sys/init', { secret_shares: 1, secret_threshold: 1 });
+  const root = { port, token: made.root_token };
   await v1(nobody, 'PUT', 'sys/unseal', { key: made.keys_base64[0] });
   await until(child, () => v1(root, 'GET', 'sys/health'));
   await v1(root, 'PUT', 'sys/audit/file', { type: 'file', options: { file_path: auditFile } });
   await v1(root, 'POST', 'sys/mounts/secret', { type: 'kv', options: { version: '2' } });
   const policy = 'path "secret/data/bench/*" { capabilities = ["create", "update", "read"] }';
   await v1(root, 'PUT', 'sys/policies/acl/bench', { policy });
-  const { auth } = await v1(root, 'POST', 'auth/token/create', {
+  const { auth } = await v1<Issued>(root, 'POST', 'auth/token/create', {
     policies: ['bench'],
     no_default_policy: true,
     ttl: '1h',
   });
-  const side = { port, token: auth.client_token as string };
+  const side = { port, token: auth.client_token };
   // A mount of version 2 refuses until it has been upgraded to it.
   await until(child, () => v1(side, 'POST', 'secret/data/bench/s0', BODY));
   return side;
@@ -166,7 +170,7 @@ async function until<T>(child: ChildProcess, ask: () => Promise<T>): Promise<T> 
   }
 }
 
-async function v1({ port, token }: Side, method: string, path: string, body?: unknown): Promise<any> {
+async function v1<T>({ port, token }: Side, method: string, path: string, body?: unknown): Promise<T> {
   const answer = await fetch(`http://127.0.0.1:${port}/v1/${path}`, {
     method,
     headers: token === '' ? {} : { 'x-vault-token': token },
@@ -174,7 +178,7 @@ async function v1({ port, token }: Side, method: string, path: string, body?: un
   });
   const text = await answer.text();
   if (!answer.ok) throw new Error(`${method} /v1/${path}: ${answer.status} ${text}`);
-  return text === '' ? undefined : JSON.parse(text);
+  return (text === '' ? undefined : JSON.parse(text)) as T;
 }
 
 function freePort(): Promise<number> {

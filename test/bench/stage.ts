@@ -58,7 +58,8 @@ export type Stage = {
   /** Milliseconds from spawning to the first answer. */
   readonly startMs: number;
   readonly admin: string;
-  readonly ask: (method: string, path: string, body?: unknown, token?: string) => Promise<any>;
+  /** Under /api/v1; throws unless it was answered with success. What the answer is, is for the caller to say. */
+  readonly ask: <T>(method: string, path: string, body?: unknown, token?: string) => Promise<T>;
   /** A connection of the owner of the database. */
   readonly owner: postgres.Sql;
   readonly used: () => Promise<Used>;
@@ -66,6 +67,9 @@ export type Stage = {
   readonly restart: (path: string) => Promise<number>;
   readonly end: () => Promise<void>;
 };
+
+/** What a login answers, as far as it is used here. */
+export type Login = { readonly token: string };
 
 export const PASSWORD = 'a password for the bench only';
 
@@ -79,13 +83,13 @@ export async function startStage(
   const started = performance.now();
   let server = await startServer(dataDir, env, nodeArgs);
   const startMs = performance.now() - started;
-  const ask = (method: string, path: string, body?: unknown, token?: string) =>
-    request(server.address, method, path, body, token);
+  const ask = <T>(method: string, path: string, body?: unknown, token?: string) =>
+    request<T>(server.address, method, path, body, token);
   const { default: first } = JSON.parse(readFileSync(join(dataDir, 'first-credentials.json'), 'utf8'));
-  const once = await ask('POST', '/auth/login', first);
+  const once = await ask<Login>('POST', '/auth/login', first);
   const change = { current_password: first.password, new_password: PASSWORD };
   await ask('POST', '/auth/password', change, once.token);
-  const { token } = await ask('POST', '/auth/login', { ...first, password: PASSWORD });
+  const { token } = await ask<Login>('POST', '/auth/login', { ...first, password: PASSWORD });
   let owner = connectOwner(dataDir);
   return {
     ...{ dataDir, startMs, admin: token, ask },
@@ -193,13 +197,13 @@ export async function peakMiB<T>(pid: number, run: () => Promise<T>): Promise<{ 
 
 // ---- requests -----------------------------------------------------------------------------------------------------
 
-async function request(address: string, method: string, path: string, body?: unknown, token?: string): Promise<any> {
+async function request<T>(address: string, method: string, path: string, body?: unknown, token?: string): Promise<T> {
   const headers = { 'content-type': 'application/json', ...(token ? { authorization: `Bearer ${token}` } : {}) };
   const sent = body === undefined ? { method, headers } : { method, headers, body: JSON.stringify(body) };
   const answer = await fetch(`${address}/api/v1${path}`, sent);
   const text = await answer.text();
   if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
-  return text === '' ? undefined : JSON.parse(text);
+  return (text === '' ? undefined : JSON.parse(text)) as T;
 }
 
 export type Reference = { readonly port: number; readonly pid: number; readonly end: () => Promise<void> };

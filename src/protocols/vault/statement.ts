@@ -100,8 +100,8 @@ const postgres: Dialect = {
 
 // ---- MySQL --------------------------------------------------------------------------------------------------------
 
-const MYSQL_HOST = String.raw`(?:@(?:'([^']*)'|"([^"]*)"|` + '`([^`]*)`))?';
-const MYSQL_ACCOUNT = String.raw`(?:'${NAME}'|"${NAME}"|` + '`' + NAME + '`)' + MYSQL_HOST;
+const MYSQL_HOST = `(?:@(?:'([^']*)'|"([^"]*)"|\`([^\`]*)\`))?`;
+const MYSQL_ACCOUNT = `(?:'${NAME}'|"${NAME}"|\`${NAME}\`)${MYSQL_HOST}`;
 const MYSQL_CREATE = new RegExp(
   String.raw`^CREATE\s+USER\s+${MYSQL_ACCOUNT}\s+IDENTIFIED\s+BY\s+${PASSWORD}(?:\s+WITH\s+MAX_USER_CONNECTIONS\s+(\d{1,5}))?$`,
   'i',
