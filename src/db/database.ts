@@ -56,6 +56,8 @@ export type Database = {
   readonly waiting: Waiter[];
   /** How many lanes each tenant's transactions hold. */
   readonly held: Map<string, number>;
+  /** How often a lane was taken. */
+  taken: number;
   readonly flusher: Flusher;
   closed: boolean;
 };
@@ -63,7 +65,7 @@ export type Database = {
 /** Nothing is connected until the first transaction. */
 export function openDatabase(options: DatabaseOptions): Database {
   const flusher = createFlusher(options);
-  return { options, idle: [], busy: new Set(), waiting: [], held: new Map(), flusher, closed: false };
+  return { options, idle: [], busy: new Set(), waiting: [], held: new Map(), taken: 0, flusher, closed: false };
 }
 
 /** Ends every lane. Transactions still running fail as `unavailable`. */
@@ -328,6 +330,7 @@ function mayHold(db: Database, holder: string): boolean {
 }
 
 function take(db: Database, lane: Lane, holder: string): Lane {
+  db.taken += 1;
   db.busy.add(lane);
   lane.holder = holder;
   db.held.set(holder, (db.held.get(holder) ?? 0) + 1);

@@ -18,7 +18,7 @@ import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
 import { ROTATORS, SECRET_METADATA, SECRET_VERSIONS } from '../secret/envelopes.ts';
 import { forgetDataKeys } from '../tenant/keyring.ts';
-import { countBelow, type EnvelopeTable, type RowKey, reencryptPass } from '../tenant/reencrypt.ts';
+import { countBelow, type EnvelopeTable, newPace, type Pace, type RowKey, reencryptPass } from '../tenant/reencrypt.ts';
 import {
   type DataKeyInfo,
   destroyVersions,
@@ -110,9 +110,10 @@ export async function reencrypt(work: Work): Promise<void> {
   const { vault, tenant } = work;
   const below = Number(work.subject);
   const progress = await beginProgress(work, below);
+  const pace = newPace(vault);
   for (let pass = 1; pass <= PASSES_MAX; pass += 1) {
     progress.unopened = [];
-    await goThrough(work, below, progress, pass === 1 ? 'skip' : 'wait');
+    await goThrough(work, below, progress, pace, pass === 1 ? 'skip' : 'wait');
     const left = sum(await countAll(vault, tenant, below));
     if (left > progress.unopened.length) continue;
     if (left > 0) throw new Unfinished('integrity', await unopenedReport(work, progress));
@@ -123,13 +124,19 @@ export async function reencrypt(work: Work): Promise<void> {
 }
 
 /** One pass over every table, from where the pass before was interrupted. */
-async function goThrough(work: Work, below: number, progress: Progress, busy: 'skip' | 'wait'): Promise<void> {
+async function goThrough(
+  work: Work,
+  below: number,
+  progress: Progress,
+  pace: Pace,
+  busy: 'skip' | 'wait',
+): Promise<void> {
   const { vault, tenant } = work;
   const { at } = progress;
   const first = at ? ENVELOPE_TABLES.findIndex(({ table }) => table === at.table) : 0;
   for (const table of ENVELOPE_TABLES.slice(Math.max(first, 0))) {
     const after = table.table === at?.table ? at.after : undefined;
-    await reencryptPass(vault, table, { tenant, below, after, busy }, async (batch) => {
+    await reencryptPass(vault, table, { tenant, below, after, busy }, pace, async (batch) => {
       progress.moved[table.table]! += batch.moved;
       progress.at = { table: table.table, after: batch.after };
       for (const key of batch.unopened) progress.unopened.push({ table, key });

@@ -3,8 +3,8 @@
  *
  * A batch is one transaction: its rows are locked, opened, sealed and written, so no writer's change is overwritten and
  * a crash leaves each row under the old version or the new. Rows that another transaction holds are passed over and
- * taken in the next pass. Two batches overlap: one is in the database while the other is being encrypted. Memory is
- * bounded by the batch, not by the table.
+ * taken in the next pass. Batches overlap: one is in the database while another is being encrypted. Memory is bounded by
+ * the batch, not by the table.
  *
  * A batch waits for no flush of the log: what a crash of the database takes back is under its old version again, and
  * whatever counts on the rest (progress, the destruction of the old version) is a later commit that is flushed with all
@@ -59,88 +59,96 @@ const ROWS_PER_BATCH = 256;
 const ROWS_PER_CROWDED_BATCH = 32;
 /** Larger envelopes are moved one by one, which bounds what a batch holds in memory. */
 const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
-const BATCHES_AT_ONCE = 2;
-/** About a third of a millisecond of encryption between two looks at the event loop. */
+/** One is read, one is encrypted, one is written. */
+const BATCHES_AT_ONCE = 3;
+/** About a third of a millisecond of encryption between two turns of the event loop. */
 const ROWS_PER_TURN = 8;
 const BATCH_DEADLINE_MS = 60_000;
 /** While requests are served, one batch at a time runs, and rests twice as long as it ran: the slower it all is, the longer. */
 const RESTS_PER_RUN = 2;
 const REST_MS_MAX = 100;
-/** Looks around that are remembered, and the share of them from which on others at work are a crowd; a heartbeat is none. */
-const LOOKS_KEPT = 64;
-const CROWD_SHARE = 1 / 16;
+/** From so much work of others on this node on, requests are being served: what a node does by itself is less. */
+const CROWD_PER_SECOND = 40;
+const LOOK_EVERY_MS = 200;
 
-/** What the batches of a pass see of other work on this node. `seen`: the share of looks that met some; it fades. */
-type Pace = { own: number; seen: number };
+/** What a job sees of other work on this node: how many transactions began since `sinceMs`, and how many were its own. */
+export type Pace = { crowded: boolean; sinceMs: number; taken: number; own: number };
 
-/** A pass begins as if there were a crowd, and is at full speed within half a second of being alone. */
-const newPace = (): Pace => ({ own: 0, seen: 1 });
-
-function lookAround({ db }: Vault, pace: Pace): void {
-  const others = db.busy.size > pace.own || db.waiting.length > 0;
-  pace.seen += ((others ? 1 : 0) - pace.seen) / LOOKS_KEPT;
+/** A job begins as if there were a crowd. */
+export function newPace({ clock, db }: Vault): Pace {
+  return { crowded: true, sinceMs: clock.monotonicMs(), taken: db.taken, own: 0 };
 }
 
-const isCrowded = (pace: Pace) => pace.seen > CROWD_SHARE;
+function lookAround({ clock, db }: Vault, pace: Pace): void {
+  if (db.waiting.length > 0) pace.crowded = true;
+  const nowMs = clock.monotonicMs();
+  const seconds = (nowMs - pace.sinceMs) / 1000;
+  if (seconds * 1000 < LOOK_EVERY_MS) return;
+  const others = db.taken - pace.taken - pace.own;
+  Object.assign(pace, { crowded: others / seconds > CROWD_PER_SECOND, sinceMs: nowMs, taken: db.taken, own: 0 });
+}
 
 /** Goes once through the table. `report` may throw to stop; batches already under way are then waited for. */
 export async function reencryptPass(
   vault: Vault,
   table: EnvelopeTable,
   pass: Pass,
+  pace: Pace,
   report: (batch: Batch) => Promise<void>,
 ): Promise<void> {
   let after = pass.after;
   let ended = false;
-  let turn: Promise<void> = Promise.resolve();
+  let failed: { readonly error: unknown } | undefined;
   let reported: Promise<void> = Promise.resolve();
-  const pace = newPace();
-  const worker = async (index: number) => {
-    while (!ended) {
-      if (index > 0 && isCrowded(pace)) {
-        await sleep(REST_MS_MAX);
-        continue;
-      }
-      const before = turn;
-      let release = () => {};
-      turn = new Promise((resolve) => {
-        release = resolve;
+  const running = new Set<Promise<void>>();
+  /** Begins a batch, and waits until it is known what it takes. */
+  const start = (most: number) =>
+    new Promise<void>((begun) => {
+      const onRead = (rows: readonly Row[]) => {
+        if (rows.length < most) ended = true;
+        after = rows.at(-1)?.key ?? after;
+        begun();
+      };
+      const earlier = reported;
+      const moved = moveBatch(vault, table, pass, { from: after, most }, pace, onceOnly(onRead));
+      reported = moved.then(async (batch) => {
+        await earlier;
+        if (batch) await report(batch);
       });
-      try {
-        await before;
-        if (ended) return;
-        const from = after;
-        let handedOn = false;
-        const startedAtMs = vault.clock.monotonicMs();
-        const most = isCrowded(pace) ? ROWS_PER_CROWDED_BATCH : ROWS_PER_BATCH;
-        const batch = await moveBatch(vault, table, pass, { from, most }, pace, (rows) => {
-          // A transaction that is run again must not turn the other worker back.
-          if (handedOn) return;
-          handedOn = true;
-          if (rows.length < most) ended = true;
-          after = rows.at(-1)?.key ?? from;
-          release();
+      const over = reported
+        .catch((error) => {
+          ended = true;
+          failed ??= { error };
+        })
+        .finally(() => {
+          running.delete(over);
+          begun();
         });
-        if (batch) {
-          const earlier = reported;
-          reported = earlier.then(() => report(batch));
-          pace.own += 1;
-          await reported.finally(() => {
-            pace.own -= 1;
-          });
-        }
-        const tookMs = vault.clock.monotonicMs() - startedAtMs;
-        if (!ended && isCrowded(pace)) await sleep(Math.min(tookMs * RESTS_PER_RUN, REST_MS_MAX));
-      } catch (error) {
-        ended = true;
-        throw error;
-      } finally {
-        release();
-      }
+      running.add(over);
+    });
+  while (!ended) {
+    lookAround(vault, pace);
+    const startedAtMs = vault.clock.monotonicMs();
+    await start(pace.crowded ? ROWS_PER_CROWDED_BATCH : ROWS_PER_BATCH);
+    if (pace.crowded) {
+      await Promise.all(running);
+      const tookMs = vault.clock.monotonicMs() - startedAtMs;
+      if (!ended) await sleep(Math.min(tookMs * RESTS_PER_RUN, REST_MS_MAX));
+    } else if (running.size >= BATCHES_AT_ONCE) {
+      await Promise.race(running);
     }
+  }
+  await Promise.all(running);
+  if (failed) throw failed.error;
+}
+
+/** A transaction that is run again must not turn the pass back. */
+function onceOnly<T>(hear: (value: T) => void): (value: T) => void {
+  let heard = false;
+  return (value) => {
+    if (!heard) hear(value);
+    heard = true;
   };
-  const workers = await Promise.allSettled(Array.from({ length: BATCHES_AT_ONCE }, (_, index) => worker(index)));
-  for (const result of workers) if (result.status === 'rejected') throw result.reason;
 }
 
 /** How many rows of the table are under a version of `from` up to and without `below`. */
@@ -192,8 +200,8 @@ async function moveBatch(
     killpoint('reencrypt.updated');
     return { moved, after: last.key, unopened };
   };
-  pace.own += 1;
   try {
+    pace.own += 1;
     const batch = await transaction(vault.db, [tenant], work, {
       deadlineMs: BATCH_DEADLINE_MS,
       flushed: 'with-the-next-commit',
@@ -204,8 +212,6 @@ async function moveBatch(
     // A writer never waits for a batch, so a batch gives way.
     if (!isForeignKeyViolation(error)) throw error;
     throw new VaultError('unavailable', 'The data key was destroyed while a batch was being moved to it.');
-  } finally {
-    pace.own -= 1;
   }
 }
 
