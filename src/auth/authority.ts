@@ -15,7 +15,7 @@ import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
-import { checkGiven } from '../policy/give.ts';
+import { checkEachGiven, checkGiven } from '../policy/give.ts';
 import { permit, precheck } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { parsePattern } from './certificate-name.ts';
@@ -111,7 +111,7 @@ export async function putAuthority(
     // A role that is being made on it waits, or has been waited for: its policies are among those below.
     const before = await tx`SELECT 1 FROM authorities WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
     // Whoever says whose certificates count can be whomever the roles on them let in.
-    await checkGiven(tx, granted, { before: [], after: await policiesBehind(tx, tenant, name) });
+    await checkEachGiven(tx, granted, await policiesBehind(tx, tenant, name));
     const [row] = await tx<{ id: string; revision: number }[]>`
       INSERT INTO authorities (tenant_id, name, authority_id, certificates, list_required, stale_list, created_at, updated_at)
       VALUES (${tenant}, ${name}, ${randomId()}, ${certificates}, ${listRequired}, ${staleList}, bulla.now(), bulla.now())
@@ -126,12 +126,12 @@ export async function putAuthority(
   });
 }
 
-/** Every policy that a role on the authority gives. */
-async function policiesBehind(tx: Tx, tenant: TenantId, name: string): Promise<string[]> {
+/** What each role on the authority gives. */
+async function policiesBehind(tx: Tx, tenant: TenantId, name: string): Promise<(readonly string[])[]> {
   const rows = await tx<{ policies: string[] }[]>`
     SELECT r.policies FROM certificate_roles r JOIN authorities a USING (tenant_id, authority_id)
     WHERE r.tenant_id = ${tenant} AND a.name = ${name}`;
-  return [...new Set(rows.flatMap(({ policies }) => policies))];
+  return rows.map(({ policies }) => policies);
 }
 
 /** Throws `conflict` while a role names it. */

@@ -111,7 +111,7 @@ export async function createClientSecret(
     const ttlSeconds = wish.ttlSeconds ?? secretTtlSeconds ?? defaultTtl(vault);
     const uses = wish.uses ?? secretUses;
     // Whoever has the secret is the service.
-    await checkTakeover(tx, granted, userId);
+    await checkTakeover(tx, granted, [userId]);
     if (userId === granted.userId) checkAsBound(granted, common(cidrs ?? null, tokenCidrs));
     await requireRoom(tx, tenant, userId, given === undefined);
     const { clientSecret, secretId, secretHash } = mintClientSecret(tenant);

@@ -14,7 +14,7 @@ import { isUniqueViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
-import { checkGiven } from '../policy/give.ts';
+import { checkEachGiven, checkTakeover } from '../policy/give.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { type ClientWish, checkedClient, type IssuerClient, storeClientSecret } from './issuer-client.ts';
@@ -129,7 +129,10 @@ export async function putIssuer(
       throw new VaultError('conflict', 'Login roles for people need the client of this issuer: delete them first.');
     }
     // Whoever says which keys are the issuer's can be whomever its roles let in.
-    if (before) await checkGiven(tx, granted, { before: [], after: await policiesBehind(tx, tenant, before.id) });
+    if (before) {
+      await checkEachGiven(tx, granted, await policiesBehind(tx, tenant, before.id));
+      await checkTakeover(tx, granted, await accountsBehind(tx, tenant, before.id));
+    }
     const id = before?.id ?? randomId();
     const rows = await stored(
       name,
@@ -160,12 +163,19 @@ export async function putIssuer(
   });
 }
 
-/** Every policy that a role of the issuer gives. */
-async function policiesBehind(tx: Tx, tenant: TenantId, issuer: string): Promise<string[]> {
+/** What each rule of the issuer's roles gives. */
+async function policiesBehind(tx: Tx, tenant: TenantId, issuer: string): Promise<(readonly string[])[]> {
   const rows = await tx<{ rules: string }[]>`
     SELECT rules FROM login_roles WHERE tenant_id = ${tenant} AND issuer_id = ${issuer}`;
   const rules = rows.flatMap((row) => JSON.parse(row.rules) as { readonly policies: readonly string[] }[]);
-  return [...new Set(rules.flatMap(({ policies }) => policies))];
+  return rules.map(({ policies }) => policies);
+}
+
+/** The accounts that the issuer vouches for. */
+export async function accountsBehind(tx: Tx, tenant: TenantId, issuer: string): Promise<string[]> {
+  const rows = await tx<{ id: string }[]>`
+    SELECT user_id AS id FROM external_identities WHERE tenant_id = ${tenant} AND issuer_id = ${issuer}`;
+  return rows.map(({ id }) => id);
 }
 
 /** Refused while a login role needs it. The accounts that it vouched for, and their tokens, go with it. */

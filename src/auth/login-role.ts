@@ -13,10 +13,11 @@ import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
-import { checkGiven } from '../policy/give.ts';
+import { checkEachGiven, checkTakeover } from '../policy/give.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { ClaimRule } from './claim.ts';
+import { accountsBehind } from './issuer.ts';
 import { checkCidrs } from './token.ts';
 import { checkPolicies, requirePolicies } from './user.ts';
 
@@ -94,11 +95,17 @@ export async function putLoginRole(
   return permit(vault, call, wanted, async (tx, granted) => {
     const { tenant } = granted;
     await requirePolicies(tx, tenant, policies);
-    // All of them, whatever the role gave before: other claims are other people.
-    await checkGiven(tx, granted, { before: [], after: policies });
+    // Each rule by itself, whatever the role gave before: other claims are other people.
+    await checkEachGiven(
+      tx,
+      granted,
+      rules.map((rule) => rule.policies),
+    );
     const [issuer] = await tx<{ id: string; hasClient: boolean }[]>`
       SELECT issuer_id AS id, client_id IS NOT NULL AS "hasClient" FROM jwt_issuers WHERE tenant_id = ${tenant} AND name = ${wish.issuer} FOR SHARE`;
     if (!issuer) throw new VaultError('invalid_request', 'issuer: there is none of this name; make it first.');
+    // Another audience, claim or network lets in those whose accounts have more than the role gives.
+    await checkTakeover(tx, granted, await accountsBehind(tx, tenant, issuer.id));
     if (kind === 'oidc' && !issuer.hasClient) {
       throw new VaultError(
         'invalid_request',

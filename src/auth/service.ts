@@ -136,7 +136,7 @@ export async function updateService(
       await tx`UPDATE users SET policies = ${[...policies]} WHERE tenant_id = ${tenant} AND user_id = ${before.id}`;
     }
     await storeSettings(tx, tenant, before.id, change.description ?? before.description, settings);
-    if (before.disabled && change.disabled === false) await checkTakeover(tx, granted, before.id);
+    if (before.disabled && change.disabled === false) await checkTakeover(tx, granted, [before.id]);
     if (change.disabled !== undefined) await setDisabled(tx, tenant, before.id, change.disabled);
     const state: Details = change.disabled === undefined ? {} : { disabled: change.disabled };
     const { said, lists } = changesOf(before, settings);

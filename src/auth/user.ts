@@ -150,7 +150,7 @@ export async function updateUser(
       throw new VaultError('conflict', 'Your own password is changed with the old one: POST /auth/password.');
     }
     // With a password that one knows, or back to life, an account gives all that it may do.
-    if (password || (user.disabled && change.disabled === false)) await checkTakeover(tx, granted, user.id);
+    if (password || (user.disabled && change.disabled === false)) await checkTakeover(tx, granted, [user.id]);
     if (policies) {
       await requirePolicies(tx, tenant, policies);
       await checkGiven(tx, granted, { before: user.policies, after: policies });

@@ -30,6 +30,15 @@ export async function checkGiven(
   await checkApprovers(tx, permit, added);
 }
 
+/**
+ * The same for each of these lists by itself, where somebody may come by one of them alone: a deny of another list is none
+ * of theirs.
+ */
+export async function checkEachGiven(tx: Tx, permit: Permit, lists: readonly (readonly string[])[]): Promise<void> {
+  const each = new Map(lists.map((names) => [[...names].sort().join(' '), names]));
+  for (const names of each.values()) await checkGiven(tx, permit, { before: [], after: names });
+}
+
 /** The same for the rules of a policy. */
 export function checkChange({ held }: Permit, change: Change): void {
   const missing = notHeld(held, change);
@@ -43,18 +52,23 @@ export function checkChange({ held }: Permit, change: Change): void {
 }
 
 /**
- * Whether the caller holds all that an account may do: to set its password, or make a secret that logs in as it, is to
- * become it. One's own account is one's own, but for a token that may do less than its account.
+ * Whether the caller holds all that each of these accounts may do: to set its password, to make a secret that logs in as
+ * it, or to say who proves to be it, is to become it. One's own account is one's own, but for a token that may do less
+ * than its account.
  */
-export async function checkTakeover(tx: Tx, permit: Permit, userId: string): Promise<void> {
-  if (userId === permit.userId && permit.held.length === 1) return;
-  const rows = await tx<{ name: string }[]>`
-    SELECT DISTINCT p.name FROM users u, policies p
-    WHERE u.tenant_id = ${permit.tenant} AND u.user_id = ${userId} AND p.tenant_id = u.tenant_id
-      AND (p.name = ANY (u.policies) OR EXISTS (
-        SELECT 1 FROM group_members m JOIN groups g USING (tenant_id, group_id)
-        WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id AND p.name = ANY (g.policies)))`;
-  await checkGiven(tx, permit, { before: [], after: rows.map(({ name }) => name) });
+export async function checkTakeover(tx: Tx, permit: Permit, userIds: readonly string[]): Promise<void> {
+  const others = permit.held.length === 1 ? userIds.filter((id) => id !== permit.userId) : userIds;
+  const rows = await tx<{ names: string[] }[]>`
+    SELECT DISTINCT ARRAY(
+      SELECT unnest(u.policies)
+      UNION SELECT unnest(g.policies) FROM group_members m JOIN groups g USING (tenant_id, group_id)
+            WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id) AS names
+    FROM users u WHERE u.tenant_id = ${permit.tenant} AND u.user_id = ANY (${others})`;
+  await checkEachGiven(
+    tx,
+    permit,
+    rows.map(({ names }) => names),
+  );
 }
 
 async function checkApprovers(tx: Tx, permit: Permit, added: readonly string[]): Promise<void> {
