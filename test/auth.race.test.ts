@@ -1,9 +1,13 @@
 /** What two change at the same moment in the ways to log in: nothing is lost, orphaned or done by halves. */
 import type postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { putAuthority, putCertificateRole } from '../src/auth/authority.ts';
 import { deleteIssuer, putIssuer, readIssuer } from '../src/auth/issuer.ts';
 import { putLoginRole, readLoginRole } from '../src/auth/login-role.ts';
+import { cert } from '../src/auth/methods/cert.ts';
+import { loginBy } from '../src/auth/proven-login.ts';
 import type { TenantId } from '../src/db/database.ts';
+import { CLIENT_AUTH, make } from './fixtures/certificate.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
 import { codeOf, errorOf, tenantId, waiting } from './witness.ts';
 
@@ -32,6 +36,7 @@ const role = (name: string, of: string) =>
 async function behind<T>(
   theirs: (sql: postgres.TransactionSql) => Promise<unknown>,
   act: () => Promise<T>,
+  meanwhile?: (sql: postgres.TransactionSql) => Promise<unknown>,
 ): Promise<T> {
   let acting: Promise<T> | undefined;
   await t.owner.begin(async (sql) => {
@@ -39,6 +44,7 @@ async function behind<T>(
     acting = act();
     acting.catch(() => undefined);
     await waiting(t.owner, 1);
+    await meanwhile?.(sql);
   });
   return acting!;
 }
@@ -124,5 +130,29 @@ describe('a data key that is destroyed at the same moment', () => {
     );
     expect(enrolled.status, enrolled.text).toBeLessThan(300);
     t.secrets.add(enrolled.json.secret);
+  });
+});
+
+describe('a login that waits for somebody else', () => {
+  it('gives no token that outlives its certificate', async () => {
+    const authority = await make({ name: 'Clients', ca: true });
+    const shown = await make({ name: 'web', by: authority, sans: ['a.web.example'], uses: [CLIENT_AUTH], to: 0.01 });
+    const bundle = { certificates: authority.pem, listRequired: false, staleList: 'refuse' } as const;
+    await putAuthority(t.vault, admin(), 'corp', bundle);
+    const names = ['dns:a.web.example'];
+    await putCertificateRole(t.vault, admin(), 'web', { authority: 'corp', names, policies: ['reader'] });
+    const chain = [new Uint8Array(shown.cert.rawData)];
+    const enter = () => loginBy(t.vault, t.call(), cert, { tenant: 'default', role: 'web', chain });
+    const { username } = await enter();
+    const late = await behind(
+      async (sql) => {
+        await sql`SELECT 1 FROM users WHERE tenant_id = ${tenant} AND name = ${username} FOR UPDATE`;
+      },
+      enter,
+      // Longer than any part of a second that is cut off.
+      (sql) => sql`SELECT pg_sleep(1.2)`,
+    );
+    const end = shown.cert.notAfter.getTime();
+    expect([late.expiresAt, late.maxExpiresAt].map((time) => Date.parse(time!))).toEqual([end, end]);
   });
 });

@@ -33,6 +33,10 @@ export type TokenLimits = {
   readonly cidrs?: readonly string[] | undefined;
 };
 
+/** The client certificate that a token is bound to, by its SHA-256. */
+export type ShownCertificate = { readonly thumbprint: Uint8Array; readonly expiresAt: Timestamp };
+export type ShownSecret = { readonly id: string; readonly expiresAt: Timestamp };
+
 export type NewToken = TokenLimits & {
   readonly source: string;
   readonly kind?: TokenKind | undefined;
@@ -53,10 +57,9 @@ export type NewToken = TokenLimits & {
         readonly mfa?: boolean | undefined;
         /** Policies that come with this login, beside those of the account. */
         readonly policies?: readonly string[] | undefined;
-        /** SHA-256 of the client certificate that it is bound to. */
-        readonly certificate?: Uint8Array | undefined;
-        /** What it was given for: it ends with that, and no later than that does. */
-        readonly clientSecret?: { readonly id: string; readonly expiresAt: Timestamp } | undefined;
+        /** What it was given for: it ends no later than that does. */
+        readonly certificate?: ShownCertificate | undefined;
+        readonly clientSecret?: ShownSecret | undefined;
         readonly loginRole?: string | undefined;
       }
   );
@@ -152,10 +155,21 @@ export async function reissueToken(
 }
 
 function basisOf(login: Extract<NewToken, { userId: string }>): Basis {
-  const { userId, method, mfa = false, policies = [], certificate = null, clientSecret, loginRole = null } = login;
-  const end = clientSecret?.expiresAt ?? null;
+  const { userId, method, mfa = false, policies = [], certificate, clientSecret, loginRole = null } = login;
+  const end = (clientSecret ?? certificate)?.expiresAt ?? null;
   return {
-    ...{ userId, method, mfa, policies, certificate, depth: 0, bounds: [], grants: [], cidrs: null, usesLeft: null },
+    ...{
+      userId,
+      method,
+      mfa,
+      policies,
+      certificate: certificate?.thumbprint ?? null,
+      depth: 0,
+      bounds: [],
+      grants: [],
+      cidrs: null,
+      usesLeft: null,
+    },
     ...{ clientSecretId: clientSecret?.id ?? null, loginRoleId: loginRole, expiresAt: end, maxExpiresAt: end },
   };
 }

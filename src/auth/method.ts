@@ -4,10 +4,11 @@
  * A method says who somebody is and how, or why not; it neither decides what they may do, nor issues, nor records: that
  * is proven-login.ts's, the same for all. What a method refuses is told to the log only.
  */
-import type { TenantId, Timestamp, Tx } from '../db/database.ts';
+import type { TenantId, Tx } from '../db/database.ts';
 import type { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Vault } from '../vault.ts';
+import type { ShownCertificate, ShownSecret } from './issue.ts';
 
 /** The tenant that the credentials speak of, as they give it: not believed, and perhaps not there. */
 export type TenantRef = { readonly id: string } | { readonly name: string };
@@ -21,11 +22,11 @@ export type ProvenToken = {
   readonly cidrs?: readonly string[] | undefined;
   readonly policies?: readonly string[] | undefined;
   readonly mfa?: boolean | undefined;
-  readonly certificate?: Uint8Array | undefined;
+  readonly certificate?: ShownCertificate | undefined;
   readonly loginRole?: string | undefined;
   /** What the login was by: names and labels that the token shows with its accessor. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
-  readonly clientSecret?: { readonly id: string; readonly expiresAt: Timestamp } | undefined;
+  readonly clientSecret?: ShownSecret | undefined;
 };
 
 /** One that is there, or one whose account is made at its first login, once nothing else stands against it. */

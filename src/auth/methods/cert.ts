@@ -66,32 +66,25 @@ async function proveFor(tx: Tx, tenant: TenantId, role: RoleRow, prepared: Exclu
   const { names, der } = leaf.subjectNames!;
   const matching = names.find((subject) => role.names.some((pattern) => matchesName(pattern, subject)));
   if (matching === undefined) return { refused: 'other_names' };
-  const leftSeconds = Math.floor((Math.min(...path.map(({ notAfterMs }) => notAfterMs)) - role.nowMs) / 1000);
-  if (leftSeconds < 1) return { refused: 'expired' };
+  // No token outlives what it was given for.
+  const endMs = Math.min(...path.map(({ notAfterMs }) => notAfterMs));
+  if (endMs - role.nowMs < 1000) return { refused: 'expired' };
   const identity = identityOf(role, path, der);
   const findOrMake = async (within: Tx) => {
     const userId = await accountOf(within, tenant, role.roleId, identity);
     await remember(within, tenant, userId, role.authorityId, path);
     return userId;
   };
-  return proofOf(role, path[0]!, { findOrMake }, matching, leftSeconds);
+  return proofOf(role, path[0]!, { findOrMake }, matching, new Date(endMs).toISOString());
 }
 
-function proofOf(
-  role: RoleRow,
-  leaf: Certificate,
-  account: ProvenAccount,
-  matching: string,
-  leftSeconds: number,
-): Proof {
+function proofOf(role: RoleRow, leaf: Certificate, account: ProvenAccount, matching: string, expiresAt: string): Proof {
   return {
     account,
     token: {
       ttlSeconds: role.tokenTtlSeconds ?? undefined,
-      // No token outlives what it was given for.
-      maxTtlSeconds: leftSeconds,
       policies: role.policies,
-      certificate: leaf.thumbprint,
+      certificate: { thumbprint: leaf.thumbprint, expiresAt },
       metadata: { cert_name: role.name, subject: matching, serial_number: leaf.serial },
     },
     details: {
