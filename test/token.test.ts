@@ -49,6 +49,10 @@ afterAll(async () => {
   await t.close();
 });
 
+const inAnHour = (thumbprint: Uint8Array) => ({
+  thumbprint,
+  expiresAt: new Date(Date.now() + 3_600_000).toISOString(),
+});
 const child = (of: string, limits: TokenLimits = {}): Promise<IssuedToken> =>
   permit(t.vault, t.call(of), { action: 'token.create', resource: 'token:child' }, async (tx, { tokenId }) => ({
     value: await issueToken(t.vault, tx, tenant, { ...limits, parent: tokenId, source: '127.0.0.1' }),
@@ -151,7 +155,12 @@ describe('what bounds a token', () => {
       t.call(t.admin),
       { action: 'auth.self', resource: 'token:self' },
       async (tx) => ({
-        value: await issueToken(t.vault, tx, tenant, { userId, method: 'cert', source: '', certificate: own }),
+        value: await issueToken(t.vault, tx, tenant, {
+          userId,
+          method: 'cert',
+          source: '',
+          certificate: inAnHour(own),
+        }),
       }),
     );
     const renewed = (certificate?: Uint8Array) => codeOf(renewToken(t.vault, { ...t.call(bound.token), certificate }));
@@ -448,8 +457,7 @@ describe('tokens that outlive their maker', () => {
         value: await issueToken(t.vault, tx, tenant, {
           userId,
           method: 'cert',
-          certificate,
-          maxTtlSeconds: 60,
+          certificate: inAnHour(certificate),
           source: '127.0.0.1',
         }),
       }),

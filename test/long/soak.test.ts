@@ -1,5 +1,6 @@
 /** T-126, T-227: an hour (SOAK_MINUTES says otherwise) of everything at once: memory and descriptors stay what they were. */
 import { expect, it } from 'vitest';
+import { PATIENT } from '../setup.ts';
 import { soak } from '../soak.ts';
 import { vaults } from '../vaults.ts';
 
@@ -9,7 +10,11 @@ const MINUTES = Number(process.env.SOAK_MINUTES ?? 60);
 it(
   'T-126 T-227 RSS grows by less than a tenth, descriptors do not, nothing is swapped out',
   async () => {
-    const server = await start('one', { BULLA_LOG_LEVEL: 'error', NODE_OPTIONS: '--max-old-space-size=128' });
+    const server = await start('one', {
+      ...PATIENT,
+      BULLA_LOG_LEVEL: 'error',
+      NODE_OPTIONS: '--max-old-space-size=128',
+    });
     const until = performance.now() + MINUTES * 60_000;
     const samples = await soak(server, 400, (stretch) => stretch >= 8 && performance.now() > until);
     // What it comes down to when it collects: in the second quarter, when all is warm, and in the last one.
