@@ -14,6 +14,7 @@ import type { TokenKind } from '../policy/access.ts';
 import { isAmong } from '../policy/cidr.ts';
 import type { PolicyDocument } from '../policy/policy.ts';
 import type { Vault } from '../vault.ts';
+import type { ShownCertificate, ShownSecret } from './method.ts';
 
 /** What a token may not be beyond its account and its parent. Nothing here ever widens. */
 export type TokenLimits = {
@@ -32,10 +33,6 @@ export type TokenLimits = {
   /** Canonical networks that it may be used from. */
   readonly cidrs?: readonly string[] | undefined;
 };
-
-/** The client certificate that a token is bound to, by its SHA-256. */
-export type ShownCertificate = { readonly thumbprint: Uint8Array; readonly expiresAt: Timestamp };
-export type ShownSecret = { readonly id: string; readonly expiresAt: Timestamp };
 
 export type NewToken = TokenLimits & {
   readonly source: string;

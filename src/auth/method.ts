@@ -4,14 +4,17 @@
  * A method says who somebody is and how, or why not; it neither decides what they may do, nor issues, nor records: that
  * is proven-login.ts's, the same for all. What a method refuses is told to the log only.
  */
-import type { TenantId, Tx } from '../db/database.ts';
+import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import type { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Vault } from '../vault.ts';
-import type { ShownCertificate, ShownSecret } from './issue.ts';
 
 /** The tenant that the credentials speak of, as they give it: not believed, and perhaps not there. */
 export type TenantRef = { readonly id: string } | { readonly name: string };
+
+/** The client certificate that a token is bound to, by its SHA-256. */
+export type ShownCertificate = { readonly thumbprint: Uint8Array; readonly expiresAt: Timestamp };
+export type ShownSecret = { readonly id: string; readonly expiresAt: Timestamp };
 
 /** What the token of a proven login is like, beside what its account says. */
 export type ProvenToken = {
