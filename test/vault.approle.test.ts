@@ -1,6 +1,7 @@
 /** Machines under /v1/auth/approle: roles that are services, and secret ids that are their client secrets. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type Answer, type TestVault, testVault } from './harness.ts';
+import { type TestVault, testVault } from './harness.ts';
+import { errors, v1Of } from './v1.ts';
 import { entriesOf, tenantId } from './witness.ts';
 
 let t: TestVault;
@@ -14,19 +15,7 @@ afterAll(async () => {
   await t.close();
 });
 
-function v1(
-  method: string,
-  path: string,
-  body?: unknown,
-  token: string | undefined = t.admin,
-  headers: Record<string, string> = {},
-): Promise<Answer> {
-  return t.request(method, `/v1/${path}`, {
-    headers: { ...(token === '' ? {} : { 'x-vault-token': token }), ...headers },
-    ...(body === undefined ? {} : { raw: JSON.stringify(body) }),
-  });
-}
-const errors = (answer: Answer) => [answer.status, answer.json?.errors];
+const v1 = v1Of(() => t);
 const WRONG = [400, ['invalid role or secret ID']];
 
 async function secretId(role: string, wish: object = {}): Promise<{ secret_id: string; secret_id_accessor: string }> {

@@ -1,14 +1,10 @@
-/** database/ under /v1 as administrators of the other server set it up: on a real PostgreSQL, MariaDB and Redis. */
-import { createClient } from '@redis/client';
-import { createConnection } from 'mysql2/promise';
+/** database/ under /v1 as administrators of the other server set it up, on a real PostgreSQL. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { isAllowed } from '../src/lease/allowed-role.ts';
 import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
-import { settingsOf } from '../src/protocols/vault/statement.ts';
-import { hasMariaDb, NO_MARIADB, startMariaDb } from './fixtures/mariadb.ts';
-import { hasRedis, NO_REDIS, startRedis } from './fixtures/redis.ts';
-import { type Answer, type TestVault, testVault } from './harness.ts';
+import { type TestVault, testVault } from './harness.ts';
 import { connectWith, leaseTarget, quote, type Target, works } from './lease-target.ts';
+import { errors, v1Of } from './v1.ts';
 import { added, tenantId } from './witness.ts';
 
 let t: TestVault;
@@ -27,13 +23,7 @@ afterAll(async () => {
   await target.close();
 });
 
-function v1(method: string, path: string, body?: unknown, token = t.admin): Promise<Answer> {
-  return t.request(method, `/v1/${path}`, {
-    headers: { 'x-vault-token': token },
-    ...(body === undefined ? {} : { raw: JSON.stringify(body) }),
-  });
-}
-const errors = (answer: Answer) => [answer.status, answer.json?.errors];
+const v1 = v1Of(() => t);
 
 /** As its users write it: the name and the password in fields, placeholders in the URL. */
 function connection(more: Record<string, unknown> = {}) {
@@ -387,109 +377,3 @@ it('what would not be done as it is asked is refused by its name, and a URL is n
     [expect.stringMatching(/^rotate-root is not supported/)],
   ]);
 });
-
-it('statements are read whatever they are in: one text, a list, JSON, with semicolons in quotes', () => {
-  const first = `create user "{{username}}" with encrypted password '{{password}}' connection limit 3 in role "a ""b""", Reader`;
-  const creation = [
-    JSON.stringify([`${first};`, `COMMENT ON ROLE "{{name}}" IS 'a;b'`]),
-    'GRANT x TO {{name}}; -- no; more',
-  ];
-  expect(
-    settingsOf('postgres', { creation, revocation: ['DROP OWNED BY "{{name}}"; SELECT 1; DROP USER "{{name}}"'] }),
-  ).toEqual({
-    ...{ connection_limit: 3, member_of: ['a "b"', 'reader'] },
-    statements: [`COMMENT ON ROLE {{username}} IS 'a;b'`, 'GRANT x TO {{username}}', '-- no; more'],
-    revocation_statements: ['SELECT 1'],
-  });
-});
-
-it.skipIf(!hasMariaDb)(
-  `MySQL and MariaDB${hasMariaDb ? '' : ` (skipped: ${NO_MARIADB})`}`,
-  async () => {
-    const server = await startMariaDb();
-    t.secrets.add(server.password);
-    try {
-      const { host, port, username, password } = server;
-      const root = await createConnection({ host, port, user: username, password });
-      await root.query('CREATE DATABASE shop');
-      await root.query('CREATE TABLE shop.paid AS SELECT 7 AS n');
-      const connection_url = `{{username}}:{{password}}@tcp(${host}:${port})/`;
-      await configured('maria', {
-        plugin_name: 'mysql-database-plugin',
-        connection_url,
-        username,
-        password,
-        allowed_roles: 'shop',
-      });
-      expect((await v1('GET', 'database/config/maria')).json.data.connection_details).toEqual({
-        username,
-        connection_url,
-      });
-      const creation = `CREATE USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'; GRANT SELECT ON shop.* TO '{{name}}'@'%';`;
-      const wrong = {
-        db_name: 'maria',
-        creation_statements: `${creation} GRANT SELECT ON x.* TO '{{name}}'@'localhost'`,
-      };
-      expect((await v1('PUT', 'database/roles/shop', wrong)).status).toBe(400);
-      const role = {
-        db_name: 'maria',
-        creation_statements: creation,
-        revocation_statements: `DROP USER '{{name}}'@'%'`,
-      };
-      expect((await v1('PUT', 'database/roles/shop', role)).status).toBe(204);
-      const taken = await v1('GET', 'database/creds/shop');
-      expect(taken.status, taken.text).toBe(200);
-      t.secrets.add(taken.json.data.password);
-      const as = () =>
-        createConnection({ host, port, user: taken.json.data.username, password: taken.json.data.password });
-      const session = await as();
-      expect((await session.query('SELECT n FROM shop.paid'))[0]).toEqual([{ n: 7 }]);
-      session.on('error', () => undefined);
-      expect((await v1('PUT', 'sys/leases/revoke', { lease_id: taken.json.lease_id })).status).toBe(204);
-      await expect(as()).rejects.toThrow(/Access denied/);
-      session.destroy();
-      root.destroy();
-    } finally {
-      await server.stop();
-    }
-  },
-  60_000,
-);
-
-it.skipIf(!hasRedis)(
-  `Redis${hasRedis ? '' : ` (skipped: ${NO_REDIS})`}`,
-  async () => {
-    const server = await startRedis();
-    t.secrets.add(server.password);
-    try {
-      const { host, port, password } = server;
-      const body = { plugin_name: 'redis-database-plugin', host, port, username: 'default', password, tls: false };
-      await configured('cache', { ...body, allowed_roles: 'cache' });
-      expect((await v1('GET', 'database/config/cache')).json.data.connection_details).toEqual({
-        username: 'default',
-        host,
-        port,
-        tls: false,
-      });
-      expect(
-        (await v1('PUT', 'database/roles/cache', { db_name: 'cache', creation_statements: '["~app:*", "+@read"]' }))
-          .status,
-      ).toBe(204);
-      const { data } = (await v1('GET', 'database/creds/cache')).json;
-      t.secrets.add(data.password);
-      const client = createClient({
-        username: data.username,
-        password: data.password,
-        socket: { host, port, reconnectStrategy: false },
-      });
-      client.on('error', () => undefined);
-      await client.connect();
-      expect(await client.get('app:x')).toBeNull();
-      await expect(client.get('other')).rejects.toThrow(/NOPERM|permission/);
-      client.destroy();
-    } finally {
-      await server.stop();
-    }
-  },
-  60_000,
-);

@@ -1,7 +1,7 @@
 /** KV under /v1: versions, check-and-set, soft deletion and settings, in the shapes, statuses and texts that clients branch on. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Answer, type TestVault, testVault } from './harness.ts';
-import { entriesOf, rowsHash, tenantId } from './witness.ts';
+import { type TestVault, testVault } from './harness.ts';
+import { errors, v1Of } from './v1.ts';
 
 let t: TestVault;
 beforeAll(async () => {
@@ -9,22 +9,9 @@ beforeAll(async () => {
 });
 afterAll(() => t.close());
 
-/** As clients send: the token in its own header, PUT or POST, and JSON under whatever content type. */
-function v1(
-  method: string,
-  path: string,
-  body?: unknown,
-  headers: Record<string, string> = {},
-  token = t.admin,
-): Promise<Answer> {
-  return t.request(method, `/v1/${path}`, {
-    headers: { 'x-vault-token': token, ...headers },
-    ...(body === undefined ? {} : { raw: typeof body === 'string' ? body : JSON.stringify(body) }),
-  });
-}
+const v1 = v1Of(() => t);
 
 const PATCH = { 'content-type': 'application/merge-patch+json' };
-const errors = (answer: Answer) => [answer.status, answer.json?.errors];
 
 describe('a secret of a mount of version 2', () => {
   it('is written, read, versioned and listed, and the native interface sees the same', async () => {
@@ -72,7 +59,7 @@ describe('a secret of a mount of version 2', () => {
     await v1('POST', 'secret/data/kv/text', `{"options":{},"data": ${text} ,"x":1}`);
     const read = await v1('GET', 'secret/data/kv/text');
     expect(read.text).toContain(`"data":{"data":${text},"metadata":`);
-    await v1('PATCH', 'secret/data/kv/text', '{"data":{"a":null,"m":2.50}}', PATCH);
+    await v1('PATCH', 'secret/data/kv/text', '{"data":{"a":null,"m":2.50}}', undefined, PATCH);
     expect((await v1('GET', 'secret/data/kv/text')).text).toContain(
       '"data":{"data":{"z":12345678901234567890,"1":0.10,"0":-0,"n":{"b":1e400,"a":[ 1 ,2]},"m":2.50},"metadata":',
     );
@@ -114,7 +101,8 @@ describe('a secret of a mount of version 2', () => {
     expect(both.map(({ status }) => status).sort()).toEqual([200, 400]);
     expect(errors(await v1('PUT', 'secret/data/kv/cas', { options: {} }))).toEqual([400, ['no data provided']]);
     expect(
-      (await v1('PATCH', 'secret/data/kv/cas', { data: { m: 1 }, options: { cas: 2 } }, PATCH)).json.data.version,
+      (await v1('PATCH', 'secret/data/kv/cas', { data: { m: 1 }, options: { cas: 2 } }, undefined, PATCH)).json.data
+        .version,
     ).toBe(3);
     expect((await v1('PATCH', 'secret/data/kv/cas', { data: { m: 1 } })).status).toBe(415);
   });
@@ -138,7 +126,7 @@ describe('a secret of a mount of version 2', () => {
         },
       },
     });
-    expect((await v1('PATCH', 'secret/data/kv/gone', { data: { n: 3 } }, PATCH)).json.data).toMatchObject({
+    expect((await v1('PATCH', 'secret/data/kv/gone', { data: { n: 3 } }, undefined, PATCH)).json.data).toMatchObject({
       version: 2,
     });
     expect((await v1('GET', 'secret/data/kv/gone?version=1')).status).toBe(200);
@@ -199,9 +187,19 @@ describe('a secret of a mount of version 2', () => {
     expect(Object.keys((await v1('GET', 'secret/metadata/kv/set')).json.data.versions)).toEqual(['2', '3']);
     expect((await v1('GET', 'secret/metadata/kv/set')).json.data.oldest_version).toBe(2);
     expect(
-      (await v1('PATCH', 'secret/metadata/kv/set', { cas_required: false, custom_metadata: { a: 'b' } }, PATCH)).status,
+      (
+        await v1(
+          'PATCH',
+          'secret/metadata/kv/set',
+          { cas_required: false, custom_metadata: { a: 'b' } },
+          undefined,
+          PATCH,
+        )
+      ).status,
     ).toBe(204);
-    expect((await v1('PATCH', 'secret/metadata/kv/never-there', { cas_required: false }, PATCH)).status).toBe(404);
+    expect(
+      (await v1('PATCH', 'secret/metadata/kv/never-there', { cas_required: false }, undefined, PATCH)).status,
+    ).toBe(404);
     expect((await v1('POST', 'secret/config', { cas_required: true, max_versions: 3 })).status).toBe(204);
     expect((await v1('GET', 'secret/config')).json.data).toEqual({
       cas_required: true,
@@ -317,144 +315,11 @@ describe('mounts', () => {
     const rule = { effect: 'allow', actions: ['mount.write'], resources: ['mount:mine'] };
     const mounter = await t.user('mounter', [], [rule]);
     const over = { type: 'kv', options: { version: '2', prefix: 'prod' } };
-    expect((await v1('POST', 'sys/mounts/mine', over, {}, mounter)).status).toBe(403);
-    expect((await v1('POST', 'sys/mounts/mine', { type: 'kv' }, {}, mounter)).status).toBe(204);
+    expect((await v1('POST', 'sys/mounts/mine', over, mounter)).status).toBe(403);
+    expect((await v1('POST', 'sys/mounts/mine', { type: 'kv' }, mounter)).status).toBe(204);
     expect((await v1('DELETE', 'sys/mounts/team/new')).status).toBe(400);
     expect((await v1('DELETE', 'sys/mounts/old')).status).toBe(204);
     expect((await v1('DELETE', 'sys/mounts/old')).status).toBe(204);
     expect(errors(await v1('GET', 'old/x'))).toEqual([404, ['no handler for route "old/x". route entry not found.']]);
-  });
-});
-
-describe('the transport', () => {
-  it('reads JSON whatever the content type says, forms that are none, and refuses the rest in its own shape', async () => {
-    for (const type of [
-      'text/plain;charset=UTF-8',
-      'application/x-www-form-urlencoded',
-      'application/octet-stream',
-      'application/json; charset=utf-8',
-    ]) {
-      const answer = await v1('POST', 'secret/data/kv/type', '{"data":{"a":1}}', { 'content-type': type });
-      expect([type, answer.status]).toEqual([type, 200]);
-    }
-    expect(errors(await v1('POST', 'secret/data/kv/type', '{"data":'))).toEqual([400, ['error parsing JSON']]);
-    expect(errors(await v1('POST', 'secret/data/kv/type', '[1]'))).toEqual([400, ['error parsing JSON']]);
-    expect(errors(await v1('POST', 'secret/data/', '{}'))).toEqual([400, ["cannot write to a path ending in '/'"]]);
-    expect(errors(await v1('GET', 'secret/data/a/'))).toEqual([404, []]);
-    expect(errors(await v1('DELETE', 'secret/config'))).toEqual([
-      405,
-      ['1 error occurred:\n\t* unsupported operation\n\n'],
-    ]);
-    expect(errors(await v1('GET', 'sys/nothing'))).toEqual([404, ['1 error occurred:\n\t* unsupported path\n\n']]);
-    expect((await t.request('GET', '/v1')).status).toBe(404);
-  });
-
-  it('T-060 a path that is not canonical is 400 in the shape of this API', async () => {
-    for (const path of ['secret/data/a%2fb', 'secret/data//a', 'secret/data/a//', '/secret/data/a']) {
-      const answer = await v1('GET', path);
-      expect([path, answer.status, Array.isArray(answer.json.errors)]).toEqual([path, 400, true]);
-    }
-  });
-
-  it('without a token, with one that is none, and by a policy: 403 in three ways', async () => {
-    const nobody = await t.user('kv-nobody', []);
-    expect(errors(await t.request('GET', '/v1/secret/data/a'))).toEqual([403, ['permission denied']]);
-    expect(errors(await v1('GET', 'secret/data/a', undefined, {}, 'hvs.nonsense'))).toEqual([
-      403,
-      ['permission denied'],
-    ]);
-    expect(errors(await v1('GET', 'secret/data/a', undefined, {}, nobody))).toEqual([
-      403,
-      ['1 error occurred:\n\t* permission denied\n\n'],
-    ]);
-    const bearer = await t.request('GET', '/v1/secret/config', { token: t.admin });
-    expect(bearer.status).toBe(200);
-  });
-
-  it('a namespace is the tenant of the token, and no other', async () => {
-    const acme = await t.tenant('acme');
-    await v1('PUT', 'secret/data/mine', { data: { of: 'acme' } }, {}, acme);
-    const before = await rowsHash(t.owner, await tenantId(t.owner, 'acme'));
-    for (const namespace of ['', '/', 'root', 'acme', '/acme/']) {
-      const answer = await v1('GET', 'secret/data/mine', undefined, { 'x-vault-namespace': namespace }, acme);
-      expect([namespace, answer.json?.data?.data]).toEqual([namespace, { of: 'acme' }]);
-      const echoed = namespace.includes('acme') ? 'acme' : null;
-      expect([namespace, answer.headers.get('x-vault-namespace')]).toEqual([namespace, echoed]);
-    }
-    for (const namespace of ['acme', 'no-such-tenant']) {
-      const answer = await v1('GET', 'secret/data/mine', undefined, { 'x-vault-namespace': namespace });
-      expect(errors(answer)).toEqual([404, ['no handler for route "secret/data/mine". route entry not found.']]);
-    }
-    expect(errors(await v1('GET', 'secret/data/mine'))).toEqual([404, []]);
-    expect(before).not.toBe('');
-  });
-
-  it('T-087 every request of a known token has its entries, under the protocol’s name', async () => {
-    const sent: [string, string, unknown?, Record<string, string>?][] = [
-      ['GET', 'secret/data/kv/one'],
-      ['GET', 'secret/data/kv/never'],
-      ['LIST', 'secret/metadata/'],
-      ['GET', 'secret/data/a%2fb'],
-      ['GET', 'nothing/here'],
-      ['DELETE', 'secret/config'],
-      ['POST', 'secret/data/kv/one', '{'],
-      ['POST', 'secret/data/kv/one', {}],
-      ['GET', 'secret/config', undefined, { 'x-vault-namespace': 'other' }],
-      ['GET', 'auth/token/lookup-self'],
-      ['GET', 'sys/mounts'],
-    ];
-    const ids: string[] = [];
-    for (const [i, [method, path, body, headers]] of sent.entries()) {
-      const id = `v1-${i}`;
-      await v1(method, path, body, { 'x-request-id': id, ...headers });
-      ids.push(id);
-    }
-    const entries = await entriesOf(t.owner, await tenantId(t.owner, 'default'));
-    expect(ids.filter((id) => !entries.some(({ request }) => request === id))).toEqual([]);
-    expect(entries.find(({ request }) => request === 'v1-0')).toMatchObject({
-      ...{ action: 'secret.read', resource: 'secret:kv/one', outcome: 'ok', protocol: 'vault' },
-    });
-  });
-
-  it('health, seal-status, leader and init answer to anybody, and say no version of the product', async () => {
-    const health = await t.request('GET', '/v1/sys/health');
-    expect([health.status, health.json]).toEqual([
-      200,
-      expect.objectContaining({ initialized: true, sealed: false, standby: false }),
-    ]);
-    const head = await t.request('HEAD', '/v1/sys/health?activecode=299');
-    expect([head.status, head.text]).toEqual([299, '']);
-    expect((await t.request('GET', '/v1/sys/health?activecode=abc')).status).toBe(400);
-    expect((await t.request('GET', '/v1/sys/seal-status')).json).toMatchObject({
-      initialized: true,
-      sealed: false,
-      storage_type: 'postgresql',
-      nonce: '',
-      migration: false,
-      recovery_seal: false,
-    });
-    expect((await t.request('GET', '/v1/sys/leader')).json).toMatchObject({ ha_enabled: false, is_self: true });
-    expect((await t.request('GET', '/v1/sys/init')).json).toEqual({ initialized: true });
-    expect(errors(await t.request('PUT', '/v1/sys/init', { raw: '{"secret_shares":5}' }))).toEqual([
-      400,
-      ['Vault is already initialized'],
-    ]);
-    expect(errors(await t.request('PUT', '/v1/sys/unseal', { raw: '{}' }))).toEqual([
-      400,
-      ["'key' must be specified in request body as JSON, or 'reset' set to true"],
-    ]);
-    expect((await t.request('PUT', '/v1/sys/unseal', { raw: '{"key":"x"}' })).json.sealed).toBe(false);
-    expect((await v1('PUT', 'sys/seal')).status).toBe(403);
-  });
-
-  it('sealed, everything but what says so is 503', async () => {
-    const sealed = await v1('PUT', 'sys/seal', undefined, {}, t.operator);
-    expect(sealed.status).toBe(204);
-    expect((await t.request('GET', '/v1/sys/health')).status).toBe(503);
-    expect((await t.request('GET', '/v1/sys/health?sealedcode=299')).json).toMatchObject({ sealed: true });
-    expect((await t.request('GET', '/v1/sys/seal-status')).json).toMatchObject({ sealed: true });
-    const refused = await v1('GET', 'secret/data/kv/one');
-    expect(errors(refused)).toEqual([503, ['Vault is sealed']]);
-    expect(refused.headers.get('retry-after')).toMatch(/^\d+$/);
   });
 });

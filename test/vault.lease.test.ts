@@ -1,8 +1,9 @@
 /** database/ and sys/leases under /v1: a credential of a real PostgreSQL, renewed, looked at and ended as its clients do. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
-import { type Answer, type TestVault, testVault } from './harness.ts';
+import { type TestVault, testVault } from './harness.ts';
 import { configure, leaseTarget, type Target, works } from './lease-target.ts';
+import { errors, v1Of } from './v1.ts';
 
 let t: TestVault;
 let target: Target;
@@ -20,13 +21,7 @@ afterAll(async () => {
   await target.close();
 });
 
-function v1(method: string, path: string, body?: unknown, token = t.admin): Promise<Answer> {
-  return t.request(method, `/v1/${path}`, {
-    headers: { 'x-vault-token': token },
-    ...(body === undefined ? {} : { raw: JSON.stringify(body) }),
-  });
-}
-const errors = (answer: Answer) => [answer.status, answer.json?.errors];
+const v1 = v1Of(() => t);
 
 async function taken(token = t.admin) {
   const answer = await v1('GET', 'database/creds/reporting', undefined, token);

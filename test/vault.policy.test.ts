@@ -2,7 +2,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { translatePolicy } from '../src/protocols/vault/acl.ts';
 import { WHOLE_TREE } from '../src/secret/mount.ts';
-import { type Answer, type TestVault, testVault } from './harness.ts';
+import { type TestVault, testVault } from './harness.ts';
+import { errors, v1Of } from './v1.ts';
 
 let t: TestVault;
 beforeAll(async () => {
@@ -13,19 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => t.close());
 
-function v1(
-  method: string,
-  path: string,
-  body?: unknown,
-  token = t.admin,
-  headers: Record<string, string> = {},
-): Promise<Answer> {
-  return t.request(method, `/v1/${path}`, {
-    headers: { 'x-vault-token': token, ...headers },
-    ...(body === undefined ? {} : { raw: JSON.stringify(body) }),
-  });
-}
-const errors = (answer: Answer) => [answer.status, answer.json?.errors];
+const v1 = v1Of(() => t);
 
 let count = 0;
 /** A token that is bound to a policy of this text. */

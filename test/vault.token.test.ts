@@ -1,7 +1,8 @@
 /** Tokens, logins, wrapping and cubbyholes under /v1: what clients ask for at start, and what they hand on. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startJobs } from '../src/job/kinds.ts';
-import { type Answer, PASSWORD, type TestVault, testVault } from './harness.ts';
+import { PASSWORD, type TestVault, testVault } from './harness.ts';
+import { errors, v1Of } from './v1.ts';
 import { entriesOf, rowsHash, tenantId } from './witness.ts';
 
 let t: TestVault;
@@ -18,24 +19,12 @@ afterAll(async () => {
   await t.close();
 });
 
-function v1(
-  method: string,
-  path: string,
-  body?: unknown,
-  headers: Record<string, string> = {},
-  token: string | undefined = t.admin,
-): Promise<Answer> {
-  return t.request(method, `/v1/${path}`, {
-    headers: { ...(token === '' ? {} : { 'x-vault-token': token }), ...headers },
-    ...(body === undefined ? {} : { raw: JSON.stringify(body) }),
-  });
-}
-const errors = (answer: Answer) => [answer.status, answer.json?.errors];
+const v1 = v1Of(() => t);
 
 describe('auth/userpass', () => {
   it('logs in with the tenant of the namespace, and every wrong way is one answer', async () => {
     await v1('POST', 'auth/userpass/users/Alice', { password: PASSWORD, token_policies: 'reader' });
-    const login = await v1('POST', 'auth/userpass/login/alice', { password: PASSWORD }, {}, '');
+    const login = await v1('POST', 'auth/userpass/login/alice', { password: PASSWORD }, '');
     expect(login.json).toMatchObject({
       data: null,
       auth: {
@@ -44,25 +33,21 @@ describe('auth/userpass', () => {
       },
     });
     // An older token that is sent along counts for nothing.
-    const again = await v1('PUT', 'auth/userpass/login/ALICE', { password: PASSWORD }, {}, 'hvs.ended');
+    const again = await v1('PUT', 'auth/userpass/login/ALICE', { password: PASSWORD }, 'hvs.ended');
     expect(again.status).toBe(200);
-    expect((await v1('GET', 'secret/data/app/db', undefined, {}, login.json.auth.client_token)).status).toBe(200);
+    expect((await v1('GET', 'secret/data/app/db', undefined, login.json.auth.client_token)).status).toBe(200);
     for (const [name, namespace] of [
       ['alice', ''],
       ['nobody', ''],
       ['alice', 'acme'],
       ['alice', 'no-such'],
     ] as const) {
-      const wrong = await v1(
-        'POST',
-        `auth/userpass/login/${name}`,
-        { password: 'wrong horse battery' },
-        { 'x-vault-namespace': namespace },
-        '',
-      );
+      const wrong = await v1('POST', `auth/userpass/login/${name}`, { password: 'wrong horse battery' }, '', {
+        'x-vault-namespace': namespace,
+      });
       expect(errors(wrong)).toEqual([400, ['invalid username or password']]);
     }
-    expect(errors(await v1('POST', 'auth/userpass/login/alice', {}, {}, ''))).toEqual([400, ['missing password']]);
+    expect(errors(await v1('POST', 'auth/userpass/login/alice', {}, ''))).toEqual([400, ['missing password']]);
   });
 
   it('keeps users: list, read, policies, password, removal, and refuses what it would not enforce', async () => {
@@ -75,7 +60,7 @@ describe('auth/userpass', () => {
     });
     expect((await v1('LIST', 'auth/userpass/users')).json.data.keys).toEqual(['admin', 'alice', 'bob']);
     expect((await v1('POST', 'auth/userpass/users/bob/password', { password: `${PASSWORD} two` })).status).toBe(204);
-    expect((await v1('POST', 'auth/userpass/login/bob', { password: `${PASSWORD} two` }, {}, '')).status).toBe(200);
+    expect((await v1('POST', 'auth/userpass/login/bob', { password: `${PASSWORD} two` }, '')).status).toBe(200);
     expect(errors(await v1('POST', 'auth/userpass/users/bob', { token_ttl: '5m' }))).toEqual([
       400,
       ['token_ttl is not supported by this auth method'],
@@ -125,8 +110,8 @@ describe('auth/token', () => {
       orphan: false,
       metadata: { for: 'a job' },
     });
-    expect((await v1('GET', 'secret/data/app/db', undefined, {}, child)).status).toBe(200);
-    expect((await v1('POST', 'secret/data/app/db', { data: {} }, {}, child)).status).toBe(403);
+    expect((await v1('GET', 'secret/data/app/db', undefined, child)).status).toBe(200);
+    expect((await v1('POST', 'secret/data/app/db', { data: {} }, child)).status).toBe(403);
     expect((await v1('POST', 'auth/token/lookup-accessor', { accessor })).json.data).toMatchObject({
       id: '',
       accessor,
@@ -137,50 +122,47 @@ describe('auth/token', () => {
     const renewed = await v1('POST', 'auth/token/renew', { token: child, increment: '45m' });
     expect(renewed.json.auth).toMatchObject({ client_token: child, lease_duration: 2700 });
     expect(
-      (await v1('PUT', 'auth/token/renew-self', { increment: null }, {}, child)).json.auth.lease_duration,
+      (await v1('PUT', 'auth/token/renew-self', { increment: null }, child)).json.auth.lease_duration,
     ).toBeGreaterThan(3500);
-    expect((await v1('PUT', 'auth/token/renew-self', { increment: '0s' }, {}, child)).status).toBe(200);
+    expect((await v1('PUT', 'auth/token/renew-self', { increment: '0s' }, child)).status).toBe(200);
     expect(
       (await v1('POST', 'auth/token/renew-accessor', { accessor, increment: 60 })).json.auth.lease_duration,
     ).toBeGreaterThan(50);
-    const fixed = (await v1('POST', 'auth/token/create', { renewable: false }, {}, child)).json?.auth?.client_token;
+    const fixed = (await v1('POST', 'auth/token/create', { renewable: false }, child)).json?.auth?.client_token;
     expect(fixed).toBeUndefined();
     expect((await v1('LIST', 'auth/token/accessors')).json.data.keys).toContain(accessor);
     expect((await v1('POST', 'auth/token/revoke-accessor', { accessor })).status).toBe(204);
-    expect(errors(await v1('GET', 'auth/token/lookup-self', undefined, {}, child))).toEqual([
-      403,
-      ['permission denied'],
-    ]);
+    expect(errors(await v1('GET', 'auth/token/lookup-self', undefined, child))).toEqual([403, ['permission denied']]);
     expect((await v1('POST', 'auth/token/revoke', { token: child })).status).toBe(204);
   });
 
   it('an orphan outlives its maker, and revoke-orphan leaves the children', async () => {
     const maker = (await v1('POST', 'auth/token/create', {})).json.auth;
-    const orphan = (await v1('POST', 'auth/token/create-orphan', {}, {}, maker.client_token)).json.auth;
-    const child = (await v1('POST', 'auth/token/create', {}, {}, maker.client_token)).json.auth;
+    const orphan = (await v1('POST', 'auth/token/create-orphan', {}, maker.client_token)).json.auth;
+    const child = (await v1('POST', 'auth/token/create', {}, maker.client_token)).json.auth;
     expect([orphan.orphan, child.orphan]).toEqual([true, false]);
     expect((await v1('POST', 'auth/token/revoke-orphan', { token: maker.client_token })).status).toBe(204);
     for (const { client_token } of [orphan, child]) {
-      expect((await v1('GET', 'auth/token/lookup-self', undefined, {}, client_token)).json.data.orphan).toBe(true);
+      expect((await v1('GET', 'auth/token/lookup-self', undefined, client_token)).json.data.orphan).toBe(true);
     }
     const gone = await v1('POST', 'auth/token/revoke-orphan', { token: maker.client_token });
     expect(errors(gone)).toEqual([400, ['token to revoke not found']]);
-    expect((await v1('PUT', 'auth/token/revoke-self', undefined, {}, orphan.client_token)).status).toBe(204);
-    expect((await v1('PUT', 'auth/token/revoke-self', undefined, {}, orphan.client_token)).status).toBe(403);
+    expect((await v1('PUT', 'auth/token/revoke-self', undefined, orphan.client_token)).status).toBe(204);
+    expect((await v1('PUT', 'auth/token/revoke-self', undefined, orphan.client_token)).status).toBe(403);
   });
 
   it('an orphan is as narrow as the token that made it', async () => {
     const narrow = (await v1('POST', 'auth/token/create', { policies: ['reader'] })).json.auth.client_token;
-    const orphan = await v1('POST', 'auth/token/create-orphan', {}, {}, narrow);
+    const orphan = await v1('POST', 'auth/token/create-orphan', {}, narrow);
     expect(orphan.status).toBe(403);
     await t.request('PUT', '/api/v1/policies/parent', {
       token: t.admin,
       body: { rules: [{ effect: 'allow', actions: ['token.create'], resources: ['token:**'] }] },
     });
     const parent = (await v1('POST', 'auth/token/create', { policies: ['parent'] })).json.auth.client_token;
-    expect((await v1('POST', 'auth/token/create', {}, {}, parent)).status).toBe(200);
-    expect((await v1('POST', 'auth/token/create-orphan', {}, {}, parent)).status).toBe(403);
-    expect(errors(await v1('POST', 'auth/token/create', { no_parent: true }, {}, parent))).toEqual([
+    expect((await v1('POST', 'auth/token/create', {}, parent)).status).toBe(200);
+    expect((await v1('POST', 'auth/token/create-orphan', {}, parent)).status).toBe(403);
+    expect(errors(await v1('POST', 'auth/token/create', { no_parent: true }, parent))).toEqual([
       ...[400, ['root or sudo privileges required to create orphan token']],
     ]);
     await t.request('PUT', '/api/v1/policies/maker', {
@@ -188,8 +170,8 @@ describe('auth/token', () => {
       body: { rules: [{ effect: 'allow', actions: ['token.create', 'token.orphan'], resources: ['token:**'] }] },
     });
     const maker = (await v1('POST', 'auth/token/create', { policies: ['maker'] })).json.auth.client_token;
-    const made = (await v1('POST', 'auth/token/create-orphan', {}, {}, maker)).json.auth.client_token;
-    expect((await v1('GET', 'secret/data/app/db', undefined, {}, made)).status).toBe(403);
+    const made = (await v1('POST', 'auth/token/create-orphan', {}, maker)).json.auth.client_token;
+    expect((await v1('GET', 'secret/data/app/db', undefined, made)).status).toBe(403);
   });
 
   it('a child has no policy that gives more than its maker has, by its name or by its rules', async () => {
@@ -198,7 +180,7 @@ describe('auth/token', () => {
     await v1('PUT', 'sys/policies/acl/part', policy('path "secret/data/wide/a" { capabilities = ["read"] }'));
     await v1('PUT', 'sys/policies/acl/more', policy('path "secret/data/*" { capabilities = ["read"] }'));
     const wide = (await v1('POST', 'auth/token/create', { policies: ['wide'] })).json.auth.client_token;
-    const made = async (policies: readonly string[]) => v1('POST', 'auth/token/create', { policies }, {}, wide);
+    const made = async (policies: readonly string[]) => v1('POST', 'auth/token/create', { policies }, wide);
     for (const name of ['wide', 'part']) expect((await made([name])).json.auth.policies).toEqual(['default', name]);
     for (const policies of [['more'], ['wide', 'more'], ['admin']]) {
       expect(errors(await made(policies))).toEqual([400, ['child policies must be subset of parent']]);
@@ -209,7 +191,7 @@ describe('auth/token', () => {
     expect((await v1('PUT', 'auth/token/revoke', { token: 'hvs.nonsense' })).status).toBe(204);
     expect((await v1('POST', 'auth/token/revoke-accessor', { accessor: 'nonsense' })).status).toBe(204);
     expect((await v1('PUT', 'sys/leases/revoke', { lease_id: 'database/creds/x/nonsense' })).status).toBe(204);
-    expect((await v1('PUT', 'auth/token/revoke', { token: 'hvs.nonsense' }, {}, '')).status).toBe(403);
+    expect((await v1('PUT', 'auth/token/revoke', { token: 'hvs.nonsense' }, '')).status).toBe(403);
     expect(errors(await v1('PUT', 'sys/leases/revoke-prefix/auth/userpass'))).toEqual([
       400,
       ['tokens are not revoked by a prefix: revoke them by accessor, or disable the account'],
@@ -218,10 +200,10 @@ describe('auth/token', () => {
 
   it('uses, batch tokens and what else is not done have their texts', async () => {
     const once = (await v1('POST', 'auth/token/create', { num_uses: 1 })).json.auth.client_token;
-    expect((await v1('GET', 'secret/data/app/db', undefined, {}, once)).status).toBe(200);
-    expect((await v1('GET', 'secret/data/app/db', undefined, {}, once)).status).toBe(403);
+    expect((await v1('GET', 'secret/data/app/db', undefined, once)).status).toBe(200);
+    expect((await v1('GET', 'secret/data/app/db', undefined, once)).status).toBe(403);
     const few = (await v1('POST', 'auth/token/create', { num_uses: 5 })).json.auth.client_token;
-    expect(errors(await v1('POST', 'auth/token/create', {}, {}, few))).toEqual([
+    expect(errors(await v1('POST', 'auth/token/create', {}, few))).toEqual([
       400,
       ['restricted use token cannot generate child tokens'],
     ]);
@@ -237,12 +219,12 @@ describe('auth/token', () => {
     expect(errors(await v1('POST', 'auth/token/lookup', { token: 'hvs.nonsense' }))).toEqual([403, ['bad token']]);
     expect(errors(await v1('POST', 'auth/token/renew', { token: 'hvs.nonsense' }))).toEqual([400, ['token not found']]);
     const fixed = (await v1('POST', 'auth/token/create', { renewable: false })).json.auth.client_token;
-    expect(errors(await v1('PUT', 'auth/token/renew-self', {}, {}, fixed))).toEqual([400, ['lease is not renewable']]);
+    expect(errors(await v1('PUT', 'auth/token/renew-self', {}, fixed))).toEqual([400, ['lease is not renewable']]);
   });
 
   it('T-067 another tenant’s token and accessor are nobody’s here', async () => {
     const acme = await t.tenant('token-acme');
-    const theirs = (await v1('POST', 'auth/token/create', {}, {}, acme)).json.auth;
+    const theirs = (await v1('POST', 'auth/token/create', {}, acme)).json.auth;
     const before = await rowsHash(t.owner, await tenantId(t.owner, 'token-acme'), [
       'audit_heads',
       'audit_segments',
@@ -251,7 +233,7 @@ describe('auth/token', () => {
     const { client_token: token, accessor } = theirs;
     expect(errors(await v1('POST', 'auth/token/lookup', { token }))).toEqual([403, ['bad token']]);
     expect((await v1('POST', 'auth/token/revoke', { token })).status).toBe(204);
-    expect((await v1('GET', 'auth/token/lookup-self', undefined, {}, token)).status).toBe(200);
+    expect((await v1('GET', 'auth/token/lookup-self', undefined, token)).status).toBe(200);
     expect(errors(await v1('POST', 'auth/token/renew', { token }))).toEqual([400, ['token not found']]);
     expect(errors(await v1('POST', 'auth/token/lookup-accessor', { accessor }))).toEqual([403, ['invalid accessor']]);
     expect((await v1('POST', 'auth/token/revoke-accessor', { accessor })).status).toBe(204);
@@ -265,7 +247,7 @@ describe('wrapping', () => {
   const wrapped = { 'x-vault-wrap-ttl': '5m' };
 
   it('hands on an answer as a token that opens it once, verbatim', async () => {
-    const made = await v1('GET', 'secret/data/app/db', undefined, wrapped);
+    const made = await v1('GET', 'secret/data/app/db', undefined, undefined, wrapped);
     expect(made.json).toMatchObject({
       ...{ request_id: '', data: null, auth: null },
       wrap_info: {
@@ -280,14 +262,14 @@ describe('wrapping', () => {
       ['POST', { token }, ''],
       ['GET', undefined, token],
     ] as const) {
-      const about = await v1(method, 'sys/wrapping/lookup', body, {}, own);
+      const about = await v1(method, 'sys/wrapping/lookup', body, own);
       expect(about.json.data).toEqual({
         creation_path: 'secret/data/app/db',
         creation_time: made.json.wrap_info.creation_time,
         creation_ttl: 300,
       });
     }
-    const opened = await v1('POST', 'sys/wrapping/unwrap', undefined, {}, token);
+    const opened = await v1('POST', 'sys/wrapping/unwrap', undefined, token);
     expect(opened.json.request_id).toBe(made.headers.get('x-request-id'));
     expect(opened.json.data.data).toEqual({ password: 'a password to hand on' });
     for (const [method, path] of [
@@ -303,10 +285,8 @@ describe('wrapping', () => {
   });
 
   it('T-053 fifty unwraps at once: one has the answer, the others are refused and recorded', async () => {
-    const { token, accessor } = (await v1('GET', 'secret/data/app/db', undefined, wrapped)).json.wrap_info;
-    const all = await Promise.all(
-      Array.from({ length: 50 }, () => v1('POST', 'sys/wrapping/unwrap', { token }, {}, '')),
-    );
+    const { token, accessor } = (await v1('GET', 'secret/data/app/db', undefined, undefined, wrapped)).json.wrap_info;
+    const all = await Promise.all(Array.from({ length: 50 }, () => v1('POST', 'sys/wrapping/unwrap', { token }, '')));
     expect(all.filter(({ status }) => status === 200)).toHaveLength(1);
     expect(new Set(all.filter(({ status }) => status !== 200).map(({ text }) => text))).toEqual(
       new Set(['{"errors":["wrapping token is not valid or does not exist"]}']),
@@ -319,15 +299,17 @@ describe('wrapping', () => {
   });
 
   it('T-053 rewrapped, expired and by another tenant', async () => {
-    const { token } = (await v1('POST', 'sys/wrapping/wrap', { a: 12345678901234, b: [1] }, wrapped)).json.wrap_info;
+    const { token } = (await v1('POST', 'sys/wrapping/wrap', { a: 12345678901234, b: [1] }, undefined, wrapped)).json
+      .wrap_info;
     const again = await v1('POST', 'sys/wrapping/rewrap', { token });
     expect(again.json.wrap_info).toMatchObject({ ttl: 300, creation_path: 'sys/wrapping/wrap' });
     expect((await v1('POST', 'sys/wrapping/unwrap', { token })).status).toBe(400);
     const acme = await t.tenant('wrap-acme');
-    const opened = await v1('POST', 'sys/wrapping/unwrap', { token: again.json.wrap_info.token }, {}, acme);
+    const opened = await v1('POST', 'sys/wrapping/unwrap', { token: again.json.wrap_info.token }, acme);
     // Whoever shows it has it, as a letter: it was handed to them. It is the log of its own tenant that says so.
     expect(opened.json.data).toEqual({ a: 12345678901234, b: [1] });
-    const short = (await v1('POST', 'sys/wrapping/wrap', { a: 1 }, { 'x-vault-wrap-ttl': '1' })).json.wrap_info.token;
+    const short = (await v1('POST', 'sys/wrapping/wrap', { a: 1 }, undefined, { 'x-vault-wrap-ttl': '1' })).json
+      .wrap_info.token;
     await expect
       .poll(async () => (await v1('POST', 'sys/wrapping/lookup', { token: short })).status, {
         interval: 100,
@@ -338,40 +320,40 @@ describe('wrapping', () => {
   });
 
   it('a wrapping token does nothing else, and no other token unwraps', async () => {
-    const { token } = (await v1('GET', 'secret/data/app/db', undefined, wrapped)).json.wrap_info;
+    const { token } = (await v1('GET', 'secret/data/app/db', undefined, undefined, wrapped)).json.wrap_info;
     for (const [method, path] of [
       ['GET', 'secret/data/app/db'],
       ['GET', 'auth/token/lookup-self'],
       ['GET', 'cubbyhole/response'],
       ['POST', 'auth/token/create'],
     ] as const) {
-      expect([path, (await v1(method, path, method === 'POST' ? {} : undefined, {}, token)).status]).toEqual([
-        path,
-        403,
-      ]);
+      expect([path, (await v1(method, path, method === 'POST' ? {} : undefined, token)).status]).toEqual([path, 403]);
     }
-    expect((await v1('POST', 'sys/wrapping/unwrap', undefined, {}, t.admin)).status).toBe(400);
+    expect((await v1('POST', 'sys/wrapping/unwrap', undefined, t.admin)).status).toBe(400);
     expect((await v1('POST', 'sys/wrapping/unwrap', { token })).status).toBe(200);
   });
 
   it('a login can be wrapped; what is empty or refused passes as it is', async () => {
-    const login = await v1('POST', 'auth/userpass/login/admin', { password: PASSWORD }, wrapped, '');
+    const login = await v1('POST', 'auth/userpass/login/admin', { password: PASSWORD }, '', wrapped);
     expect(login.json).toMatchObject({ auth: null, wrap_info: { wrapped_accessor: expect.any(String) } });
-    const opened = await v1('POST', 'sys/wrapping/unwrap', { token: login.json.wrap_info.token }, {}, '');
+    const opened = await v1('POST', 'sys/wrapping/unwrap', { token: login.json.wrap_info.token }, '');
     expect(opened.json.auth.accessor).toBe(login.json.wrap_info.wrapped_accessor);
-    expect((await v1('GET', 'secret/data/app/db', undefined, {}, opened.json.auth.client_token)).status).toBe(200);
-    expect((await v1('DELETE', 'secret/data/never', undefined, wrapped)).status).toBe(204);
-    expect(errors(await v1('GET', 'secret/data/never', undefined, wrapped))).toEqual([404, []]);
+    expect((await v1('GET', 'secret/data/app/db', undefined, opened.json.auth.client_token)).status).toBe(200);
+    expect((await v1('DELETE', 'secret/data/never', undefined, undefined, wrapped)).status).toBe(204);
+    expect(errors(await v1('GET', 'secret/data/never', undefined, undefined, wrapped))).toEqual([404, []]);
     expect(errors(await v1('POST', 'sys/wrapping/wrap', { a: 1 }))).toEqual([
       400,
       ['endpoint requires response wrapping to be used'],
     ]);
-    expect((await v1('GET', 'secret/data/app/db', undefined, { 'x-vault-wrap-ttl': 'soon' })).json.errors[0]).toMatch(
-      /^error parsing X-Vault-Wrap-TTL header: /,
-    );
-    expect((await v1('GET', 'secret/data/app/db', undefined, { 'x-vault-wrap-ttl': '-5' })).status).toBe(400);
     expect(
-      (await v1('GET', 'secret/data/app/db', undefined, { ...wrapped, 'x-vault-wrap-format': 'jwt' })).status,
+      (await v1('GET', 'secret/data/app/db', undefined, undefined, { 'x-vault-wrap-ttl': 'soon' })).json.errors[0],
+    ).toMatch(/^error parsing X-Vault-Wrap-TTL header: /);
+    expect((await v1('GET', 'secret/data/app/db', undefined, undefined, { 'x-vault-wrap-ttl': '-5' })).status).toBe(
+      400,
+    );
+    expect(
+      (await v1('GET', 'secret/data/app/db', undefined, undefined, { ...wrapped, 'x-vault-wrap-format': 'jwt' }))
+        .status,
     ).toBe(400);
   });
 });
@@ -381,11 +363,11 @@ describe('cubbyhole', () => {
     const token = (await v1('POST', 'auth/token/create', {})).json.auth.client_token;
     const text = '{"a":12345678901234567890}';
     await t.request('POST', '/v1/cubbyhole/mine/x', { headers: { 'x-vault-token': token }, raw: text });
-    expect((await v1('GET', 'cubbyhole/mine/x', undefined, {}, token)).text).toContain(
+    expect((await v1('GET', 'cubbyhole/mine/x', undefined, token)).text).toContain(
       `"lease_duration":0,"data":${text},`,
     );
-    expect((await v1('LIST', 'cubbyhole', undefined, {}, token)).json.data.keys).toEqual(['mine/']);
-    expect((await v1('LIST', 'cubbyhole/mine/', undefined, {}, token)).json.data.keys).toEqual(['x']);
+    expect((await v1('LIST', 'cubbyhole', undefined, token)).json.data.keys).toEqual(['mine/']);
+    expect((await v1('LIST', 'cubbyhole/mine/', undefined, token)).json.data.keys).toEqual(['x']);
     expect(errors(await v1('GET', 'cubbyhole/mine/x'))).toEqual([404, []]);
     expect(errors(await v1('LIST', 'cubbyhole'))).toEqual([404, []]);
     await v1('POST', 'auth/token/revoke', { token });

@@ -1,6 +1,7 @@
 /** transit/ under /v1: the texts and shapes of named keys as their clients know them. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Answer, type TestVault, testVault } from './harness.ts';
+import { type TestVault, testVault } from './harness.ts';
+import { errors, v1Of } from './v1.ts';
 
 let t: TestVault;
 beforeAll(async () => {
@@ -8,13 +9,7 @@ beforeAll(async () => {
 });
 afterAll(() => t.close());
 
-function v1(method: string, path: string, body?: unknown, token = t.admin): Promise<Answer> {
-  return t.request(method, `/v1/transit/${path}`, {
-    headers: { 'x-vault-token': token },
-    ...(body === undefined ? {} : { raw: JSON.stringify(body) }),
-  });
-}
-const errors = (answer: Answer) => [answer.status, answer.json?.errors];
+const v1 = v1Of(() => t, 'transit/');
 const b64 = (text: string) => Buffer.from(text).toString('base64');
 
 describe('transit', () => {
