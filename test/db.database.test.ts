@@ -16,7 +16,8 @@ import { parsePath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import { type CuttingProxy, cuttingProxy } from './cutting-proxy.ts';
 import { type TestVault, testVault } from './harness.ts';
-import { codeOf, entriesOf, errorOf, tenantId, text, textOf, until } from './witness.ts';
+import { until } from './until.ts';
+import { codeOf, entriesOf, errorOf, tenantId, text, textOf } from './witness.ts';
 
 let t: TestVault;
 let proxy: CuttingProxy;
@@ -79,7 +80,7 @@ describe('a lost connection', () => {
   it('killed while idle: the taker after next at the latest is served', async () => {
     const db = database({ connections: 1 });
     kill(await ping(db));
-    await until(() => db.idle.length === 0, 'the lane has noticed');
+    await until('the lane has noticed', () => db.idle.length === 0, 10_000);
     expect(await ping(db)).toBeGreaterThan(0);
   });
 
@@ -89,7 +90,7 @@ describe('a lost connection', () => {
     const lost = transaction(db, [tenant], async (tx) => {
       await touch(tx);
       kill(await pidOf(tx));
-      await until(() => db.busy.size === 1 && [...db.busy][0]!.dead, 'the connection is gone');
+      await until('the connection is gone', () => db.busy.size === 1 && [...db.busy][0]!.dead, 10_000);
     });
     expect(['unavailable', 'outcome_unknown']).toContain(await codeOf(lost));
     expect(await lastLogin()).toBe(before);
@@ -102,7 +103,11 @@ describe('a lost connection', () => {
     const before = await lastLogin();
     proxy.cut = cut;
     expect(await codeOf(transaction(db, [tenant], touch))).toBe('outcome_unknown');
-    await until(async () => ((await lastLogin()) !== before) === (cut === 'after commit'), 'the outcome is there');
+    await until(
+      'the outcome is there',
+      async () => ((await lastLogin()) !== before) === (cut === 'after commit'),
+      10_000,
+    );
     expect(await ping(db)).toBeGreaterThan(0);
   });
 

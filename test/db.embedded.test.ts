@@ -21,9 +21,9 @@ import {
   spawnVault,
   start,
   stop,
-  until,
   usedDir,
 } from './fixtures/embedded.ts';
+import { until } from './until.ts';
 
 ownDirectories();
 

@@ -16,19 +16,8 @@ import { deleteVersions, putSecret } from '../src/secret/secret.ts';
 import { updateTenant } from '../src/tenant/tenant.ts';
 import type { Vault } from '../src/vault.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
-import {
-  added,
-  codeOf,
-  entriesOf,
-  holdHead,
-  rowsHash,
-  sizeOf,
-  tenantId,
-  text,
-  textOf,
-  until,
-  waiting,
-} from './witness.ts';
+import { until } from './until.ts';
+import { added, codeOf, entriesOf, holdHead, rowsHash, sizeOf, tenantId, text, textOf, waiting } from './witness.ts';
 
 let t: TestVault;
 let tenant: TenantId;
@@ -256,7 +245,7 @@ describe('access that is taken away', () => {
       const reads: Promise<string>[] = [];
       let ended = false;
       const end = (async () => {
-        await until(() => reads.length >= 20, 'reads are under way');
+        await until('reads are under way', () => reads.length >= 20);
         await logout(round % 2 ? node : t.vault, t.call(token));
         ended = true;
       })();

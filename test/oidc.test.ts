@@ -40,7 +40,8 @@ import {
   madeIssuer,
   realIssuer,
 } from './oidc-issuer.ts';
-import { added, codeOf, errorOf, tenantId, until } from './witness.ts';
+import { until } from './until.ts';
+import { added, codeOf, errorOf, tenantId } from './witness.ts';
 
 const OUTBOUND = { BULLA_OUTBOUND_NETWORKS: '127.0.0.1/32' };
 const REDIRECT = 'http://127.0.0.1:49152/oidc/callback';
@@ -421,7 +422,7 @@ describe('a client secret', () => {
     const jobs = startJobs(t.vault);
     const { key } = await rotateKey(t.vault, t.call(t.admin), { reencrypt: true });
     const moved = () => t.owner`SELECT 1 FROM issuer_secrets WHERE key_version = ${key.version}`;
-    await until(async () => (await moved()).length === 1, 'the secret is under the new key');
+    await until('the secret is under the new key', async () => (await moved()).length === 1);
     await jobs.stop();
     const { opened, ended } = commandLine('login default --oidc people --print-token');
     const browser = new Browser('boss');

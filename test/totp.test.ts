@@ -25,7 +25,8 @@ import { putPolicy } from '../src/policy/store.ts';
 import { updateTenant } from '../src/tenant/tenant.ts';
 import { closeVault, type Vault } from '../src/vault.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
-import { added, codeOf, entriesOf, errorOf, tenantId, until } from './witness.ts';
+import { until } from './until.ts';
+import { added, codeOf, entriesOf, errorOf, tenantId } from './witness.ts';
 
 let t: TestVault;
 let tenant: TenantId;
@@ -433,7 +434,7 @@ describe('keys and deletion', () => {
     const { secret } = await enrolled('rotated');
     const jobs = startJobs(t.vault);
     const { key, job } = await rotateKey(t.vault, t.call(t.admin), { reencrypt: true });
-    await until(async () => (await readJob(t.vault, t.call(t.admin), job!.id)).state === 'done', 'the job is done');
+    await until('the job is done', async () => (await readJob(t.vault, t.call(t.admin), job!.id)).state === 'done');
     await jobs.stop();
     const rows = await t.owner`SELECT DISTINCT key_version FROM totp_factors WHERE tenant_id = ${tenant}`;
     expect(rows.map(({ key_version: version }) => version)).toEqual([key.version]);

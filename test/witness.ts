@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import type postgres from 'postgres';
 import { asTenantId, type TenantId } from '../src/db/database.ts';
 import { VaultError } from '../src/errors.ts';
+import { until } from './until.ts';
 
 export type LogEntry = {
   readonly seq: number;
@@ -88,21 +89,13 @@ export const holdHead = (owner: postgres.Sql, tenant: string) =>
 
 /** Until so many of the vault's statements wait for a lock in this database. */
 export async function waiting(owner: postgres.Sql, count: number): Promise<void> {
-  await until(async () => {
+  const look = async () => {
     const [row] = await owner`
       SELECT count(DISTINCT pid)::int AS waiting FROM pg_locks JOIN pg_stat_activity a USING (pid)
       WHERE NOT granted AND a.datname = current_database()`;
     return row!.waiting >= count;
-  }, `${count} statements wait for a lock`);
-}
-
-/** Until a condition holds; fails after ten seconds with what was waited for. */
-export async function until(condition: () => Promise<boolean> | boolean, what: string): Promise<void> {
-  const end = Date.now() + 10_000;
-  while (!(await condition())) {
-    if (Date.now() > end) throw new Error(`waited in vain until ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  };
+  await until(`${count} statements wait for a lock`, look, 10_000);
 }
 
 /** Every row of a tenant in every table but those named, as one hash. */
