@@ -1,6 +1,6 @@
 /** Every kill point and what is running when the process dies there. A point without a scenario has a test of its own. */
 import type { Killpoint } from '../src/db/killpoint.ts';
-import { SCENARIOS, type Scenario } from './kill.ts';
+import { SCENARIOS, type Scenario } from './kill-scenarios.ts';
 
 const { rotate, pepper, reencrypt, root, migrate, seal, unseal, tenantDelete, lease, account, rotator, load } =
   SCENARIOS;

@@ -8,7 +8,8 @@ import { parsePath } from '../../src/secret/path.ts';
 import { putSecret } from '../../src/secret/secret.ts';
 import type { Vault } from '../../src/vault.ts';
 import { callOf, PASSWORD, type TestVault, testVault } from '../harness.ts';
-import { proveKeys, serverAt, startKillable } from '../kill.ts';
+import { proveKeys } from '../kill.ts';
+import { serverAt, startKillable } from '../killable.ts';
 import { startServer, temporaryDirectory } from '../process.ts';
 import { until } from '../until.ts';
 
