@@ -24,6 +24,7 @@ const LONGEST = [
   'throttle',
   'totp',
   'http.tls',
+  'http.tls-certificate',
   'tenant-delete',
   'lease.client',
   'lease.sweeper',

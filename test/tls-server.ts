@@ -74,3 +74,6 @@ export async function askTls(port: number, bytes: string, options: ConnectionOpt
   socket.write(bytes);
   return (await untilClosed(socket)).answers;
 }
+
+/** The bytes of a request after which the connection ends. */
+export const request = (path: string) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`;

@@ -1,37 +1,23 @@
-/** Tokens under tokens: what bounds them on every path through the gate, how few uses are counted, and how they end. */
+/** Tokens under tokens: what bounds them on every path through the gate, how few uses are counted, and who makes them. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { forgetEnded } from '../src/auth/ended.ts';
-import { type IssuedToken, issueToken, type TokenLimits } from '../src/auth/issue.ts';
-import { endOtherSessions } from '../src/auth/session.ts';
-import {
-  createToken,
-  listTokens,
-  logout,
-  readSelf,
-  readToken,
-  renewToken,
-  revokeOrphaning,
-  revokeToken,
-} from '../src/auth/token.ts';
-import { createUser, deleteUser, updateUser } from '../src/auth/user.ts';
+import type { IssuedToken, TokenLimits } from '../src/auth/issue.ts';
+import { createToken, listTokens, readSelf, readToken, renewToken, revokeToken } from '../src/auth/token.ts';
+import { updateUser } from '../src/auth/user.ts';
 import { parseToken } from '../src/crypto/token.ts';
 import type { TenantId } from '../src/db/database.ts';
-import { permit } from '../src/policy/permit.ts';
 import { readSecret } from '../src/policy/read.ts';
 import { deletePolicy, putPolicy } from '../src/policy/store.ts';
 import { fetchSecrets } from '../src/secret/fetch.ts';
-import { parsePath } from '../src/secret/path.ts';
+import { parsePath, type SecretPath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import type { Vault } from '../src/vault.ts';
-import { PASSWORD, type TestVault, testVault } from './harness.ts';
+import { type TestVault, testVault } from './harness.ts';
+import { A, B, certifiedLogin, childOf, readAs } from './tokens.ts';
 import { added, codeOf, tenantId, text } from './witness.ts';
 
 let t: TestVault;
 let tenant: TenantId;
 let other: Vault;
-
-const A = parsePath('app/a');
-const B = parsePath('app/b');
 
 beforeAll(async () => {
   t = await testVault();
@@ -39,7 +25,6 @@ beforeAll(async () => {
   other = await t.node();
   for (const path of [A, B]) await putSecret(t.vault, t.call(t.admin), path, text('x'));
   const rule = (effect: string, ...resources: string[]) => ({ effect, actions: ['secret.*'], resources });
-  await putPolicy(t.vault, t.call(t.admin), 'only-a', { rules: [rule('allow', 'secret:app/a')] });
   await putPolicy(t.vault, t.call(t.admin), 'not-b', {
     rules: [rule('allow', 'secret:**'), rule('deny', 'secret:app/b')],
   });
@@ -49,16 +34,8 @@ afterAll(async () => {
   await t.close();
 });
 
-const inAnHour = (thumbprint: Uint8Array) => ({
-  thumbprint,
-  expiresAt: new Date(Date.now() + 3_600_000).toISOString(),
-});
-const child = (of: string, limits: TokenLimits = {}): Promise<IssuedToken> =>
-  permit(t.vault, t.call(of), { action: 'token.create', resource: 'token:child' }, async (tx, { tokenId }) => ({
-    value: await issueToken(t.vault, tx, tenant, { ...limits, parent: tokenId, source: '127.0.0.1' }),
-  }));
-const read = (token: string, path = A, vault = t.vault, source = '127.0.0.1') =>
-  codeOf(readSecret(vault, { ...t.call(token), source }, path, 0));
+const child = (of: string, limits?: TokenLimits) => childOf(t.vault, t.call(of), limits);
+const read = (...asked: [token: string, path?: SecretPath, vault?: Vault, source?: string]) => readAs(t, ...asked);
 const fetched = (token: string, path = A) => codeOf(fetchSecrets(t.vault, t.call(token), { paths: [path] }));
 
 describe('what bounds a token', () => {
@@ -123,15 +100,7 @@ describe('what bounds a token', () => {
     expect(entries).toMatchObject([
       { outcome: 'denied', code: 'unauthenticated', details: { reason: 'other_network' }, source: '11.0.0.1' },
     ]);
-    const under = (limits: TokenLimits) =>
-      permit(
-        t.vault,
-        { ...t.call(here.token), source: '10.9.9.9' },
-        { action: 'token.create', resource: 'token:child' },
-        async (tx, { tokenId }) => ({
-          value: await issueToken(t.vault, tx, tenant, { ...limits, parent: tokenId, source: '' }),
-        }),
-      );
+    const under = (limits: TokenLimits) => childOf(t.vault, { ...t.call(here.token), source: '10.9.9.9' }, limits);
     expect(await codeOf(under({ cidrs: ['10.0.0.0/7'] }))).toBe('invalid_request');
     expect(await codeOf(under({ cidrs: ['0.0.0.0/0'] }))).toBe('invalid_request');
     expect(await codeOf(under({ cidrs: ['::ffff:11.0.0.0/104'] }))).toBe('invalid_request');
@@ -144,37 +113,14 @@ describe('what bounds a token', () => {
 
   it('T-051 a token bound to a certificate is nothing without it, and so is what hangs under it', async () => {
     const [own, another] = [Buffer.alloc(32, 1), Buffer.alloc(32, 2)];
-    const { userId } = await permit(
-      t.vault,
-      t.call(t.admin),
-      { action: 'auth.self', resource: 'token:self' },
-      async (_, p) => ({ value: p }),
-    );
-    const bound = await permit(
-      t.vault,
-      t.call(t.admin),
-      { action: 'auth.self', resource: 'token:self' },
-      async (tx) => ({
-        value: await issueToken(t.vault, tx, tenant, {
-          userId,
-          method: 'cert',
-          source: '',
-          certificate: inAnHour(own),
-        }),
-      }),
-    );
+    const bound = await certifiedLogin(t.vault, t.call(t.admin), own);
     const renewed = (certificate?: Uint8Array) => codeOf(renewToken(t.vault, { ...t.call(bound.token), certificate }));
     expect([await renewed(), await renewed(another), await renewed(own)]).toEqual([
       'unauthenticated',
       'unauthenticated',
       'ok',
     ]);
-    const under = await permit(
-      t.vault,
-      { ...t.call(bound.token), certificate: own },
-      { action: 'token.create', resource: 'token:child' },
-      async (tx, { tokenId }) => ({ value: await issueToken(t.vault, tx, tenant, { parent: tokenId, source: '' }) }),
-    );
+    const under = await childOf(t.vault, { ...t.call(bound.token), certificate: own });
     expect(await read(under.token)).toBe('unauthenticated');
     expect(await codeOf(readSecret(t.vault, { ...t.call(under.token), certificate: own }, A, 0))).toBe('ok');
   });
@@ -331,140 +277,5 @@ describe('whoever makes a token', () => {
     expect(accessors).toEqual([...new Set(accessors)].sort());
     const foreign = await listTokens(t.vault, t.call(await t.tenant('others')), { username: 'listed' });
     expect(foreign.items).toEqual([]);
-  });
-});
-
-describe('an end', () => {
-  it.each([
-    ['logout', (login: string) => logout(t.vault, t.call(login))],
-    ['disabling', () => updateUser(t.vault, t.call(t.admin), 'ending', { disabled: true })],
-    ['deletion', () => deleteUser(t.vault, t.call(t.admin), 'ending')],
-    ['a new password', () => updateUser(t.vault, t.call(t.admin), 'ending', { password: 'another long enough one' })],
-  ] as const)('T-049 T-050 %s ends what hangs under a login, for renewals too', async (_, end) => {
-    await deleteUser(t.vault, t.call(t.admin), 'ending').catch(() => undefined);
-    await createUser(t.vault, t.call(t.admin), { username: 'ending', password: PASSWORD, policies: ['admin'] });
-    const login = await t.login('default', 'ending');
-    const made = await createToken(t.vault, t.call(login), {});
-    const under = await createToken(t.vault, t.call(made.token), { periodSeconds: 60 });
-    expect(await read(under.token, A, other)).toBe('ok');
-    await end(login);
-    expect(await read(under.token, A, other)).toBe('unauthenticated');
-    expect(await codeOf(renewToken(other, t.call(under.token)))).toBe('unauthenticated');
-    expect(await codeOf(renewToken(other, t.call(made.token)))).toBe('unauthenticated');
-  });
-
-  it('T-049 a child that is being made while its parent ends is dead too', async () => {
-    const login = await t.login('default', 'admin');
-    const makes = Array.from({ length: 8 }, () => createToken(t.vault, t.call(login), {}).catch((error) => error.code));
-    await logout(other, t.call(login));
-    for (const made of await Promise.all(makes)) {
-      if (typeof made === 'string') expect(made).toBe('unauthenticated');
-      else expect(await read(made.token, A, other)).toBe('unauthenticated');
-    }
-  });
-
-  it('T-076 nothing outlives what it hangs under: at issue, at renewals, and when that is shortened', async () => {
-    const login = await t.login('default', 'admin');
-    const short = await child(login, { ttlSeconds: 600 });
-    const under = await child(short.token, { ttlSeconds: 3600 });
-    expect(under.expiresAt).toBe(short.expiresAt);
-    expect(under.maxExpiresAt! <= short.maxExpiresAt!).toBe(true);
-    expect((await renewToken(t.vault, t.call(under.token), 3600)).expiresAt).toBe(short.expiresAt);
-    const shortened = await renewToken(t.vault, t.call(login), 60);
-    for (const { accessor } of [short, under]) {
-      expect((await readToken(t.vault, t.call(t.admin), accessor)).expiresAt).toBe(shortened.expiresAt);
-    }
-    const later = await t.node({ clockOffsetSeconds: 61 });
-    expect(await read(under.token, A, later)).toBe('unauthenticated');
-  });
-
-  it('a ttl beyond the maximum, of nothing, or that is no number is refused', async () => {
-    for (const ttl of [0, -1, 24 * 3600 + 1, 2 ** 40, Number.NaN, Number.POSITIVE_INFINITY, 1.5]) {
-      expect(await codeOf(renewToken(t.vault, t.call(t.admin), ttl)), String(ttl)).toBe('invalid_request');
-    }
-  });
-
-  it('T-049 what hangs under a token ends with it on every node, however deep', async () => {
-    const login = await t.login('default', 'admin');
-    const chain = [login];
-    for (let depth = 0; depth < 8; depth += 1) chain.push((await child(chain.at(-1)!)).token);
-    expect(await codeOf(child(chain.at(-1)!))).toBe('conflict');
-    expect(await read(chain.at(-1)!, A, other)).toBe('ok');
-    await revokeToken(t.vault, t.call(t.admin), parseToken(chain[1]!)!.tokenId);
-    expect(await read(login)).toBe('ok');
-    for (const token of chain.slice(1)) expect(await read(token, A, other)).toBe('unauthenticated');
-  });
-
-  it('what ended a week ago is forgotten on every tenant, though its account never logs in again; a lease’s token is not', async () => {
-    const acme = await t.tenant('acme');
-    const [old, live] = [await child(t.admin), await child(t.admin)];
-    const theirs = await createToken(t.vault, t.call(acme), {});
-    const kept = await child(t.admin);
-    await t.owner`
-      UPDATE tokens SET expires_at = now() - interval '8 days', max_expires_at = now() - interval '8 days',
-                        kind = CASE token_id WHEN ${kept.accessor} THEN 'lease' ELSE kind END
-      WHERE token_id IN (${old.accessor}, ${theirs.accessor}, ${kept.accessor})`;
-    await t.owner`UPDATE tokens SET expires_at = now() - interval '6 days' WHERE token_id = ${live.accessor}`;
-    // Two nodes at once take nothing twice, and leave nothing.
-    await Promise.all([forgetEnded(t.vault), forgetEnded(other)]);
-    const left = await t.owner`
-      SELECT token_id FROM tokens WHERE token_id IN (${old.accessor}, ${theirs.accessor}, ${kept.accessor}, ${live.accessor})`;
-    expect(left.map((row) => row.token_id).sort()).toEqual([kept.accessor, live.accessor].sort());
-    await t.owner`DELETE FROM tokens WHERE token_id = ${kept.accessor}`;
-  });
-
-  it('a periodic token goes on by its period, and no longer than what it hangs under', async () => {
-    const made = await child(t.admin, { periodSeconds: 120 });
-    const parent = await readToken(t.vault, t.call(t.admin), parseToken(t.admin)!.tokenId);
-    expect(made.maxExpiresAt).toBe(parent.maxExpiresAt);
-    expect(Date.parse((await renewToken(t.vault, t.call(made.token), 3600)).expiresAt) - Date.now()).toBeLessThan(
-      125_000,
-    );
-    const kept = await child(t.admin, { renewable: false });
-    expect(await codeOf(renewToken(t.vault, t.call(kept.token)))).toBe('conflict');
-  });
-});
-
-describe('tokens that outlive their maker', () => {
-  it('are still no login, and no longer than the client certificate that all of them were given for', async () => {
-    const { token } = await child(t.admin, { bound: ['not-b'] });
-    await putPolicy(t.vault, t.call(t.admin), 'by-login', {
-      rules: [
-        { effect: 'allow', actions: ['token.*'], resources: ['token:**'] },
-        { effect: 'allow', actions: ['secret.read'], resources: ['secret:**'], conditions: { token_kinds: ['login'] } },
-      ],
-    });
-    expect(await codeOf(createToken(t.vault, t.call(token), { orphan: true }))).toBe('forbidden');
-    const user = await t.user('programmed', ['by-login']);
-    const program = await createToken(t.vault, t.call(user), {});
-    expect([await read(user), await read(program.token)]).toEqual(['ok', 'forbidden']);
-    const orphan = await createToken(t.vault, t.call(program.token), { orphan: true });
-    expect(orphan).toMatchObject({ kind: 'child', parent: null });
-    expect(await read(orphan.token)).toBe('forbidden');
-    expect(await codeOf(endOtherSessions(t.vault, t.call(orphan.token)))).toBe('forbidden');
-    const below = await createToken(t.vault, t.call(program.token), {});
-    await revokeOrphaning(t.vault, t.call(user), program.accessor);
-    expect(await readSelf(t.vault, t.call(below.token))).toMatchObject({ kind: 'child', parent: null });
-    expect(await read(below.token)).toBe('forbidden');
-
-    const { userId } = await readSelf(t.vault, t.call(user));
-    const certificate = new Uint8Array(32).fill(7);
-    const byCertificate = await permit(
-      t.vault,
-      t.call(user),
-      { action: 'auth.self', resource: 'token:self' },
-      async (tx) => ({
-        value: await issueToken(t.vault, tx, tenant, {
-          userId,
-          method: 'cert',
-          certificate: inAnHour(certificate),
-          source: '127.0.0.1',
-        }),
-      }),
-    );
-    const shown = { ...t.call(byCertificate.token), certificate };
-    const late = await createToken(t.vault, shown, { orphan: true, periodSeconds: 600 });
-    expect(late.maxExpiresAt).toBe(byCertificate.maxExpiresAt);
-    expect(late.expiresAt <= byCertificate.maxExpiresAt!).toBe(true);
   });
 });
