@@ -201,6 +201,7 @@ export const LIMITS = {
   /** Tokens below a login: each is made from the one above. */
   tokenDepthMax: 8,
   tokenUsesMax: 1_000_000,
+  tokenExplicitMaxTtlSecondsMax: 10 * 366 * 24 * 3600,
   tokenCidrsMax: 50,
   tokenMetadataBytesMax: 2048,
   clientSecretsPerServiceMax: 20,

@@ -1,6 +1,6 @@
 /** Why, why not, and what a change would do: the answers against what the gate really does. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createToken } from '../src/auth/token.ts';
+import { createToken } from '../src/auth/child.ts';
 import { updateUser } from '../src/auth/user.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { explain } from '../src/policy/explain.ts';

@@ -18,6 +18,7 @@ export type Names = {
   readonly clientSecret: string;
   readonly issuer: string;
   readonly loginRole: string;
+  readonly tokenRole: string;
   readonly authority: string;
   readonly certificateRole: string;
   readonly group: string;
@@ -42,6 +43,7 @@ export function namesOf(prefix: string): Names {
     ...{ tenant: prefix, secret: of('secret'), rotated: of('rotated'), moved: of('moved') },
     ...{ mount: of('kv'), user: of('user') },
     ...{ service: of('service'), clientSecret: of('cs'), issuer: of('issuer'), loginRole: of('login') },
+    tokenRole: of('token-role'),
     ...{ authority: of('ca'), certificateRole: of('cert'), group: of('group'), policy: of('policy') },
     ...{ backend: of('backend'), role: of('role'), account: of('account'), transitKey: of('key') },
     ...{ accessor: id('a'), clientSecretId: id('c'), approval: id('p'), lease: id('l'), job: id('j'), keyVersion: '9' },
@@ -60,6 +62,7 @@ const KINDS: readonly (readonly [RegExp, keyof Names])[] = [
   [/\/services\/\{name\}\/secrets\/\{secret\}$/, 'clientSecret'],
   [/\/issuers\/\{name\}$/, 'issuer'],
   [/\/(login-roles\/\{name\}|auth\/jwt\/role\/\{role\})$/, 'loginRole'],
+  [/\/auth\/token\/(roles|create)\/\{role\}$/, 'tokenRole'],
   [/\/authorities\/\{name\}$/, 'authority'],
   [/\/(certificate-roles|cert\/certs)\/\{name\}$/, 'certificateRole'],
   [/\/groups\/\{name\}$/, 'group'],
@@ -127,6 +130,7 @@ export async function furnish(
   await ask('PUT', `/issuers/${named.issuer}`, { issuer: `https://${prefix}.example`, jwks: { keys: [jwk] } });
   const claims = [{ claims: { sub: ['x'] }, policies: ['reader'] }];
   await ask('PUT', `/login-roles/${named.loginRole}`, { issuer: named.issuer, audiences: ['x'], rules: claims });
+  await ask('POST', `/v1/auth/token/roles/${named.tokenRole}`, { allowed_policies: ['reader'] });
   const authority = await make({ name: prefix, ca: true });
   await ask('PUT', `/authorities/${named.authority}`, { certificates: authority.pem });
   await ask('PUT', `/authorities/${named.authority}/crl`, { crl: await makeRevocationList(authority, []) });
@@ -267,6 +271,7 @@ const WISHES: Readonly<Record<string, (names: Names, material: Material) => Wish
   'POST /v1/auth/token/revoke-accessor': byAccessor,
   'POST /v1/auth/token/create': (names) => ({ body: bound(names) }),
   'POST /v1/auth/token/create-orphan': (names) => ({ body: bound(names) }),
+  'POST /v1/auth/token/roles/{role}': () => ({ body: { allowed_policies: ['reader'] } }),
   'POST /v1/sys/capabilities': ({ secret }) => ({ body: { token: UNKNOWN, paths: [`secret/data/${secret}`] } }),
   'POST /v1/sys/capabilities-self': ({ secret }) => ({ body: { paths: [`secret/data/${secret}`] } }),
   'POST /v1/sys/capabilities-accessor': ({ accessor, secret }) => ({

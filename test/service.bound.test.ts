@@ -1,10 +1,10 @@
 /** A service that makes itself another client secret: never one that goes where the token that makes it does not. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { createToken } from '../src/auth/child.ts';
 import { createClientSecret } from '../src/auth/client-secret.ts';
 import { service } from '../src/auth/methods/service.ts';
 import { loginBy } from '../src/auth/proven-login.ts';
 import { createService } from '../src/auth/service.ts';
-import { createToken } from '../src/auth/token.ts';
 import { putPolicy } from '../src/policy/store.ts';
 import { type TestVault, testVault } from './harness.ts';
 import { codeOf, errorOf } from './witness.ts';

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { putAuthority, putCertificateRole } from '../src/auth/authority.ts';
+import { createToken } from '../src/auth/child.ts';
 import {
   createClientSecret,
   deleteClientSecret,
@@ -13,7 +14,7 @@ import { cert } from '../src/auth/methods/cert.ts';
 import { service } from '../src/auth/methods/service.ts';
 import { loginBy } from '../src/auth/proven-login.ts';
 import { createService, deleteService, readService, updateService } from '../src/auth/service.ts';
-import { createToken, logout, readSelf, readToken, renewToken } from '../src/auth/token.ts';
+import { logout, readSelf, readToken, renewToken } from '../src/auth/token.ts';
 import { createUser, listUsers, readUser, updateUser } from '../src/auth/user.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { previewPolicy } from '../src/policy/preview.ts';

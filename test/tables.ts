@@ -17,6 +17,7 @@ export const OWNERS: Readonly<Record<string, string>> = {
   totp_factors: 'src/auth/',
   recovery_codes: 'src/auth/',
   tokens: 'src/auth/',
+  token_roles: 'src/auth/',
   services: 'src/auth/',
   authorities: 'src/auth/',
   revocation_lists: 'src/auth/',

@@ -1,17 +1,10 @@
 /** How tokens end: with what they hang under, by their time, and on every node. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createToken } from '../src/auth/child.ts';
 import { forgetEnded } from '../src/auth/ended.ts';
 import type { TokenLimits } from '../src/auth/issue.ts';
 import { endOtherSessions } from '../src/auth/session.ts';
-import {
-  createToken,
-  logout,
-  readSelf,
-  readToken,
-  renewToken,
-  revokeOrphaning,
-  revokeToken,
-} from '../src/auth/token.ts';
+import { logout, readSelf, readToken, renewToken, revokeOrphaning, revokeToken } from '../src/auth/token.ts';
 import { deleteUser, updateUser } from '../src/auth/user.ts';
 import { parseToken } from '../src/crypto/token.ts';
 import { putPolicy } from '../src/policy/store.ts';

@@ -1,7 +1,8 @@
 /** Tokens under tokens: what bounds them on every path through the gate, how few uses are counted, and who makes them. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createToken } from '../src/auth/child.ts';
 import type { IssuedToken, TokenLimits } from '../src/auth/issue.ts';
-import { createToken, listTokens, readSelf, readToken, renewToken, revokeToken } from '../src/auth/token.ts';
+import { listTokens, readSelf, readToken, renewToken, revokeToken } from '../src/auth/token.ts';
 import { updateUser } from '../src/auth/user.ts';
 import { parseToken } from '../src/crypto/token.ts';
 import type { TenantId } from '../src/db/database.ts';

@@ -21,6 +21,8 @@ export type TokenLimits = {
   /** The shorter of this and what the configuration says, unless it is periodic. */
   readonly ttlSeconds?: number | undefined;
   readonly maxTtlSeconds?: number | undefined;
+  /** The same for periodic tokens too: whatever renews it, it ends by then. */
+  readonly explicitMaxTtlSeconds?: number | undefined;
   /** Each renewal lasts this long; without a parent that ends, they go on for ever. */
   readonly periodSeconds?: number | undefined;
   readonly renewable?: boolean | undefined;
@@ -32,6 +34,8 @@ export type TokenLimits = {
   readonly uses?: number | undefined;
   /** Canonical networks that it may be used from. */
   readonly cidrs?: readonly string[] | undefined;
+  /** It may not even what every token may: look at itself, renew and end itself, keep and wrap things. */
+  readonly withoutDefault?: boolean | undefined;
 };
 
 export type NewToken = TokenLimits & {
@@ -46,6 +50,8 @@ export type NewToken = TokenLimits & {
         readonly parent: string;
         /** It takes over all that bounds that token, and outlives it. */
         readonly orphan?: boolean | undefined;
+        /** The token role that it is made by, and the end of the path that it shows. */
+        readonly role?: { readonly name: string; readonly suffix: string | null } | undefined;
       }
     | {
         readonly userId: string;
@@ -83,6 +89,7 @@ type Basis = {
   readonly cidrs: readonly string[] | null;
   readonly certificate: Uint8Array | null;
   readonly usesLeft: number | null;
+  readonly withoutDefault: boolean;
   readonly clientSecretId: string | null;
   readonly loginRoleId: string | null;
   readonly expiresAt: Timestamp | null;
@@ -100,7 +107,8 @@ export async function issueToken(vault: Vault, tx: Tx, tenant: TenantId, wanted:
   const { token, tokenId, secretHash } = mintToken(tenant);
   // What was made from a token proves nobody, whether it outlives that token or not.
   const { kind = 'parent' in wanted ? 'child' : 'login', bound, grant, periodSeconds = null } = wanted;
-  const { ttl, maxTtl } = lifetimes(vault, wanted);
+  const { ttl, maxTtl, explicit } = lifetimes(vault, wanted);
+  const role = 'parent' in wanted ? wanted.role : undefined;
   const bounds = bound ? [...basis.bounds, bound.join(' ')] : basis.bounds;
   const grants = grant ? [...basis.grants, JSON.stringify(grant)] : basis.grants;
   const [row] = await tx<Pick<IssuedToken, 'expiresAt' | 'maxExpiresAt' | 'ttlSeconds'>[]>`
@@ -110,13 +118,15 @@ export async function issueToken(vault: Vault, tx: Tx, tenant: TenantId, wanted:
     )
     INSERT INTO tokens (tenant_id, token_id, secret_hash, user_id, method, source, created_at, expires_at, max_expires_at,
                         kind, parent_id, depth, mfa, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
-                        certificate, client_secret_id, login_role_id, name, metadata)
+                        certificate, client_secret_id, login_role_id, name, metadata, explicit_max_ttl_seconds,
+                        without_default, role, role_suffix)
     SELECT ${tenant}, ${tokenId}, ${secretHash}, ${basis.userId}, ${basis.method}, ${wanted.source}, now,
            least(now + make_interval(secs => ${ttl}), max_expires_at, ${basis.expiresAt}::timestamptz), max_expires_at,
            ${kind}, ${parent}, ${basis.depth}, ${basis.mfa}, ${[...basis.policies]}, ${listOrNull(bounds)},
            ${listOrNull(grants)}, ${wanted.uses ?? null}, ${listOrNull(narrowed(basis.cidrs, wanted.cidrs))},
            ${periodSeconds}, ${wanted.renewable ?? true}, ${basis.certificate}, ${basis.clientSecretId},
-           ${basis.loginRoleId}, ${wanted.name ?? null}, ${wanted.metadata ? JSON.stringify(wanted.metadata) : null}
+           ${basis.loginRoleId}, ${wanted.name ?? null}, ${wanted.metadata ? JSON.stringify(wanted.metadata) : null},
+           ${explicit}, ${basis.withoutDefault || (wanted.withoutDefault ?? false)}, ${role?.name ?? null}, ${role?.suffix ?? null}
     FROM ends RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt",
                         round(extract(epoch FROM expires_at - created_at))::int AS "ttlSeconds"`;
   return { token, accessor: tokenId, ...row! };
@@ -136,10 +146,12 @@ export async function reissueToken(
   const [row] = await tx<(Omit<IssuedToken, 'token' | 'accessor'> & { userId: string })[]>`
     INSERT INTO tokens (tenant_id, token_id, secret_hash, user_id, method, source, created_at, expires_at, max_expires_at,
                         kind, parent_id, depth, mfa, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
-                        certificate, client_secret_id, login_role_id, name, metadata)
+                        certificate, client_secret_id, login_role_id, name, metadata, explicit_max_ttl_seconds,
+                        without_default, role, role_suffix)
     SELECT tenant_id, ${accessor}, ${secretHash}, user_id, method, source, bulla.now(), expires_at, max_expires_at,
            kind, parent_id, depth, true, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
-           certificate, client_secret_id, login_role_id, name, metadata
+           certificate, client_secret_id, login_role_id, name, metadata, explicit_max_ttl_seconds,
+           without_default, role, role_suffix
     FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId} AND expires_at > bulla.now()
     RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt", user_id AS "userId",
               round(extract(epoch FROM expires_at - created_at))::int AS "ttlSeconds"`;
@@ -155,18 +167,8 @@ function basisOf(login: Extract<NewToken, { userId: string }>): Basis {
   const { userId, method, mfa = false, policies = [], certificate, clientSecret, loginRole = null } = login;
   const end = (clientSecret ?? certificate)?.expiresAt ?? null;
   return {
-    ...{
-      userId,
-      method,
-      mfa,
-      policies,
-      certificate: certificate?.thumbprint ?? null,
-      depth: 0,
-      bounds: [],
-      grants: [],
-      cidrs: null,
-      usesLeft: null,
-    },
+    ...{ userId, method, mfa, policies, certificate: certificate?.thumbprint ?? null, withoutDefault: false },
+    ...{ depth: 0, bounds: [], grants: [], cidrs: null, usesLeft: null },
     ...{ clientSecretId: clientSecret?.id ?? null, loginRoleId: loginRole, expiresAt: end, maxExpiresAt: end },
   };
 }
@@ -193,18 +195,31 @@ export async function lockToken(tx: Tx, tenant: TenantId, tokenId: string): Prom
   const [row] = await tx<Basis[]>`
     SELECT user_id AS "userId", method, mfa, depth, policies, coalesce(bounds, '{}') AS bounds,
            coalesce(grants, '{}') AS grants, cidrs, certificate, uses_left AS "usesLeft",
-           client_secret_id AS "clientSecretId", login_role_id AS "loginRoleId",
+           without_default AS "withoutDefault", client_secret_id AS "clientSecretId", login_role_id AS "loginRoleId",
            expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt"
     FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId} AND expires_at > bulla.now() FOR SHARE`;
   return row;
 }
 
+type Lifetimes = { readonly ttl: number; readonly maxTtl: number | null; readonly explicit: number | null };
+
 /** A periodic token has no end of its own beyond its period; any other has both, and neither is beyond the configured. */
-function lifetimes({ config }: Vault, wanted: TokenLimits): { ttl: number; maxTtl: number | null } {
-  const { periodSeconds, ttlSeconds = config.tokenTtlSeconds, maxTtlSeconds = config.tokenMaxTtlSeconds } = wanted;
-  if (periodSeconds !== undefined) return { ttl: periodSeconds, maxTtl: wanted.maxTtlSeconds ?? null };
-  const maxTtl = Math.min(maxTtlSeconds, config.tokenMaxTtlSeconds);
-  return { ttl: Math.min(ttlSeconds, maxTtl), maxTtl };
+function lifetimes({ config }: Vault, wanted: TokenLimits): Lifetimes {
+  const { periodSeconds, ttlSeconds = config.tokenTtlSeconds, maxTtlSeconds, explicitMaxTtlSeconds } = wanted;
+  if (periodSeconds !== undefined) {
+    const maxTtl = leastOf(maxTtlSeconds, explicitMaxTtlSeconds) ?? null;
+    return { ttl: periodSeconds, maxTtl, explicit: explicitMaxTtlSeconds ?? null };
+  }
+  const most = config.tokenMaxTtlSeconds;
+  const maxTtl = leastOf(maxTtlSeconds, explicitMaxTtlSeconds, most)!;
+  const explicit = explicitMaxTtlSeconds === undefined ? null : Math.min(explicitMaxTtlSeconds, most);
+  return { ttl: Math.min(ttlSeconds, maxTtl), maxTtl, explicit };
+}
+
+/** Of those that are given. */
+export function leastOf(...numbers: readonly (number | undefined)[]): number | undefined {
+  const given = numbers.filter((number) => number !== undefined);
+  return given.length === 0 ? undefined : Math.min(...given);
 }
 
 /** A child's networks lie within its parent's, so that the child's own say all. */

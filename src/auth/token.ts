@@ -1,5 +1,4 @@
 /** Tokens after login: what one's own says, renewing, ending, and looking at others' by their accessor. Owns the table. */
-import { detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { isName } from '../db/name.ts';
@@ -7,11 +6,9 @@ import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { AccountKind, Ask, Call, TokenKind } from '../policy/access.ts';
 import { parseCidr } from '../policy/cidr.ts';
-import { checkGiven } from '../policy/give.ts';
-import { type Permit, permit } from '../policy/permit.ts';
+import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
-import { type IssuedToken, issueToken, lockToken } from './issue.ts';
-import { checkPolicies, requirePolicies } from './user.ts';
+import { lockToken } from './issue.ts';
 
 export type TokenInfo = {
   readonly accessor: string;
@@ -40,6 +37,13 @@ export type TokenInfo = {
   readonly maxExpiresAt: Timestamp | null;
   /** From now to its end. */
   readonly ttlSeconds: number;
+  /** From its making to the end that no renewal passes, where one was asked for. */
+  readonly explicitMaxTtlSeconds: number | null;
+  /** It may not even what every token may. */
+  readonly withoutDefault: boolean;
+  /** The token role that it was made by. */
+  readonly role: string | null;
+  readonly roleSuffix: string | null;
 };
 
 /** With the policies that count for it: its account's, those of its groups, and what its login brought. */
@@ -104,9 +108,16 @@ function checkRenewal({ config: { tokenMaxTtlSeconds: most } }: Vault, ttlSecond
 }
 
 async function renew(tx: Tx, tenant: TenantId, tokenId: string, ttlSeconds: number): Promise<Renewed | undefined> {
-  const [own] = await tx<{ parent: string | null; renewable: boolean }[]>`
-    SELECT parent_id AS parent, renewable FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId}`;
+  const [own] = await tx<{ parent: string | null; renewable: boolean; roleIsGone: boolean }[]>`
+    SELECT parent_id AS parent, renewable, role IS NOT NULL AND NOT EXISTS (
+             SELECT 1 FROM token_roles r WHERE r.tenant_id = tokens.tenant_id AND r.name = tokens.role) AS "roleIsGone"
+    FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId}`;
   if (!own) return undefined;
+  if (own.roleIsGone) {
+    throw new VaultError('conflict', 'The role that this token was made by is gone: take another one before it ends.', {
+      details: { reason: 'token_role_gone' },
+    });
+  }
   if (!own.renewable)
     throw new VaultError('conflict', 'This token cannot be renewed: take another one before it ends.');
   const parentEnd = own.parent === null ? null : (await lockToken(tx, tenant, own.parent))?.expiresAt;
@@ -138,81 +149,6 @@ export async function logout(vault: Vault, call: Call): Promise<void> {
     await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId}`;
     return { value: undefined, revokes: true };
   });
-}
-
-/** What whoever makes a child token asks for. Whatever it is, the child is no stronger than the token it is made with. */
-export type ChildWish = {
-  readonly ttlSeconds?: number | undefined;
-  readonly periodSeconds?: number | undefined;
-  readonly renewable?: boolean | undefined;
-  readonly policies?: readonly string[] | undefined;
-  readonly uses?: number | undefined;
-  readonly cidrs?: readonly string[] | undefined;
-  readonly name?: string | undefined;
-  readonly metadata?: Readonly<Record<string, string>> | undefined;
-  /** It outlives the token that it is made with: that takes a leave of its own, `token.orphan`. */
-  readonly orphan?: boolean | undefined;
-  /** Policies that give more than the caller has are refused, where else the child has of them what the caller has. */
-  readonly policiesHeld?: boolean | undefined;
-};
-
-/**
- * Makes a token that hangs under the caller's own. Throws `invalid_request` for a policy that does not exist, networks
- * beyond the caller's, or both a ttl and a period; `conflict` for a token that makes no other; `forbidden` for policies
- * that are to be held and are not.
- */
-export async function createToken(vault: Vault, call: Call, wish: ChildWish): Promise<IssuedToken & TokenInfo> {
-  const bound = wish.policies && checkPolicies(wish.policies);
-  const { ttlSeconds, periodSeconds, renewable, uses, cidrs, name, metadata, orphan } = wish;
-  checkWish(vault, wish);
-  const ask = { action: 'token.create', resource: 'token:child' } as const;
-  const asks = orphan ? [ask, { action: 'token.orphan', resource: 'token:child' } as const] : [ask];
-  return permit(vault, call, asks, async (tx, granted) => {
-    const { tenant, tokenId } = granted;
-    if (bound) await requirePolicies(tx, tenant, bound);
-    if (bound && wish.policiesHeld)
-      await checkGiven(tx, granted, { before: [], after: await notNamed(tx, granted, bound) });
-    const limits = { ttlSeconds, periodSeconds, renewable, bound, uses, cidrs, name, metadata, orphan };
-    const issued = await issueToken(vault, tx, tenant, { ...limits, parent: tokenId, source: call.source });
-    const value = { ...(await tokenOf(tx, tenant, issued.accessor)), ...issued };
-    const said = {
-      accessor: issued.accessor,
-      expires_at: issued.expiresAt,
-      ...(uses === undefined ? {} : { uses }),
-      ...(name === undefined ? {} : { name }),
-      ...(orphan ? { orphan } : {}),
-    };
-    return { value, notes: detailsNaming(said, { policies: bound, cidrs }).map((details) => ({ details })) };
-  });
-}
-
-/** Those that the caller does not hold by their name: what these give is to be compared. */
-async function notNamed(tx: Tx, granted: Permit, policies: readonly string[]): Promise<string[]> {
-  const held = await granted.namesHeld(tx);
-  return policies.filter((name) => !held.has(name));
-}
-
-function checkWish(
-  { config }: Vault,
-  { ttlSeconds, periodSeconds, uses, cidrs, name, metadata = {} }: ChildWish,
-): void {
-  const refuse = (text: string) => {
-    throw new VaultError('invalid_request', text);
-  };
-  const most = config.tokenMaxTtlSeconds;
-  if (ttlSeconds !== undefined && periodSeconds !== undefined) refuse('Give either ttl or period, not both.');
-  for (const [field, seconds] of [['ttl', ttlSeconds] as const, ['period', periodSeconds] as const]) {
-    if (seconds !== undefined && (seconds < 1 || seconds > most))
-      refuse(`${field}: expected from 1 second to ${most} seconds.`);
-  }
-  if (uses !== undefined && !(Number.isInteger(uses) && uses >= 1 && uses <= LIMITS.tokenUsesMax)) {
-    refuse(`uses: expected a whole number from 1 to ${LIMITS.tokenUsesMax}.`);
-  }
-  checkCidrs(cidrs);
-  if (name !== undefined && !isName(name)) {
-    refuse('name: expected 1 to 63 of a–z, 0–9, dot, underscore and hyphen, starting with a letter or digit.');
-  }
-  checkMetadata(metadata);
 }
 
 /** Throws `invalid_request`. */
@@ -291,7 +227,7 @@ export async function revokeToken(vault: Vault, call: Call, accessor: string): P
 }
 
 /**
- * Whoever holds a token may look at it and end it, and so with what it made. What is below what never changes, so it may
+ * Whoever holds a token may look at it and end it, and so with what it made, but for one without `default`. What is below what never changes, so it may
  * be looked up before the permit, which then finds out who is asking at all.
  */
 async function askAbout(
@@ -313,7 +249,8 @@ async function askAbout(
         UNION ALL
         SELECT t.token_id, t.parent_id FROM tokens t JOIN above a ON t.token_id = a.parent_id WHERE t.tenant_id = ${tenant}
       )
-      SELECT 1 FROM above WHERE token_id = ${token.tokenId}`,
+      SELECT 1 FROM above a JOIN tokens t USING (token_id)
+      WHERE token_id = ${token.tokenId} AND t.tenant_id = ${tenant} AND NOT t.without_default`,
   );
   return { action: above.length > 0 ? own : others, resource };
 }
@@ -361,7 +298,9 @@ const COLUMNS = `k.token_id AS accessor, k.kind, u.name AS username, u.user_id A
   k.method, k.mfa, k.parent_id AS parent, k.bounds, k.uses_left AS "usesLeft", k.cidrs, encode(k.certificate, 'hex') AS certificate,
   k.period_seconds AS "periodSeconds", k.renewable, k.name, k.metadata, k.source, k.created_at AS "createdAt",
   k.expires_at AS "expiresAt", k.max_expires_at AS "maxExpiresAt",
-  greatest(0, floor(extract(epoch FROM k.expires_at - bulla.now())))::int AS "ttlSeconds"`;
+  greatest(0, floor(extract(epoch FROM k.expires_at - bulla.now())))::int AS "ttlSeconds",
+  k.explicit_max_ttl_seconds AS "explicitMaxTtlSeconds", k.without_default AS "withoutDefault", k.role,
+  k.role_suffix AS "roleSuffix"`;
 
 type TokenRow = Omit<TokenInfo, 'bound' | 'metadata'> & { bounds: string[] | null; metadata: string | null };
 
@@ -383,7 +322,8 @@ async function tokenOf(tx: Tx, tenant: TenantId, accessor: string): Promise<Toke
   return infoOf(row);
 }
 
-async function withPolicies(tx: Tx, tenant: TenantId, accessor: string): Promise<TokenWithPolicies> {
+/** One that has not ended. Throws `not_found`. */
+export async function withPolicies(tx: Tx, tenant: TenantId, accessor: string): Promise<TokenWithPolicies> {
   const token = await tokenOf(tx, tenant, accessor);
   const [row] = await tx<{ policies: string[] }[]>`
     SELECT ARRAY(SELECT unnest(u.policies || k.policies) UNION

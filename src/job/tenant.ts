@@ -11,6 +11,7 @@ import { removeAuthorities } from '../auth/authority.ts';
 import { removeIssuers } from '../auth/issuer.ts';
 import { hashOneTimePassword, type NewPassword, oneTimePassword } from '../auth/password.ts';
 import { removeTokens } from '../auth/token.ts';
+import { removeTokenRoles } from '../auth/token-role.ts';
 import { insertUser, removeUsers } from '../auth/user.ts';
 import type { Key } from '../crypto/keys.ts';
 import { rootOf } from '../crypto/merkle.ts';
@@ -171,6 +172,7 @@ export async function removeTenant(work: Work): Promise<void> {
   await transaction(vault.db, [id], async (tx) => {
     await removeUsage(tx, id);
     await removeNamedKeys(tx, id);
+    await removeTokenRoles(tx, id);
     await removeIssuers(tx, id);
     await removeApprovals(tx, id);
     await removeGroups(tx, id);

@@ -71,7 +71,13 @@ export type LeaseFilter = PageAsk & {
 // ---- what may be done to one --------------------------------------------------------------------------------------
 
 /** What a decision on a lease needs: none of it is told to whoever may not see the lease. */
-type Found = { readonly path: string; readonly tokenId: string; readonly userId: string };
+type Found = {
+  readonly path: string;
+  readonly tokenId: string;
+  readonly userId: string;
+  /** The token that took it has not what `default` gives. */
+  readonly withoutDefault: boolean;
+};
 
 /**
  * The ask for an act on a lease. The row is read before the decision, as the name of a tenant is, because it says which
@@ -85,13 +91,15 @@ async function askFor(vault: Vault, call: Call, action: Action, id: string): Pro
     vault.db,
     [tenantId as TenantId],
     (tx) => tx<Found[]>`
-      SELECT path, token_id AS "tokenId", user_id AS "userId" FROM leases
-      WHERE tenant_id = ${tenantId} AND lease_id = ${id}`,
+      SELECT path, token_id AS "tokenId", user_id AS "userId", EXISTS (
+               SELECT 1 FROM tokens t
+               WHERE t.tenant_id = leases.tenant_id AND t.token_id = leases.token_id AND t.without_default) AS "withoutDefault"
+      FROM leases WHERE tenant_id = ${tenantId} AND lease_id = ${id}`,
   );
   if (!row) return nowhere;
   const resource = `lease:${row.path}`;
   // The gate proves the token; if it is that which took the lease, the lease is its holder's.
-  if (row.tokenId === tokenId) return { ask: { action: 'auth.lease', resource }, own: true };
+  if (row.tokenId === tokenId && !row.withoutDefault) return { ask: { action: 'auth.lease', resource }, own: true };
   return { ask: { action, resource }, own: false };
 }
 

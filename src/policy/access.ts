@@ -48,6 +48,8 @@ export type Ask = {
   readonly action: Action | AuthAction;
   readonly resource: string;
   readonly anywhere?: true;
+  /** What a request has to know before it can do anything, such as where its path leads: no part of what `default` gives. */
+  readonly ofAnyToken?: true;
   /**
    * What of the resource the act is about, as an approval names it: a version, `current`, `1,2`, `all`, or nothing more
    * (''). An act that does not say it cannot be approved.
@@ -70,6 +72,8 @@ export type AccessRow = {
   /** Null: anywhere. */
   readonly cidrs: readonly string[] | null;
   readonly certificate: Uint8Array | null;
+  /** It has not what `default` gives every other. */
+  readonly withoutDefault: boolean;
   /** For each token of the chain that is bound: the names of its policies, apart by blanks. */
   readonly bounds: readonly string[] | null;
   /** For each token of the chain that has one: its policy document. */
@@ -115,7 +119,7 @@ export type Access = {
 export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<AccessRow[]> {
   return tx<AccessRow[]>`
     SELECT bulla.now() AS now, r.tenant_id AS "tenantId", k.token_id AS "tokenId", k.secret_hash AS "secretHash", k.live, k.method,
-           k.kind, k.mfa, k.uses_left AS "usesLeft", k.cidrs, k.certificate, k.bounds, k.grants,
+           k.kind, k.mfa, k.uses_left AS "usesLeft", k.cidrs, k.certificate, k.without_default AS "withoutDefault", k.bounds, k.grants,
            u.user_id AS "userId", u.name AS "userName", u.kind AS "userKind", u.disabled,
            u.must_change_password AS "mustChange",
            u.kind = 'person' AND (u.mfa_required OR t.mfa_required) AS "mfaRequired",
@@ -132,7 +136,7 @@ export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<Acce
     FROM unnest(${tokens.map((token) => token.tenantId)}::text[], ${tokens.map((token) => token.tokenId)}::text[])
          AS r (tenant_id, token_id),
     LATERAL (SELECT token_id, secret_hash, method, user_id, expires_at > bulla.now() AS live, kind, mfa, uses_left, cidrs,
-                    certificate, policies, bounds, grants FROM tokens
+                    certificate, without_default, policies, bounds, grants FROM tokens
              WHERE tenant_id = r.tenant_id AND token_id = r.token_id LIMIT 1) k,
     LATERAL (SELECT user_id, name, kind, disabled, must_change_password, mfa_required, policies FROM users
              WHERE tenant_id = r.tenant_id AND user_id = k.user_id LIMIT 1) u,
@@ -308,15 +312,22 @@ export function allows(access: Access, ask: Ask): boolean {
 
 const NOTHING: readonly Requirement[] = [];
 
+/** What every token may but one that was made without it: with itself, what it keeps, and the leases that it took. */
+const BY_DEFAULT: ReadonlySet<string> = new Set([
+  ...['auth.self', 'auth.renew', 'auth.logout', 'auth.cubbyhole', 'auth.lease', 'policy.explain-self'],
+]);
+
 /**
  * The approvals that it takes; none when it is allowed as it is. The account's policies must allow it, and so must the
  * bound and the grant of its token and of every token above.
  */
 export function requirementsOf(
   access: Access,
-  { action, resource, anywhere }: Ask,
+  { action, resource, anywhere, ofAnyToken }: Ask,
 ): readonly Requirement[] | 'refused' {
-  if (!isDecided(action)) return NOTHING;
+  if (!isDecided(action)) {
+    return access.row.withoutDefault && BY_DEFAULT.has(action) && !ofAnyToken ? 'refused' : NOTHING;
+  }
   if (ACTIONS[action].system && access.tenant !== SYSTEM) return 'refused';
   const { source, now, mfa, tokenKind } = access.asker;
   const ask = { action, resource, source, now, mfa, tokenKind };

@@ -88,7 +88,7 @@ const TABLE = {
   'policy.explain': { noun: 'user', about: 'Ask what somebody else may do, and by which rule.' },
   // approval:<id>
   'approval.list': { noun: 'approval', about: 'See what others have asked approval for.' },
-  // token:<accessor>
+  // token:<accessor>, token:child, token:role/<name>
   'token.create': { noun: 'token', about: 'Create a token that is no stronger than its maker.' },
   'token.list': { noun: 'token', about: 'List the tokens of the tenant, never to use them.' },
   'token.orphan': {
@@ -98,6 +98,11 @@ const TABLE = {
   'token.renew': { noun: 'token', about: 'Renew a token, by its accessor.' },
   'token.read': { noun: 'token', about: 'Read what a token is, by its accessor.' },
   'token.revoke': { noun: 'token', about: 'End a token, by its accessor.' },
+  // token-role:<name>
+  'token-role.list': { noun: 'token-role', about: 'List token roles.' },
+  'token-role.read': { noun: 'token-role', about: 'Read a token role.' },
+  'token-role.write': { noun: 'token-role', about: 'Create or change a token role, which narrows tokens made by it.' },
+  'token-role.delete': { noun: 'token-role', about: 'Delete a token role: its tokens are renewed no more.' },
   // key:data
   'key.list': { noun: 'key', about: 'List the versions of the data key, never their bytes.' },
   'key.rotate': { noun: 'key', about: 'Make a new data key version and re-encrypt under it.', approvable: true },

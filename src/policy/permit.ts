@@ -163,7 +163,7 @@ export async function tryOutside<T>(
  * that counts; it leaves no entry and takes no use, because the `permit` that follows does.
  */
 export function preview<T>(vault: Vault, call: Call, read: (tx: Tx, permit: Permit) => Promise<T>): Promise<T> {
-  const own = [{ action: 'auth.self', resource: 'token:self' }] as const;
+  const own = [{ action: 'auth.self', resource: 'token:self', ofAnyToken: true }] as const;
   const act = async (tx: Tx, granted: Permit) => ({ value: await read(tx, granted), notes: [] });
   return decideAndAct(vault, call, own, act, { isPrecheck: true });
 }

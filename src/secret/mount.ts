@@ -102,7 +102,7 @@ export async function askForMount(
   path: string,
   absent?: VaultError,
 ): Promise<Mount | undefined> {
-  const own = { action: 'auth.self', resource: 'token:self' } as const;
+  const own = { action: 'auth.self', resource: 'token:self', ofAnyToken: true } as const;
   const act = async (tx: Tx, { tenant }: { readonly tenant: TenantId }) => {
     const value = await mountOf(tx, tenant, path);
     const notes = [{ details: { question: 'mount' } }];

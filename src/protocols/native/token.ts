@@ -1,6 +1,7 @@
 /** Tokens: children of the one that is shown, and all of them by accessor, which names a token and opens nothing. */
 import { z } from '@hono/zod-openapi';
-import { createToken, listTokens, readToken, revokeToken, type TokenInfo } from '../../auth/token.ts';
+import { createToken } from '../../auth/child.ts';
+import { listTokens, readToken, revokeToken, type TokenInfo } from '../../auth/token.ts';
 import { LIMITS } from '../../config.ts';
 import { endpoint, json, noContent, page } from './endpoint.ts';
 import { duration, listOf, name, pageFields, time } from './schema.ts';

@@ -66,14 +66,15 @@ export const unsupportedOperation = (): VaultError =>
 /** Runs an act and says a refusal of one kind in the words that clients of this endpoint know. */
 export async function saying<T>(
   act: Promise<T>,
-  texts: Partial<Record<ErrorCode, string | (() => VaultError)>>,
+  texts: Partial<Record<ErrorCode, string | ((error: VaultError) => VaultError)>>,
 ): Promise<T> {
   try {
     return await act;
   } catch (error) {
-    const text = error instanceof VaultError && !sayings.has(error) ? texts[error.code] : undefined;
+    if (!(error instanceof VaultError) || sayings.has(error)) throw error;
+    const text = texts[error.code];
     if (text === undefined) throw error;
-    throw typeof text === 'string' ? badRequest(text) : text();
+    throw typeof text === 'string' ? badRequest(text) : text(error);
   }
 }
 

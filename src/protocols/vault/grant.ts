@@ -177,6 +177,13 @@ const FIXED: readonly Grant[] = [
   grant('sys/leases/revoke-force/{path}', ['update', 'sudo'], 'lease.force', 'lease:**'),
   grant('auth/token/create', 'update', 'token.create', 'token:child'),
   grant('auth/token/create-orphan', ['update', 'sudo'], ['token.create', 'token.orphan'], 'token:child'),
+  // Whoever is let make tokens by a role has what the role says: also that they outlive their maker.
+  grant('auth/token/create/{name}', 'update', 'token.create', 'token:role/{name}'),
+  grant('auth/token/create/{name}', 'update', 'token.orphan', 'token:role/{name}'),
+  grant('auth/token/roles', 'list', 'token-role.list', 'token-role:*'),
+  grant('auth/token/roles/{name}', 'read', 'token-role.read', 'token-role:{name}'),
+  grant('auth/token/roles/{name}', WRITE, 'token-role.write', 'token-role:{name}'),
+  grant('auth/token/roles/{name}', 'delete', 'token-role.delete', 'token-role:{name}'),
   grant('auth/token/lookup', 'update', 'token.read', 'token:*'),
   grant('auth/token/lookup-accessor', 'update', 'token.read', 'token:*'),
   grant('sys/capabilities-accessor', 'update', 'token.read', 'token:*'),

@@ -1,8 +1,6 @@
-/** auth/token: what a token is, renewing it, ending it, and making others that are no stronger. */
+/** auth/token: what a token is, renewing it and ending it. */
 import { parseTokenText } from '../../auth/bearer.ts';
 import {
-  type ChildWish,
-  createToken,
   listTokens,
   logout,
   readSelf,
@@ -13,16 +11,15 @@ import {
   revokeToken,
   type TokenInfo,
 } from '../../auth/token.ts';
-import { VaultError } from '../../errors.ts';
+import type { VaultError } from '../../errors.ts';
 import type { Call } from '../../policy/access.ts';
 import { ignoreAbsent } from './absent.ts';
 import { type Answer, type Auth, data, EMPTY, json, TIDY_STARTED } from './answer.ts';
-import { badRequest, notFound, said, saying } from './error.ts';
-import type { Fields } from './field.ts';
+import { badRequest, said, saying } from './error.ts';
 import { listing } from './paging.ts';
 import type { Route, VaultRequest } from './route.ts';
 
-const MOUNT_TYPE = 'token';
+export const MOUNT_TYPE = 'token';
 
 /** Where each method stands: a token says what it came from. */
 const MOUNT_OF: Readonly<Record<string, string>> = { password: 'userpass', service: 'approle' };
@@ -33,8 +30,9 @@ function loginPathOf({ method, username }: TokenInfo): string {
   return method === 'password' ? `${path}/${username}` : path;
 }
 
-/** `default` is what every token may: it is always among them, as clients expect. */
-export const policiesOf = (policies: readonly string[]): string[] => [...new Set(['default', ...policies])].sort();
+/** `default` is what every token may: it is among them, as clients expect, but where a token was made without it. */
+export const policiesOf = (policies: readonly string[], withoutDefault: boolean): string[] =>
+  [...new Set([...(withoutDefault ? [] : ['default']), ...policies])].sort();
 
 const unixSeconds = (time: string) => Math.floor(Date.parse(time) / 1000);
 
@@ -43,6 +41,11 @@ export function metaOf({ method, username, metadata }: Pick<TokenInfo, 'method' 
   if (method === 'service') return { ...metadata, role_name: username };
   if (method === 'jwt' || method === 'cert') return { ...metadata };
   return { ...metadata, username };
+}
+
+function pathOf(token: TokenInfo): string {
+  if (token.kind === 'login') return loginPathOf(token);
+  return ['auth/token/create', token.role, token.roleSuffix].filter((part) => part !== null).join('/');
 }
 
 const isOrphan = ({ parent }: TokenInfo) => parent === null;
@@ -57,16 +60,17 @@ function shape(token: TokenInfo, accountPolicies: readonly string[], id: string)
     display_name: token.name ?? `${mountOf(token.method)}-${token.username}`,
     entity_id: '',
     expire_time: token.expiresAt,
-    explicit_max_ttl: 0,
+    explicit_max_ttl: token.explicitMaxTtlSeconds ?? 0,
     id,
     issue_time: token.createdAt,
     meta: metaOf(token),
     num_uses: token.usesLeft ?? 0,
     orphan: isOrphan(token),
-    path: token.kind === 'login' ? loginPathOf(token) : 'auth/token/create',
+    path: pathOf(token),
     ...(token.periodSeconds === null ? {} : { period: token.periodSeconds }),
-    policies: policiesOf(token.bound ?? accountPolicies),
+    policies: policiesOf(token.bound ?? accountPolicies, token.withoutDefault),
     renewable: token.renewable,
+    ...(token.role === null ? {} : { role: token.role }),
     ttl: token.ttlSeconds,
     type: 'service',
   };
@@ -79,7 +83,7 @@ export function authOf(
   clientToken: string,
   seconds = token.ttlSeconds,
 ): Auth {
-  const policies = policiesOf(token.bound ?? accountPolicies);
+  const policies = policiesOf(token.bound ?? accountPolicies, token.withoutDefault);
   return {
     client_token: clientToken,
     accessor: token.accessor,
@@ -107,7 +111,7 @@ export function loginAuth(
   },
   metadata: Readonly<Record<string, string>>,
 ): Answer {
-  const policies = policiesOf(login.policies);
+  const policies = policiesOf(login.policies, false);
   const auth: Auth = {
     ...{ client_token: login.token, accessor: login.accessor, policies, token_policies: policies, metadata },
     ...{ lease_duration: login.ttlSeconds, renewable: true, entity_id: '', token_type: 'service', orphan: true },
@@ -172,7 +176,14 @@ const listAccessors = listing(
 
 // ---- renewing and ending ------------------------------------------------------------------------------------------
 
-const NOT_RENEWABLE = { conflict: 'lease is not renewable' } as const;
+const NOT_RENEWABLE = {
+  conflict: ({ details }: VaultError) =>
+    badRequest(
+      details?.reason === 'token_role_gone'
+        ? 'original token role could not be found, not renewing'
+        : 'lease is not renewable',
+    ),
+};
 
 function incrementOf({ vault, fields }: VaultRequest): number | undefined {
   const seconds = fields.duration('increment') ?? 0;
@@ -200,10 +211,9 @@ async function renew(request: VaultRequest): Promise<Answer> {
 
 async function renewAccessor(request: VaultRequest): Promise<Answer> {
   const { vault, call } = request;
-  const token = await saying(renewTokenOf(vault, call, givenAccessor(request), incrementOf(request)), {
-    ...NOT_RENEWABLE,
-    not_found: () => said('forbidden', 'invalid accessor'),
-  });
+  const renewed = renewTokenOf(vault, call, givenAccessor(request), incrementOf(request));
+  const invalid = () => said('forbidden', 'invalid accessor');
+  const token = await saying(renewed, { ...NOT_RENEWABLE, not_found: invalid });
   return { kind: 'envelope', auth: authOf(token, token.policies, ''), mountType: MOUNT_TYPE };
 }
 
@@ -236,96 +246,9 @@ async function revokeOrphan(request: VaultRequest): Promise<Answer> {
   return EMPTY;
 }
 
-// ---- making -------------------------------------------------------------------------------------------------------
-
-const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
-
-/** What is asked for and not done here is refused, never left out in silence. */
-function refuseUnsupported(fields: Fields): void {
-  const type = fields.string('type') || 'service';
-  if (type === 'batch') throw badRequest('batch tokens are not supported');
-  if (type !== 'service' && type !== 'default') throw badRequest(`invalid 'type' value`);
-  if ((fields.string('id') ?? '') !== '') throw badRequest('root or sudo privileges required to specify token id');
-  if ((fields.string('entity_alias') ?? '') !== '') throw badRequest('entity aliases are not supported');
-  if ((fields.duration('explicit_max_ttl') ?? 0) > 0) throw badRequest('explicit_max_ttl is not supported: use ttl');
-  if (fields.boolean('no_default_policy'))
-    throw badRequest('no_default_policy is not supported: what default grants is every token’s');
-  if (fields.strings('policies')?.includes('root')) {
-    throw badRequest('root tokens may not be created without parent token being root');
-  }
-}
-
-function wishOf({ fields }: VaultRequest, orphan: boolean): ChildWish {
-  refuseUnsupported(fields);
-  const policies = fields.strings('policies')?.filter((name) => name !== 'default');
-  const period = fields.duration('period') ?? 0;
-  const ttl = fields.duration('ttl') ?? fields.duration('lease') ?? 0;
-  const display = fields.string('display_name') || undefined;
-  const meta = fields.map('meta') ?? {};
-  const named = display === undefined || NAME.test(display);
-  return {
-    policies: policies?.length ? policies : undefined,
-    ...(period > 0 ? { periodSeconds: period } : ttl > 0 ? { ttlSeconds: ttl } : {}),
-    renewable: fields.boolean('renewable') ?? true,
-    uses: (fields.integer('num_uses') ?? 0) > 0 ? fields.integer('num_uses') : undefined,
-    name: named ? display : undefined,
-    metadata: named ? { ...meta } : { ...meta, display_name: display },
-    orphan,
-    policiesHeld: true,
-  };
-}
-
-/** What `create` alone says of a leave that the caller lacks; `create-orphan` has a path of its own, and a 403. */
-function refusalOf(error: unknown, always: 'orphan' | 'child'): unknown {
-  const { action, reason } = (error instanceof VaultError && error.details) || {};
-  if (reason === 'not_held') return badRequest('child policies must be subset of parent');
-  if (always === 'child' && action === 'token.orphan') {
-    return badRequest('root or sudo privileges required to create orphan token');
-  }
-  return error;
-}
-
-const create =
-  (always: 'orphan' | 'child') =>
-  async (request: VaultRequest): Promise<Answer> => {
-    const { vault, call, fields } = request;
-    const orphan = always === 'orphan' || (fields.boolean('no_parent') ?? false);
-    const wish = wishOf(request, orphan);
-    const most = vault.config.tokenMaxTtlSeconds;
-    const capped = wish.ttlSeconds === undefined ? wish : { ...wish, ttlSeconds: Math.min(wish.ttlSeconds, most) };
-    const made = await saying(createToken(vault, call, capped), {
-      conflict: 'restricted use token cannot generate child tokens',
-    }).catch((error: unknown) => {
-      throw refusalOf(error, always);
-    });
-    // A token without bounds has all of its maker's: the account says which.
-    const account = made.bound === null ? (await readSelf(vault, call)).policies : [];
-    return { kind: 'envelope', auth: authOf(made, account, made.token), mountType: MOUNT_TYPE };
-  };
-
 async function tidy({ vault, call }: VaultRequest): Promise<Answer> {
   await readSelf(vault, call);
   return { kind: 'envelope', status: 202, warnings: [TIDY_STARTED] };
-}
-
-// ---- roles --------------------------------------------------------------------------------------------------------
-
-/** There are none, and so none is found. */
-const roleAbsent = async ({ vault, call }: VaultRequest): Promise<Answer> => {
-  await readSelf(vault, call);
-  throw notFound();
-};
-
-async function refuseRole({ vault, call }: VaultRequest): Promise<Answer> {
-  await readSelf(vault, call);
-  throw badRequest(
-    'token roles are not supported: a token made with another has no more than that one; for others, make an approle or a jwt role',
-  );
-}
-
-async function createByRole({ vault, call, at }: VaultRequest): Promise<Answer> {
-  await readSelf(vault, call);
-  throw badRequest(`unknown role ${at.role}`);
 }
 
 export const TOKEN_ROUTES: readonly Route[] = [
@@ -339,11 +262,6 @@ export const TOKEN_ROUTES: readonly Route[] = [
   { pattern: 'revoke', verbs: { POST: revoke } },
   { pattern: 'revoke-accessor', verbs: { POST: revokeAccessor } },
   { pattern: 'revoke-orphan', verbs: { POST: revokeOrphan } },
-  { pattern: 'create', verbs: { POST: create('child') } },
-  { pattern: 'create-orphan', verbs: { POST: create('orphan') } },
-  { pattern: 'create/{role}', verbs: { POST: createByRole } },
-  { pattern: 'roles', verbs: { LIST: roleAbsent } },
-  { pattern: 'roles/{role}', verbs: { GET: roleAbsent, POST: refuseRole, DELETE: refuseRole } },
   { pattern: 'accessors', verbs: { LIST: listAccessors } },
   { pattern: 'tidy', verbs: { POST: tidy } },
 ];

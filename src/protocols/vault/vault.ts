@@ -36,6 +36,8 @@ import {
 import { matchRoute, type Route, type VaultRequest } from './route.ts';
 import { SYS_ROUTES } from './sys.ts';
 import { TOKEN_ROUTES } from './token.ts';
+import { TOKEN_CREATE_ROUTES } from './token-create.ts';
+import { TOKEN_ROLE_ROUTES } from './token-role.ts';
 import { TRANSIT_ROUTES } from './transit.ts';
 import { USERPASS_ROUTES } from './userpass.ts';
 import { wrapInfoOf } from './wrapping.ts';
@@ -43,7 +45,7 @@ import { wrapInfoOf } from './wrapping.ts';
 /** What is served at a fixed place. The first that fits the beginning of a path has it. */
 export const FIXED: readonly { readonly at: string; readonly routes: readonly Route[] }[] = [
   { at: 'sys', routes: SYS_ROUTES },
-  { at: 'auth/token', routes: TOKEN_ROUTES },
+  { at: 'auth/token', routes: [...TOKEN_ROUTES, ...TOKEN_CREATE_ROUTES, ...TOKEN_ROLE_ROUTES] },
   { at: 'auth/userpass', routes: USERPASS_ROUTES },
   { at: 'auth/approle', routes: APPROLE_ROUTES },
   { at: 'auth/jwt', routes: JWT_ROUTES },
