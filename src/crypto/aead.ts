@@ -10,6 +10,7 @@
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import { assert } from '../errors.ts';
+import { openTagged, sealTagged } from './tagged.ts';
 import { decrypt, encrypt } from './xchacha.ts';
 
 export type AeadName = 'aes128-gcm96' | 'aes256-gcm96' | 'chacha20-poly1305' | 'xchacha20-poly1305';
@@ -42,12 +43,8 @@ export function sealAead(
 ): Uint8Array {
   checkLengths(name, key, nonce);
   if (name === 'xchacha20-poly1305') return encrypt(key, nonce, aad, plaintext);
-  const cipher = cipherOf(name, key, nonce);
-  cipher.setAAD(aad, { plaintextLength: plaintext.length });
   const sealed = new Uint8Array(plaintext.length + AEAD_TAG_BYTES);
-  sealed.set(cipher.update(plaintext), 0);
-  cipher.final();
-  sealed.set(cipher.getAuthTag(), plaintext.length);
+  sealTagged(cipherOf(name, key, nonce), aad, plaintext, sealed);
   return sealed;
 }
 
@@ -63,18 +60,7 @@ export function openAead(
   if (name === 'xchacha20-poly1305') return decrypt(key, nonce, aad, sealed);
   const length = sealed.length - AEAD_TAG_BYTES;
   if (length < 0) return undefined;
-  const decipher = decipherOf(name, key, nonce);
-  decipher.setAAD(aad, { plaintextLength: length });
-  decipher.setAuthTag(sealed.subarray(length));
-  const plaintext = decipher.update(sealed.subarray(0, length));
-  try {
-    decipher.final();
-  } catch {
-    // final() throws for one reason only, a tag that does not match; what was decrypted on the way is not plaintext.
-    plaintext.fill(0);
-    return undefined;
-  }
-  return plaintext;
+  return openTagged(decipherOf(name, key, nonce), aad, sealed.subarray(0, length), sealed.subarray(length));
 }
 
 function checkLengths(name: AeadName, key: Uint8Array, nonce: Uint8Array): void {

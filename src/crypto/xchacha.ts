@@ -10,6 +10,7 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import { hchacha } from '@noble/ciphers/chacha.js';
 import { assert } from '../errors.ts';
+import { openTagged, sealTagged } from './tagged.ts';
 
 export const KEY_BYTES = 32;
 export const NONCE_BYTES = 24;
@@ -35,10 +36,7 @@ export function encryptInto(
   prepare(key, nonce);
   const cipher = createCipheriv('chacha20-poly1305', subkeyBytes, innerNonce, OPTIONS);
   subkey.fill(0);
-  cipher.setAAD(aad, { plaintextLength: plaintext.length });
-  target.set(cipher.update(plaintext), 0);
-  cipher.final();
-  target.set(cipher.getAuthTag(), plaintext.length);
+  sealTagged(cipher, aad, plaintext, target);
 }
 
 /** Returns the plaintext, or undefined when key, nonce, associated data, ciphertext or tag are not those of `encrypt`. */
@@ -54,17 +52,7 @@ export function decrypt(
   prepare(key, nonce);
   const decipher = createDecipheriv('chacha20-poly1305', subkeyBytes, innerNonce, OPTIONS);
   subkey.fill(0);
-  decipher.setAAD(aad, { plaintextLength: length });
-  decipher.setAuthTag(sealed.subarray(length));
-  const plaintext = decipher.update(sealed.subarray(0, length));
-  try {
-    decipher.final();
-  } catch {
-    // final() throws for one reason only, a tag that does not match; what was decrypted on the way is not plaintext.
-    plaintext.fill(0);
-    return undefined;
-  }
-  return plaintext;
+  return openTagged(decipher, aad, sealed.subarray(0, length), sealed.subarray(length));
 }
 
 const OPTIONS = { authTagLength: TAG_BYTES } as const;
