@@ -21,6 +21,7 @@ import {
   backendFailed,
   type Credential,
 } from '../backend.ts';
+import { knownBy, port, serverFields } from './server.ts';
 
 const NAME_CHARS_MAX = 64;
 const isText = (text: string) => !/\0|\p{Surrogate}/u.test(text);
@@ -31,17 +32,10 @@ const name = z
   .refine(isText, 'expected text without a NUL');
 
 const config = z.strictObject({
-  host: z.string().regex(/^[A-Za-z0-9.:-]{1,253}$/, 'expected a host name or an address'),
-  port: z.int().min(1).max(65_535).default(3306),
+  ...serverFields,
+  port: port(3306),
   database: name.optional(),
   username: name,
-  password: z.string().min(1).max(1024),
-  /** `verify`: TLS with a certificate that is valid for `host`. `off` sends everything readable. */
-  tls: z.enum(['verify', 'off']).default('verify'),
-  ca: z
-    .string()
-    .max(64 * 1024)
-    .optional(),
 });
 type Config = z.output<typeof config>;
 
@@ -113,14 +107,12 @@ export const mysqlBackend: BackendMember<Config, Role> = {
   role,
   account,
   prepare: ({ role: settings, roleName, leaseId }) => ({
-    handle: `bulla_${part(roleName)}_${leaseId}@${settings.host}`,
+    // With the lease's id, MySQL's 32 characters.
+    handle: `bulla_${knownBy(roleName, 9)}_${leaseId}@${settings.host}`,
     credential: { password: randomPassword() },
   }),
   connect: (configured) => connect(configured),
 };
-
-/** Of a name that a person chose: with the lease's id, MySQL's 32 characters. */
-const part = (text: string) => text.slice(0, 9).replace(/[^a-z0-9]/g, '-');
 
 const userOf = (handle: string) => handle.slice(0, handle.lastIndexOf('@'));
 

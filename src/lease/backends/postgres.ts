@@ -21,19 +21,13 @@ import { sqlState } from '../../db/sql-error.ts';
 import { VaultError } from '../../errors.ts';
 import { type Accounts, type Backend, type BackendMember, backendFailed, type Credential } from '../backend.ts';
 import { fill, identifier, literal, nameSchema, quoteIdentifier, templateSchema } from './postgres-template.ts';
+import { handleOf, port, serverFields } from './server.ts';
 
 const config = z.strictObject({
-  host: z.string().regex(/^[A-Za-z0-9.:-]{1,253}$/, 'expected a host name or an address'),
-  port: z.int().min(1).max(65_535).default(5432),
+  ...serverFields,
+  port: port(5432),
   database: nameSchema,
   username: nameSchema,
-  password: z.string().min(1).max(1024),
-  /** `verify`: TLS with a certificate that is valid for `host`. `off` sends everything readable. */
-  tls: z.enum(['verify', 'off']).default('verify'),
-  ca: z
-    .string()
-    .max(64 * 1024)
-    .optional(),
 });
 type Config = z.output<typeof config>;
 
@@ -77,15 +71,9 @@ export const postgresBackend: BackendMember<Config, Role> = {
   secretFields: ['password'],
   role,
   account: nameSchema,
-  prepare: ({ holder, roleName, leaseId }) => ({
-    handle: `bulla_${part(holder)}_${part(roleName)}_${leaseId}`,
-    credential: { password: randomPassword() },
-  }),
+  prepare: (asked) => ({ handle: handleOf(asked), credential: { password: randomPassword() } }),
   connect: (configured) => connect(configured),
 };
-
-/** Of a name that a person chose: enough to know it by, in 63 bytes that hold the whole handle. */
-const part = (name: string) => name.slice(0, 16).replace(/[^a-z0-9]/g, '-');
 
 function connect(configured: Config): Backend<Role> {
   const lanes = openLanes(configured);

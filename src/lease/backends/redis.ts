@@ -12,20 +12,14 @@ import { z } from 'zod';
 import { randomPassword } from '../../crypto/token.ts';
 import { VaultError } from '../../errors.ts';
 import { type Accounts, type Backend, type BackendMember, backendFailed, type Credential } from '../backend.ts';
+import { handleOf, port, serverFields } from './server.ts';
 
 const username = z.string().regex(/^[!-~]{1,128}$/, 'expected printable characters without blanks');
 
 const config = z.strictObject({
-  host: z.string().regex(/^[A-Za-z0-9.:-]{1,253}$/, 'expected a host name or an address'),
-  port: z.int().min(1).max(65_535).default(6379),
+  ...serverFields,
+  port: port(6379),
   username: username.default('default'),
-  password: z.string().min(1).max(1024),
-  /** `verify`: TLS with a certificate that is valid for `host`. `off` sends everything readable. */
-  tls: z.enum(['verify', 'off']).default('verify'),
-  ca: z
-    .string()
-    .max(64 * 1024)
-    .optional(),
   /** The server has an ACL file: users are written to it as they come and go, so that a restart keeps them and no others. */
   acl_file: z.boolean().default(false),
 });
@@ -51,15 +45,9 @@ export const redisBackend: BackendMember<Config, Role> = {
   secretFields: ['password'],
   role,
   account: username,
-  prepare: ({ holder, roleName, leaseId }) => ({
-    handle: `bulla_${part(holder)}_${part(roleName)}_${leaseId}`,
-    credential: { password: randomPassword() },
-  }),
+  prepare: (asked) => ({ handle: handleOf(asked), credential: { password: randomPassword() } }),
   connect: (configured) => connect(configured),
 };
-
-/** Of a name that a person chose: enough to know it by. */
-const part = (name: string) => name.slice(0, 16).replace(/[^a-z0-9]/g, '-');
 
 function connect(configured: Config): Backend<Role> {
   const { acl_file: aclFile } = configured;
