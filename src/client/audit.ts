@@ -1,12 +1,10 @@
 /** The audit log as a stream, and the tree that proves it. Memory does not grow with the log. */
-
 import { API, listAll, sendForJson } from './answer.ts';
 import type { Call, CallOptions, Connection } from './connection.ts';
 import { resumed } from './entries.ts';
-import type { Able } from './types.ts';
+import type { Able, ConsistencyProof, Did, InclusionProof, LogKey, Retention, Unread } from './types.ts';
 
 /** Which entries; none given is the whole log. Times are RFC 3339, `resource` is a glob. */
-
 export type AuditFilter = {
   readonly from?: string;
   readonly to?: string;
@@ -30,41 +28,6 @@ export type EntriesOptions = {
   readonly proof?: boolean;
   /** With proof: the size of an older checkpoint to connect to. */
   readonly extending?: number;
-};
-
-export type Did = {
-  actor: string;
-  kind: string;
-  ok: number;
-  denied: number;
-  error: number;
-  first_at: string;
-  last_at: string;
-};
-
-export type Retention = { days: number | null; removed_to: number };
-
-export type LogKey = { version: number; state: string; public_key: string; created_at: string };
-
-/** Hashes are base64. */
-export type InclusionProof = {
-  origin: string;
-  index: number;
-  size: number;
-  leaf_hash: string;
-  proof: string[];
-  root: string;
-  checkpoint: string | null;
-};
-
-export type ConsistencyProof = {
-  origin: string;
-  from: number;
-  to: number;
-  proof: string[];
-  from_root: string;
-  to_root: string;
-  checkpoint: string | null;
 };
 
 /** A large log takes a while to look through. The server ends what is silent for a minute. */
@@ -179,10 +142,10 @@ export function createAudit(connection: Connection) {
     },
 
     /** Secrets that nobody has read for so many days. */
-    unread: async (days: number, options: CallOptions = {}): Promise<{ path: string; created_at: string }[]> => {
+    unread: async (days: number, options: CallOptions = {}): Promise<Unread[]> => {
       const path = `${API}/audit/unread`;
       const call: Call = { method: 'GET', path, effect: 'none', query: { days }, timeoutMs: SEARCH_MS, ...options };
-      return (await sendForJson<{ items: { path: string; created_at: string }[] }>(connection, call)).items;
+      return (await sendForJson<{ items: Unread[] }>(connection, call)).items;
     },
 
     /** That an entry is in the log of a size (the newest checkpoint's when absent). */

@@ -48,7 +48,7 @@ import { type OnChange, startWatch, type Watch, type WatchOptions } from './watc
 
 export { type Finding, type VerifyReport, verifyExport } from '../audit/verify.ts';
 export { type LogReport, type VerifyLogOptions, verifyLog } from '../audit/verify-log.ts';
-export type { Audit, AuditFilter, ConsistencyProof, InclusionProof } from './audit.ts';
+export type { Audit, AuditFilter } from './audit.ts';
 export type { CallOptions } from './connection.ts';
 export { BullaError, type ClientErrorCode } from './error.ts';
 export type { KeepOptions, KeptLease, OnCredential } from './kept-lease.ts';

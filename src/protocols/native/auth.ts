@@ -72,12 +72,7 @@ export const login = endpoint(
   async ({ vault, call, body }) => {
     const done = await logIn(vault, call, body);
     return json(200, {
-      token: done.token,
-      accessor: done.accessor,
-      tenant: done.tenant,
-      username: done.username,
-      policies: done.policies,
-      ...endsOf(done),
+      ...shapeProven(done),
       password_change_required: done.passwordChangeRequired,
       mfa: done.mfa,
       mfa_required: done.mfaRequired,
@@ -87,7 +82,7 @@ export const login = endpoint(
 
 export const proven = z.object({ token: tokenText, accessor, ...holder, ...ends }).openapi('ProvenLogin');
 export const provenExample = { token: 'bulla_…', accessor: ACCESSOR, ...holderExample, ...endsExample };
-export const shapeProven = (done: ProvenLogin) => ({
+export const shapeProven = (done: Omit<ProvenLogin, 'uses' | 'metadata'>) => ({
   token: done.token,
   accessor: done.accessor,
   tenant: done.tenant,
