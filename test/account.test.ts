@@ -4,30 +4,24 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkOut } from '../src/lease/check-out.ts';
-import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
+import { startSweeper } from '../src/lease/sweeper.ts';
 import { accountsAt } from './accounts.ts';
-import { callOf, type TestVault, testVault } from './harness.ts';
-import { configure, connectWith, inState, leaseTarget, quote, type Target, works } from './lease-target.ts';
+import { callOf, type TestVault } from './harness.ts';
+import { configure, connectWith, inState, quote, type Target, works } from './lease-target.ts';
+import { leaseVault } from './lease-vault.ts';
 import { until } from './until.ts';
 
 let t: TestVault;
 let target: Target;
-let sweeper: Sweeper;
+let close: () => Promise<void>;
 
 beforeAll(async () => {
   // The sweeper may act within a second of a failure; what waits for a deadline is few.
-  t = await testVault({ env: { BULLA_LEASE_ACT_DEADLINE: '3s' } });
-  target = await leaseTarget();
+  ({ t, target, close } = await leaseVault({ BULLA_LEASE_ACT_DEADLINE: '3s' }));
   await configure(t, target);
-  sweeper = startSweeper(t.vault);
 });
 
-afterAll(async () => {
-  await sweeper.stop();
-  await t.check();
-  await t.close();
-  await target.close();
-});
+afterAll(() => close());
 
 const { api, roleAt, made, current, soon, take } = accountsAt(() => ({ t, target }));
 

@@ -3,17 +3,15 @@ import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { endTails } from '../src/audit/tail.ts';
 import { logout } from '../src/auth/token.ts';
-import { createApp } from '../src/http/app.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
 import { type TestVault, testVault } from './harness.ts';
 
 let t: TestVault;
-let listener: Listener;
+let vaultAddress: string;
 let auditor: string;
 
 beforeAll(async () => {
   t = await testVault();
-  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  vaultAddress = await t.address();
   auditor = await t.user('watcher', ['auditor']);
   await t.request('PUT', '/api/v1/secrets/prod/db', { token: t.admin, body: { text: 'x' } });
   for (const path of ['prod/db', 'prod/none']) await t.request('GET', `/api/v1/secrets/${path}`, { token: t.admin });
@@ -21,7 +19,6 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   endTails(t.vault);
-  await listener.close();
   await t.close();
 });
 
@@ -142,7 +139,7 @@ describe('ocsf', () => {
 /** Reads a tail until `done` says so of what has come, or it ends. */
 async function tail(token: string, query: string, done: (text: string) => boolean | Promise<boolean>) {
   const stop = new AbortController();
-  const answer = await fetch(`${listener.address}/api/v1/audit/tail?${query}`, {
+  const answer = await fetch(`${vaultAddress}/api/v1/audit/tail?${query}`, {
     headers: { authorization: `Bearer ${token}` },
     signal: stop.signal,
   });
@@ -198,7 +195,7 @@ describe('the tail', () => {
   it('is not for those who may not read the log', async () => {
     const token = await t.user('nosy', ['reader']);
     expect(
-      (await fetch(`${listener.address}/api/v1/audit/tail`, { headers: { authorization: `Bearer ${token}` } })).status,
+      (await fetch(`${vaultAddress}/api/v1/audit/tail`, { headers: { authorization: `Bearer ${token}` } })).status,
     ).toBe(403);
   });
 });

@@ -9,21 +9,20 @@ import { takeCounts } from '../src/audit/recorded.ts';
 import { writeSummaries } from '../src/audit/summary.ts';
 import { endTails } from '../src/audit/tail.ts';
 import { createApp } from '../src/http/app.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
+import { listen } from '../src/http/listener.ts';
 import { type TestVault, testVault } from './harness.ts';
 import { type Asked, type Operation, operations, send } from './operation.ts';
 
 let t: TestVault;
-let listener: Listener;
+let vaultAddress: string;
 let sent = 0;
 
 beforeAll(async () => {
   t = await testVault();
-  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  vaultAddress = await t.address();
 });
 afterAll(async () => {
   endTails(t.vault);
-  await listener.close();
   await t.close();
 });
 
@@ -32,7 +31,7 @@ type Sent = { readonly id: string; readonly status: number };
 /** Sends one request under an id of its own. */
 async function ask(operation: Operation, token: string | undefined, asked: Asked = {}): Promise<Sent> {
   const id = `matrix-${sent++}`;
-  const { status } = await send(listener.address, operation, { ...asked, token, headers: { 'x-request-id': id } });
+  const { status } = await send(vaultAddress, operation, { ...asked, token, headers: { 'x-request-id': id } });
   return { id, status };
 }
 
@@ -186,7 +185,7 @@ it('T-087 requests of no route, of no method, with a bad path or Host: an entry 
 
 it('T-087 what never becomes a request is counted', async () => {
   takeCounts(t.vault);
-  const { port, hostname } = new URL(listener.address);
+  const { port, hostname } = new URL(vaultAddress);
   for (const bytes of ['nonsense\r\n\r\n', 'GET / HTTP/9.9\r\n\r\n', 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n']) {
     await new Promise<void>((resolve) => {
       const socket = connect(Number(port), hostname, () => socket.write(bytes));

@@ -5,7 +5,7 @@ import { SignJWT } from 'jose';
 import { Secret, TOTP } from 'otpauth';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { PASSWORD } from './harness.ts';
-import { admin, CANARY, file, here, listener, ownShell, vault, words } from './shell.ts';
+import { admin, CANARY, file, here, ownShell, vault, vaultAddress, words } from './shell.ts';
 
 ownShell();
 
@@ -15,7 +15,7 @@ describe('login', () => {
     expect(login).toMatchObject({ code: 0, stdout: expect.stringMatching(/^Logged in to default as admin until /) });
     const kept = file('state/bulla/token.json');
     expect([statSync(kept).mode & 0o777, statSync(file('state/bulla')).mode & 0o777]).toEqual([0o600, 0o700]);
-    const { token } = JSON.parse(readFileSync(kept, 'utf8')).tokens[listener.address];
+    const { token } = JSON.parse(readFileSync(kept, 'utf8')).tokens[vaultAddress];
     expect(login.stdout + login.stderr).not.toContain(token);
     expect((await here(words('status'), { token: null })).stdout).toMatch(/username:\s+admin/);
     expect((await here(words('logout'), { token: null })).code).toBe(0);

@@ -14,11 +14,11 @@ import {
   environment,
   file,
   here,
-  listener,
   MAIN,
   ownShell,
   start,
   vault,
+  vaultAddress,
   words,
 } from './shell.ts';
 
@@ -48,7 +48,7 @@ describe('run', () => {
       env: { API: 'old', OTHER: 'kept' },
     });
     expect(ended).toMatchObject({ code: 0, stderr: '' });
-    expect(ended.stdout).toBe(`postgres://${CANARY} 5432 api-key kept ${listener.address}\n`);
+    expect(ended.stdout).toBe(`postgres://${CANARY} 5432 api-key kept ${vaultAddress}\n`);
   });
 
   test('T-228 the program does not get the token, nor another variable that opens the vault', async () => {

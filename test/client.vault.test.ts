@@ -1,8 +1,6 @@
 /** The SDK against a real vault: what went in comes out, and an export proves itself. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Bulla, verifyExport } from '../src/client/index.ts';
-import { createApp } from '../src/http/app.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
 import { all, closeAfterEach, closing, failure } from './client.served.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
 
@@ -10,17 +8,16 @@ closeAfterEach();
 
 describe('against a real vault', () => {
   let vault: TestVault;
-  let listener: Listener;
+  let vaultAddress: string;
   let admin: Bulla;
 
   beforeAll(async () => {
     vault = await testVault();
-    listener = await listen(vault.vault, createApp(vault.vault), vault.config);
-    admin = new Bulla({ address: listener.address, token: vault.admin });
+    vaultAddress = await vault.address();
+    admin = new Bulla({ address: vaultAddress, token: vault.admin });
   });
   afterAll(async () => {
     admin?.close();
-    await listener?.close();
     await vault?.close();
   });
 
@@ -84,7 +81,7 @@ describe('against a real vault', () => {
       'version_mismatch',
     );
     expect((await admin.users.create({ username: 'sdk', policies: ['sdk'] })).one_time_password).toMatch(/./);
-    const bulla = new Bulla({ address: listener.address });
+    const bulla = new Bulla({ address: vaultAddress });
     closing.push(() => bulla.close());
     const { one_time_password: once } = await admin.users.patch('sdk', { reset_password: true });
     expect(

@@ -55,6 +55,8 @@ export type TestVault = {
   readonly user: (name: string, policies: readonly string[], rules?: unknown[]) => Promise<string>;
   /** A tenant whose admin has PASSWORD; gives the admin's token. */
   readonly tenant: (name: string) => Promise<string>;
+  /** Where it listens on loopback; it does from when this or a request is first asked for. */
+  readonly address: () => Promise<string>;
   readonly request: (method: string, path: string, options?: RequestOptions) => Promise<Answer>;
   /** Another vault on the same database: a second node. */
   readonly node: (options?: NodeOptions) => Promise<Vault>;
@@ -108,11 +110,16 @@ export async function testVault(options: NodeOptions = {}): Promise<TestVault> {
   await owner`
     UPDATE tokens SET created_at = now(), expires_at = expires_at + (now() - created_at),
            max_expires_at = max_expires_at + (now() - created_at)`;
-  let listener: Listener | undefined;
+  let listener: Promise<Listener> | undefined;
+  const address = async () => {
+    listener ??= listen(vault, createApp(vault), vault.config);
+    return (await listener).address;
+  };
   const secrets = new Set<string>([PASSWORD]);
   const heard: Heard[] = [];
   return {
-    ...{ vault, config: vault.config, dataDir, app, owner, operator, admin, call, login: loginTo, node, secrets },
+    ...{ vault, config: vault.config, dataDir, app, owner, node, secrets },
+    ...{ operator, admin, call, login: loginTo, address },
     user: (name, policies, rules) => makeUser(vault, admin, loginTo, name, policies, rules),
     tenant: async (name) => {
       const made = await createTenant(vault, call(operator), { name });
@@ -121,8 +128,7 @@ export async function testVault(options: NodeOptions = {}): Promise<TestVault> {
       return loginTo(name, made.admin.username);
     },
     request: async (method, path, asked = {}) => {
-      listener ??= await listen(vault, createApp(vault), vault.config);
-      const answer = await send(listener.address, method, path, asked);
+      const answer = await send(await address(), method, path, asked);
       if (mustBeRecorded(path, asked, answer))
         heard.push({ id: answer.headers.get('x-request-id')!, what: `${method} ${path}` });
       return answer;
@@ -132,7 +138,7 @@ export async function testVault(options: NodeOptions = {}): Promise<TestVault> {
       await checkHeard(owner, heard);
     },
     close: async () => {
-      await listener?.close();
+      await (await listener)?.close();
       await Promise.all(nodes.map(closeVault));
       await owner.end();
       await dropDatabase(server.owner, database);

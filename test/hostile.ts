@@ -3,8 +3,6 @@
  * in the path, each parameter, each header, each field of the body and each name of a field.
  */
 import { expect } from 'vitest';
-import { createApp } from '../src/http/app.ts';
-import { listen } from '../src/http/listener.ts';
 import { furnish, makeMaterial, wishOf } from './furnish.ts';
 import type { TestVault } from './harness.ts';
 import { leaseTarget } from './lease-target.ts';
@@ -102,7 +100,7 @@ function* oddities(operation: Operation, wish: Asked): Generator<Place> {
 /** All of it as an administrator. Gives how many requests were sent. */
 export async function attack(t: TestVault, texts: readonly string[], everyOddity: boolean): Promise<number> {
   const [target, material] = await Promise.all([leaseTarget(), makeMaterial()]);
-  const listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  const vaultAddress = await t.address();
   const admin = await t.tenant('attacked');
   const names = await furnish(t, admin, 'attacked', 'attack', target);
   const beside = await tenantId(t.owner, 'default');
@@ -122,10 +120,10 @@ export async function attack(t: TestVault, texts: readonly string[], everyOddity
     for (const { where, operation, asked } of all) {
       sent += 1;
       const token = await tokenFor(operation);
-      let said = await send(listener.address, operation, { ...asked, token });
+      let said = await send(vaultAddress, operation, { ...asked, token });
       // Beside the others, who change what may be done, an act may have to be asked for again: it says so.
       for (let again = 0; said.status === 503 && again < 20; again += 1)
-        said = await send(listener.address, operation, { ...asked, token });
+        said = await send(vaultAddress, operation, { ...asked, token });
       const { status, text, headers } = said;
       // What a target outside has refused is its own fault, and said to be.
       const outside = status === 502 && text.includes('backend_failed');
@@ -137,7 +135,6 @@ export async function attack(t: TestVault, texts: readonly string[], everyOddity
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
   expect(wrong.slice(0, 20)).toEqual([]);
   expect(await rowsHash(t.owner, beside)).toBe(before);
-  await listener.close();
   await target.close();
   return sent;
 }

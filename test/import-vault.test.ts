@@ -9,25 +9,22 @@ import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { runProgram } from '../src/cli/program.ts';
 import { loadClientConfig } from '../src/config-client.ts';
-import { createApp } from '../src/http/app.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
 import { type Answer, type TestVault, testVault } from './harness.ts';
 
 let t: TestVault;
-let listener: Listener;
+let vaultAddress: string;
 let source: string;
 const directory = mkdtempSync(join(tmpdir(), 'bulla-import-'));
 const tokenFile = join(directory, 'token');
 
 beforeAll(async () => {
   t = await testVault();
-  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  vaultAddress = await t.address();
   source = await t.tenant('source');
   writeFileSync(tokenFile, `${source}\n`, { mode: 0o600 });
 });
 afterAll(async () => {
   rmSync(directory, { recursive: true, force: true });
-  await listener.close();
   await t.check();
   await t.close();
 });
@@ -46,7 +43,7 @@ async function bulla(...args: string[]) {
   const said = buffer(stderr);
   const env = {
     PATH: process.env.PATH!,
-    BULLA_ADDR: listener.address,
+    BULLA_ADDR: vaultAddress,
     BULLA_TOKEN: t.admin,
     XDG_STATE_HOME: directory,
   };
@@ -61,7 +58,7 @@ async function bulla(...args: string[]) {
 }
 
 const importing = (...more: string[]) =>
-  bulla('import', 'vault', '--addr', listener.address, '--auth-file', tokenFile, ...more);
+  bulla('import', 'vault', '--addr', vaultAddress, '--auth-file', tokenFile, ...more);
 
 it('copies versions under their numbers, to the letter, with metadata and policies; again, it changes nothing', async () => {
   const there = at(source);
@@ -198,7 +195,7 @@ it('says what is wrong with the source, and never follows it elsewhere', async (
   const refused = await importing();
   expect([refused.code, refused.stderr]).toEqual([4, expect.stringContaining('shows no mount secret/ to this token')]);
   expect(refused.stderr).not.toContain('hvs.never-issued');
-  const elsewhere = createServer((_, response) => response.writeHead(307, { Location: listener.address }).end());
+  const elsewhere = createServer((_, response) => response.writeHead(307, { Location: vaultAddress }).end());
   await new Promise<void>((resolve) => elsewhere.listen(0, '127.0.0.1', resolve));
   const standby = `http://127.0.0.1:${(elsewhere.address() as AddressInfo).port}`;
   const sent = await bulla('import', 'vault', '--addr', standby, '--auth-file', tokenFile);

@@ -5,20 +5,18 @@ import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { runProgram } from '../src/cli/program.ts';
 import { Bulla } from '../src/client/index.ts';
 import { loadClientConfig } from '../src/config-client.ts';
-import { createApp } from '../src/http/app.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
 import { KMS_CREDENTIALS } from './fixtures/kms.ts';
 import { type FakeSecretsManager, startSecretsManager } from './fixtures/secrets-manager.ts';
 import { type TestVault, testVault } from './harness.ts';
 
 let t: TestVault;
-let listener: Listener;
+let vaultAddress: string;
 let bulla: Bulla;
 let aws: FakeSecretsManager;
 beforeAll(async () => {
   t = await testVault();
-  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
-  bulla = new Bulla({ address: listener.address, token: t.admin });
+  vaultAddress = await t.address();
+  bulla = new Bulla({ address: vaultAddress, token: t.admin });
   aws = await startSecretsManager([
     {
       Name: 'prod/db',
@@ -36,7 +34,7 @@ beforeAll(async () => {
 afterAll(async () => {
   vi.unstubAllEnvs();
   bulla.close();
-  await Promise.all([aws.close(), listener.close()]);
+  await aws.close();
   await t.close();
 });
 beforeEach(() => {
@@ -46,7 +44,7 @@ beforeEach(() => {
 async function run(args: readonly string[], input = '', token = t.admin) {
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
   stdin.end(input);
-  const config = loadClientConfig({ BULLA_ADDR: listener.address, BULLA_TOKEN: token, PATH: '' });
+  const config = loadClientConfig({ BULLA_ADDR: vaultAddress, BULLA_TOKEN: token, PATH: '' });
   const code = await runProgram(['import', ...args], { io: { stdin, stdout, stderr }, config, serve: async () => 0 });
   stdout.end();
   stderr.end();

@@ -6,8 +6,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { endTails } from '../src/audit/tail.ts';
 import { mintToken } from '../src/crypto/token.ts';
-import { createApp } from '../src/http/app.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
 import { deleteTenant } from '../src/job/tenant.ts';
 import { furnish, kindOf, type Material, makeMaterial, type Names, namesOf, unknownWishes, wishOf } from './furnish.ts';
 import { type TestVault, testVault } from './harness.ts';
@@ -17,7 +15,7 @@ import { rowsHash, tablesOf, tenantId } from './witness.ts';
 
 let t: TestVault;
 let target: Target;
-let listener: Listener;
+let vaultAddress: string;
 let material: Material;
 let theirs: Names;
 let theirTenant: string;
@@ -30,7 +28,7 @@ const driven = new Map<string, Set<string>>();
 
 beforeAll(async () => {
   [t, target, material] = await Promise.all([testVault(), leaseTarget(), makeMaterial()]);
-  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  vaultAddress = await t.address();
   theirs = await furnish(t, await t.tenant('theirs'), 'theirs', 'theirs', target);
   theirTenant = await tenantId(t.owner, 'theirs');
   const values = [1, 2].map((version) => Buffer.from(`theirs value ${version}`));
@@ -38,7 +36,6 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   endTails(t.vault);
-  await listener.close();
   await t.close();
   await target.close();
 });
@@ -47,7 +44,7 @@ async function drive(who: string, operation: Operation, names: Names, token?: st
   const wish = wishOf(operation, names, material);
   driven.set(operation.name, (driven.get(operation.name) ?? new Set()).add(who));
   const headers = { ...wish.headers, 'x-request-id': 'isolation' };
-  return send(listener.address, operation, { ...wish, headers, token });
+  return send(vaultAddress, operation, { ...wish, headers, token });
 }
 
 /** All of an answer that a client can see, but for the time. */

@@ -160,6 +160,15 @@ export async function works(target: Target, credential: LoginData): Promise<bool
   }
 }
 
+/** A backend and a role of one name. */
+export async function makeRole(t: TestVault, name: string, config: TargetConfig): Promise<void> {
+  const body = { kind: 'postgres', config };
+  const backend = await t.request('PUT', `/api/v1/backends/${name}`, { token: t.admin, body });
+  if (backend.status !== 201) throw new Error(`the backend was not made: ${backend.text}`);
+  const role = await t.request('PUT', `/api/v1/roles/${name}`, { token: t.admin, body: { backend: name } });
+  if (role.status !== 201) throw new Error(`the role was not made: ${role.text}`);
+}
+
 /** A backend `db` and a role `reporting` on the target, made over HTTP as an administrator would. */
 export async function configure(t: TestVault, target: Target, settings: object = {}, token = t.admin): Promise<void> {
   t.secrets.add(target.config.password);

@@ -8,8 +8,6 @@ import { fileURLToPath } from 'node:url';
 import postgres from 'postgres';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Bulla, type Lease } from '../src/client/index.ts';
-import { createApp } from '../src/http/app.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
 import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
 import { type TestVault, testVault } from './harness.ts';
 import { configure, leaseTarget, type Target, type TargetConfig, works } from './lease-target.ts';
@@ -20,7 +18,7 @@ const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url));
 let t: TestVault;
 let target: Target;
 let sweeper: Sweeper;
-let listener: Listener;
+let vaultAddress: string;
 let bulla: Bulla;
 const state = mkdtempSync(join(tmpdir(), 'bulla-lease-'));
 
@@ -29,13 +27,12 @@ beforeAll(async () => {
   target = await leaseTarget();
   await configure(t, target);
   sweeper = startSweeper(t.vault);
-  listener = await listen(t.vault, createApp(t.vault), t.config);
-  bulla = new Bulla({ address: listener.address, token: t.admin });
+  vaultAddress = await t.address();
+  bulla = new Bulla({ address: vaultAddress, token: t.admin });
 });
 
 afterAll(async () => {
   bulla.close();
-  await listener.close();
   await sweeper.stop();
   await t.check();
   await t.close();
@@ -97,7 +94,7 @@ it('a first lease that is not to be had is told at once, and one whose callback 
 });
 
 function start(args: readonly string[]): ChildProcess {
-  const env = { PATH: process.env.PATH!, BULLA_ADDR: listener.address, BULLA_TOKEN: t.admin, XDG_STATE_HOME: state };
+  const env = { PATH: process.env.PATH!, BULLA_ADDR: vaultAddress, BULLA_TOKEN: t.admin, XDG_STATE_HOME: state };
   return spawn(process.execPath, [MAIN, ...args], { env, stdio: 'pipe' });
 }
 

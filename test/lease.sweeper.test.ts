@@ -1,11 +1,10 @@
 /** What ends leases, on whatever node: targets that hang, refuse and come back; clocks that jump; rows that are damaged. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-
 import { confirmClock, lookAtClock, readSweeper } from '../src/lease/clock.ts';
 import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
 import type { Vault } from '../src/vault.ts';
 import { callOf, type TestVault, testVault } from './harness.ts';
-import { inState, leaseTarget, type Target, type TargetConfig, works } from './lease-target.ts';
+import { inState, leaseTarget, makeRole, type Target, works } from './lease-target.ts';
 import { until } from './until.ts';
 
 let t: TestVault;
@@ -25,8 +24,8 @@ beforeAll(async () => {
     for (const [, role] of bytes.toString('latin1').matchAll(/DROP ROLE "(\w+)"/g))
       drops.set(role!, (drops.get(role!) ?? 0) + 1);
   };
-  await make('slow', target.config);
-  await make('well', target.direct);
+  await makeRole(t, 'slow', target.config);
+  await makeRole(t, 'well', target.direct);
   other = await t.node({ env: QUICK });
   sweepers.push(startSweeper(t.vault), startSweeper(other));
 });
@@ -42,15 +41,6 @@ afterAll(async () => {
   await t.close();
   await target.close();
 });
-
-async function make(name: string, config: TargetConfig): Promise<void> {
-  const backend = await t.request('PUT', `/api/v1/backends/${name}`, {
-    token: t.admin,
-    body: { kind: 'postgres', config },
-  });
-  expect(backend.status, backend.text).toBe(201);
-  await t.request('PUT', `/api/v1/roles/${name}`, { token: t.admin, body: { backend: name } });
-}
 
 async function taken(name: string, ttl: number | string = '10m') {
   const body = { role: `${name}/${name}`, ttl };
@@ -144,8 +134,8 @@ describe('a target', () => {
 
 describe('a row', () => {
   it('T-207 that is damaged stops nothing but itself: of a backend, and of a role', async () => {
-    await make('torn', target.direct);
-    await make('blurred', target.direct);
+    await makeRole(t, 'torn', target.direct);
+    await makeRole(t, 'blurred', target.direct);
     const torn = await taken('torn', 2);
     const blurred = await taken('blurred', 2);
     const well = await taken('well', 2);

@@ -1,30 +1,23 @@
 /** Leases of dynamic credentials on a real PostgreSQL: taken, renewed, revoked, and what must be so at each step. */
 import { type AddressInfo, createServer } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
-import { type Answer, type TestVault, testVault } from './harness.ts';
-import { configure, connectWith, inState, leaseTarget, type Target, works } from './lease-target.ts';
+import type { Answer, TestVault } from './harness.ts';
+import { configure, connectWith, inState, type Target, works } from './lease-target.ts';
+import { leaseVault } from './lease-vault.ts';
 import { until } from './until.ts';
 
 let t: TestVault;
 let target: Target;
-let sweeper: Sweeper;
+let close: () => Promise<void>;
 
 beforeAll(async () => {
-  t = await testVault();
-  target = await leaseTarget();
+  ({ t, target, close } = await leaseVault());
   await target.sql`CREATE TABLE public.facts AS SELECT 42 AS answer`;
   await target.sql`ALTER TABLE public.facts OWNER TO ${target.sql(target.config.username)}`;
   await configure(t, target, { grants: [{ on: 'tables', schema: 'public', privileges: ['SELECT'] }] });
-  sweeper = startSweeper(t.vault);
 });
 
-afterAll(async () => {
-  await sweeper.stop();
-  await t.check();
-  await t.close();
-  await target.close();
-});
+afterAll(() => close());
 
 const take = (body: object, token = t.admin, headers = {}): Promise<Answer> =>
   t.request('POST', '/api/v1/leases', { token, body, headers });

@@ -26,8 +26,6 @@ import { readToken } from '../src/cli/token-file.ts';
 import { LIMITS } from '../src/config.ts';
 import { loadClientConfig } from '../src/config-client.ts';
 import type { TenantId } from '../src/db/database.ts';
-import { createApp } from '../src/http/app.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
 import { startJobs } from '../src/job/kinds.ts';
 import { rotateKey } from '../src/job/reencrypt.ts';
 import type { Vault } from '../src/vault.ts';
@@ -50,7 +48,7 @@ const REDIRECT = 'http://127.0.0.1:49152/oidc/callback';
 let t: TestVault;
 let tenant: TenantId;
 let other: Vault;
-let listener: Listener;
+let vaultAddress: string;
 let real: Issuer;
 let made: MadeIssuer;
 let directory: string;
@@ -59,7 +57,7 @@ beforeAll(async () => {
   t = await testVault({ env: OUTBOUND });
   tenant = await tenantId(t.owner, 'default');
   other = await t.node({ env: OUTBOUND });
-  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  vaultAddress = await t.address();
   real = await realIssuer();
   made = await madeIssuer();
   directory = mkdtempSync(join(tmpdir(), 'bulla-oidc-'));
@@ -77,7 +75,6 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await t.check();
-  await listener.close();
   await t.close();
   real.close();
   made.close();
@@ -117,7 +114,7 @@ const reason = async (act: () => Promise<unknown>) => {
   return entries[0]!.outcome === 'ok' ? 'ok' : entries[0]!.details!.reason;
 };
 
-const commandLine = (args: string) => loginCommand(args, { BULLA_ADDR: listener.address, XDG_STATE_HOME: directory });
+const commandLine = (args: string) => loginCommand(args, { BULLA_ADDR: vaultAddress, XDG_STATE_HOME: directory });
 const questionIn = (page: string) => /name="question" value="([\w-]+)"/.exec(page)![1]!;
 
 describe('bulla login --oidc', () => {
@@ -147,7 +144,7 @@ describe('bulla login --oidc', () => {
         details: { role: 'people', subject: 'ann' },
       },
     ]);
-    const token = readToken(loadClientConfig({ XDG_STATE_HOME: directory }).stateDir, listener.address)!.token;
+    const token = readToken(loadClientConfig({ XDG_STATE_HOME: directory }).stateDir, vaultAddress)!.token;
     const sessions = await listSessions(t.vault, t.call(token), {});
     expect(sessions.items).toMatchObject([{ current: true, method: 'oidc', accountKind: 'external', mfa: false }]);
     expect(await readSelf(other, t.call(token))).toMatchObject({ policies: ['reader'] });

@@ -15,15 +15,13 @@ import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
 import { runProgram } from '../src/cli/program.ts';
 import { Bulla } from '../src/client/index.ts';
 import { loadClientConfig } from '../src/config-client.ts';
-import { createApp } from '../src/http/app.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
 import { type TestVault, testVault } from './harness.ts';
 
 export const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url));
 export const CANARY = 'canary-c4f1-value';
 
 export let vault: TestVault;
-export let listener: Listener;
+export let vaultAddress: string;
 export let admin: Bulla;
 /** Of one test, and empty when it begins. */
 export let directory: string;
@@ -33,12 +31,11 @@ const children = new Set<ChildProcess>();
 export function ownShell(): void {
   beforeAll(async () => {
     vault = await testVault();
-    listener = await listen(vault.vault, createApp(vault.vault), vault.config);
-    admin = new Bulla({ address: listener.address, token: vault.admin });
+    vaultAddress = await vault.address();
+    admin = new Bulla({ address: vaultAddress, token: vault.admin });
   });
   afterAll(async () => {
     admin?.close();
-    await listener?.close();
     await vault?.close();
   });
   beforeEach(() => {
@@ -55,7 +52,7 @@ type Ended = { code: number | null; signal: string | null; stdout: string; stder
 type Options = { input?: string | Buffer; env?: Record<string, string>; token?: string | null };
 
 export function environment({ env = {}, token = vault.admin }: Options): Record<string, string> {
-  const base = { PATH: process.env.PATH!, BULLA_ADDR: listener.address, XDG_STATE_HOME: join(directory, 'state') };
+  const base = { PATH: process.env.PATH!, BULLA_ADDR: vaultAddress, XDG_STATE_HOME: join(directory, 'state') };
   return { ...base, ...(token === null ? {} : { BULLA_TOKEN: token }), ...env };
 }
 

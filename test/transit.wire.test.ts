@@ -5,21 +5,18 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runProgram } from '../src/cli/program.ts';
 import { Bulla } from '../src/client/index.ts';
 import { loadClientConfig } from '../src/config-client.ts';
-import { createApp } from '../src/http/app.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
 import { spellings, type TestVault, testVault } from './harness.ts';
 
 let t: TestVault;
-let listener: Listener;
+let vaultAddress: string;
 let bulla: Bulla;
 beforeAll(async () => {
   t = await testVault();
-  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
-  bulla = new Bulla({ address: listener.address, token: t.admin });
+  vaultAddress = await t.address();
+  bulla = new Bulla({ address: vaultAddress, token: t.admin });
 });
 afterAll(async () => {
   bulla.close();
-  await listener.close();
   await t.close();
 });
 
@@ -173,7 +170,7 @@ describe('the library', () => {
 async function cli(args: readonly string[], input = ''): Promise<{ code: number; stdout: string; stderr: string }> {
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
   stdin.end(input);
-  const config = loadClientConfig({ BULLA_ADDR: listener.address, BULLA_TOKEN: t.admin, PATH: '' });
+  const config = loadClientConfig({ BULLA_ADDR: vaultAddress, BULLA_TOKEN: t.admin, PATH: '' });
   const code = await runProgram(['transit', ...args], { io: { stdin, stdout, stderr }, config, serve: async () => 0 });
   stdout.end();
   stderr.end();

@@ -1,27 +1,19 @@
 /** database/ under /v1 as administrators of the other server set it up, on a real PostgreSQL. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { isAllowed } from '../src/lease/allowed-role.ts';
-import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
-import { type TestVault, testVault } from './harness.ts';
-import { connectWith, leaseTarget, quote, type Target, works } from './lease-target.ts';
+import type { TestVault } from './harness.ts';
+import { connectWith, quote, type Target, works } from './lease-target.ts';
+import { leaseVault } from './lease-vault.ts';
 import { errors, v1Of } from './v1.ts';
 import { added, tenantId } from './witness.ts';
 
 let t: TestVault;
 let target: Target;
-let sweeper: Sweeper;
+let close: () => Promise<void>;
 beforeAll(async () => {
-  t = await testVault();
-  target = await leaseTarget();
-  t.secrets.add(target.config.password);
-  sweeper = startSweeper(t.vault);
+  ({ t, target, close } = await leaseVault());
 });
-afterAll(async () => {
-  await sweeper.stop();
-  await t.check();
-  await t.close();
-  await target.close();
-});
+afterAll(() => close());
 
 const v1 = v1Of(() => t);
 

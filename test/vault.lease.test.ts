@@ -1,25 +1,18 @@
 /** database/ and sys/leases under /v1: a credential of a real PostgreSQL, renewed, looked at and ended as its clients do. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
-import { type TestVault, testVault } from './harness.ts';
-import { configure, leaseTarget, type Target, works } from './lease-target.ts';
+import type { TestVault } from './harness.ts';
+import { configure, type Target, works } from './lease-target.ts';
+import { leaseVault } from './lease-vault.ts';
 import { errors, v1Of } from './v1.ts';
 
 let t: TestVault;
 let target: Target;
-let sweeper: Sweeper;
+let close: () => Promise<void>;
 beforeAll(async () => {
-  t = await testVault();
-  target = await leaseTarget();
+  ({ t, target, close } = await leaseVault());
   await configure(t, target, { grants: [] });
-  sweeper = startSweeper(t.vault);
 });
-afterAll(async () => {
-  await sweeper.stop();
-  await t.check();
-  await t.close();
-  await target.close();
-});
+afterAll(() => close());
 
 const v1 = v1Of(() => t);
 

@@ -3,8 +3,6 @@ import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createApp } from '../src/http/app.ts';
-import { type Listener, listen } from '../src/http/listener.ts';
 import { KV1_ROUTES } from '../src/protocols/vault/kv1.ts';
 import { KV2_ROUTES } from '../src/protocols/vault/kv2.ts';
 import { matchRoute, type Route } from '../src/protocols/vault/route.ts';
@@ -15,13 +13,12 @@ const DIRECTORY = fileURLToPath(new URL('wire/vault/', import.meta.url));
 const FILES = readdirSync(DIRECTORY).filter((name) => name.endsWith('.txt'));
 
 let t: TestVault;
-let listener: Listener;
+let vaultAddress: string;
 beforeAll(async () => {
   t = await testVault();
-  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  vaultAddress = await t.address();
 });
 afterAll(async () => {
-  await listener.close();
   await t.close();
 });
 
@@ -95,7 +92,7 @@ async function say(step: Step, kept: Map<string, string>): Promise<string[]> {
   if (headers['X-Vault-Token'] === '') delete headers['X-Vault-Token'];
   const id = randomUUID();
   headers['X-Request-Id'] = id;
-  const answer = await fetch(`${listener.address}/v1/${fill(step.path)}`, {
+  const answer = await fetch(`${vaultAddress}/v1/${fill(step.path)}`, {
     ...{ method: step.verb, headers },
     ...(step.body === undefined ? {} : { body: fill(step.body) }),
   });

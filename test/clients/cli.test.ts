@@ -4,30 +4,27 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createApp } from '../../src/http/app.ts';
-import { type Listener, listen } from '../../src/http/listener.ts';
 import { PASSWORD, type TestVault, testVault } from '../harness.ts';
 
 const hasProgram = (program: string) => spawnSync(program, ['version'], { stdio: 'ignore' }).status === 0;
 const PROGRAMS = ['vault', 'bao'].map((program) => ({ program, there: hasProgram(program) }));
 
 let t: TestVault;
-let listener: Listener;
+let vaultAddress: string;
 const home = mkdtempSync(join(tmpdir(), 'bulla-cli-'));
 beforeAll(async () => {
   t = await testVault();
-  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  vaultAddress = await t.address();
 });
 afterAll(async () => {
   rmSync(home, { recursive: true, force: true });
-  await listener.close();
   await t.close();
 });
 
 async function run(program: string, token: string, args: readonly string[], input = ''): Promise<[number, string]> {
   const env = {
     ...{ PATH: process.env.PATH, HOME: home },
-    ...{ VAULT_ADDR: listener.address, VAULT_TOKEN: token, BAO_ADDR: listener.address, BAO_TOKEN: token },
+    ...{ VAULT_ADDR: vaultAddress, VAULT_TOKEN: token, BAO_ADDR: vaultAddress, BAO_TOKEN: token },
   };
   const child = spawn(program, args, { env });
   let said = '';

@@ -1,7 +1,6 @@
 /** `bulla import vault` out of a real Vault or OpenBao, where one is on the PATH: what it says of each version is what we say. */
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -10,34 +9,24 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { runProgram } from '../../src/cli/program.ts';
 import { loadClientConfig } from '../../src/config-client.ts';
-import { createApp } from '../../src/http/app.ts';
-import { type Listener, listen } from '../../src/http/listener.ts';
 import { type TestVault, testVault } from '../harness.ts';
+import { freePort } from '../lease-target.ts';
 
 const program = ['vault', 'bao'].find((one) => spawnSync(one, ['version'], { stdio: 'ignore' }).status === 0);
 const ROOT = 'root-of-the-source';
 
 let t: TestVault;
-let listener: Listener;
+let vaultAddress: string;
 const home = mkdtempSync(join(tmpdir(), 'bulla-import-'));
 beforeAll(async () => {
   t = await testVault();
-  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  vaultAddress = await t.address();
 });
 afterAll(async () => {
   rmSync(home, { recursive: true, force: true });
-  await listener.close();
   await t.check();
   await t.close();
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 const asking = (address: string, token: string) => async (method: string, path: string, body?: unknown) => {
   const answer = await fetch(`${address}/v1/${path}`, {
@@ -53,7 +42,7 @@ async function bulla(...args: string[]): Promise<[number, string]> {
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
   stdin.end();
   stderr.pipe(stdout, { end: false });
-  const env = { PATH: process.env.PATH!, BULLA_ADDR: listener.address, BULLA_TOKEN: t.admin, XDG_STATE_HOME: home };
+  const env = { PATH: process.env.PATH!, BULLA_ADDR: vaultAddress, BULLA_TOKEN: t.admin, XDG_STATE_HOME: home };
   const said = text(stdout);
   const shell = { io: { stdin, stdout, stderr }, config: loadClientConfig(env), serve: async () => 0 };
   const code = await runProgram(args, shell);
@@ -112,7 +101,7 @@ it.skipIf(!program)(
       expect(said).toMatch(/^secret moved\/a b: failed: /m);
       expect(said).toMatch(/^policy who: failed: .*templates are not supported/m);
 
-      const here = asking(listener.address, t.admin);
+      const here = asking(vaultAddress, t.admin);
       expect((await here('GET', 'sys/policies/acl/app-read')).data.policy).toBe(policy);
       for (const path of ['app/db', 'pruned', 'ending']) {
         const theirs = (await there('GET', `secret/metadata/${path}`)).data;

@@ -6,8 +6,6 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { createConnection } from 'mysql2/promise';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createApp } from '../../src/http/app.ts';
-import { type Listener, listen } from '../../src/http/listener.ts';
 import { hasMariaDb, NO_MARIADB, startMariaDb } from '../fixtures/mariadb.ts';
 import { type TestVault, testVault } from '../harness.ts';
 import { entriesOf, tenantId } from '../witness.ts';
@@ -20,13 +18,12 @@ const missing = !hasMariaDb
     : 'its plugin is not installed (Debian: apt-get install mariadb-plugin-hashicorp-key-management)';
 
 let t: TestVault;
-let listener: Listener;
+let vaultAddress: string;
 beforeAll(async () => {
   t = await testVault();
-  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  vaultAddress = await t.address();
 });
 afterAll(async () => {
-  await listener.close();
   await t.close();
 });
 
@@ -48,7 +45,7 @@ it.skipIf(missing)(`encrypts its tables with keys of ours${missing ? ` (skipped:
   const server = await startMariaDb([
     '--plugin-load-add=hashicorp_key_management.so',
     '--plugin-maturity=unknown',
-    `--hashicorp-key-management-vault-url=${listener.address}/v1/mariadb`,
+    `--hashicorp-key-management-vault-url=${vaultAddress}/v1/mariadb`,
     `--hashicorp-key-management-token=${token}`,
     '--innodb-encrypt-tables=ON',
     '--innodb-default-encryption-key-id=1',

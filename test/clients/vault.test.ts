@@ -9,18 +9,15 @@ import { fileURLToPath } from 'node:url';
 import { Client } from '@litehex/node-vault';
 import nodeVault from 'node-vault';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createApp } from '../../src/http/app.ts';
-import { type Listener, listen } from '../../src/http/listener.ts';
 import { PASSWORD, type TestVault, testVault } from '../harness.ts';
 
 let t: TestVault;
-let listener: Listener;
+let vaultAddress: string;
 beforeAll(async () => {
   t = await testVault();
-  listener = await listen(t.vault, createApp(t.vault), t.vault.config);
+  vaultAddress = await t.address();
 });
 afterAll(async () => {
-  await listener.close();
   await t.close();
 });
 
@@ -31,7 +28,7 @@ const refusal = (act: Promise<unknown>) =>
   );
 
 it('node-vault: logins, secrets of both versions, policies, tokens, wrapping and transit', async () => {
-  const vault = nodeVault({ endpoint: listener.address });
+  const vault = nodeVault({ endpoint: vaultAddress });
   const status = await vault.health();
   expect(status).toMatchObject({ initialized: true, sealed: false });
   const login = await vault.userpassLogin({ username: 'admin', password: PASSWORD });
@@ -68,7 +65,7 @@ it('node-vault: logins, secrets of both versions, policies, tokens, wrapping and
   const child = await vault.tokenCreate({ policies: ['js-read'], ttl: '10m' });
   // It takes whatever token is made for its own.
   vault.token = login.auth.client_token;
-  const reader = nodeVault({ endpoint: listener.address, token: child.auth.client_token });
+  const reader = nodeVault({ endpoint: vaultAddress, token: child.auth.client_token });
   expect((await reader.read('secret/data/js/app')).data.data).toEqual({ a: 2 });
   expect(await refusal(reader.write('secret/data/js/app', { data: {} }))).toMatch(/^403 .*permission denied/s);
   await reader.tokenRenewSelf({ increment: '5m' });
@@ -82,7 +79,7 @@ it('node-vault: logins, secrets of both versions, policies, tokens, wrapping and
       headers: { 'X-Vault-Wrap-TTL': '60s', 'X-Vault-Token': vault.token },
     },
   });
-  const anybody = nodeVault({ endpoint: listener.address, token: wrapped.wrap_info.token });
+  const anybody = nodeVault({ endpoint: vaultAddress, token: wrapped.wrap_info.token });
   expect((await anybody.unwrap()).data.data).toEqual({ a: 2 });
   expect(await refusal(anybody.unwrap())).toBe('400 wrapping token is not valid or does not exist');
 
@@ -90,14 +87,14 @@ it('node-vault: logins, secrets of both versions, policies, tokens, wrapping and
   const { ciphertext } = (await vault.encryptData({ name: 'js', plaintext: Buffer.from('hello').toString('base64') }))
     .data;
   expect((await vault.decryptData({ name: 'js', ciphertext })).data.plaintext).toBe('aGVsbG8=');
-  const elsewhere = nodeVault({ endpoint: listener.address, token: vault.token, namespace: 'no-such-tenant' });
+  const elsewhere = nodeVault({ endpoint: vaultAddress, token: vault.token, namespace: 'no-such-tenant' });
   expect(await refusal(elsewhere.read('secret/data/js/app'))).toMatch(/^404 no handler for route/);
-  const home = nodeVault({ endpoint: listener.address, token: vault.token, namespace: 'default' });
+  const home = nodeVault({ endpoint: vaultAddress, token: vault.token, namespace: 'default' });
   expect((await home.read('secret/data/js/app')).data.data).toEqual({ a: 2 });
 });
 
 it('@litehex/node-vault: what its schemas check', async () => {
-  const client = new Client({ endpoint: listener.address, token: t.admin });
+  const client = new Client({ endpoint: vaultAddress, token: t.admin });
   const held = async <T>(act: Promise<{ data?: T; error?: unknown }>): Promise<T> => {
     const { data, error } = await act;
     expect(error).toBeUndefined();
@@ -149,7 +146,7 @@ async function run(
 it('curl, as every example writes it', async () => {
   const curl = async (...args: string[]) =>
     (await run('curl', ['-s', '-w', '\n%{http_code}', '-H', '@-', ...args], `X-Vault-Token: ${t.admin}\n`))[1];
-  const at = (path: string) => `${listener.address}/v1/${path}`;
+  const at = (path: string) => `${vaultAddress}/v1/${path}`;
   const body = '{"data":{"a":12345678901234567890}}';
   expect(await curl('--request', 'POST', '--data', body, at('secret/data/curl'))).toMatch(/"version":1.*\n200$/);
   expect(await curl(at('secret/data/curl'))).toContain('"data":{"a":12345678901234567890}');
@@ -177,7 +174,7 @@ it.skipIf(PYTHONS.length === 0)(
   async () => {
     for (const [i, python] of PYTHONS.entries()) {
       const env = {
-        ...{ PATH: process.env.PATH, VAULT_ADDR: listener.address, BULLA_USER: 'admin', BULLA_PASSWORD: PASSWORD },
+        ...{ PATH: process.env.PATH, VAULT_ADDR: vaultAddress, BULLA_USER: 'admin', BULLA_PASSWORD: PASSWORD },
         NAME: `py${i}`,
       };
       const [code, said] = await run(python, [SCRIPT], '', env);

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startJobs } from '../../src/job/kinds.ts';
 import { type Sweeper, startSweeper } from '../../src/lease/sweeper.ts';
 import { type TestVault, testVault } from '../harness.ts';
-import { inState, leaseTarget, type Target, type TargetConfig, works } from '../lease-target.ts';
+import { inState, leaseTarget, makeRole, type Target, works } from '../lease-target.ts';
 import { until } from '../until.ts';
 
 let t: TestVault;
@@ -15,8 +15,8 @@ beforeAll(async () => {
   t = await testVault({ env: QUICK });
   target = await leaseTarget();
   t.secrets.add(target.config.password);
-  await make('slow', target.config);
-  await make('well', target.direct);
+  await makeRole(t, 'slow', target.config);
+  await makeRole(t, 'well', target.direct);
   sweepers.push(startSweeper(t.vault), startSweeper(await t.node({ env: QUICK })));
 });
 
@@ -31,13 +31,6 @@ afterAll(async () => {
   await t.close();
   await target.close();
 });
-
-async function make(name: string, config: TargetConfig): Promise<void> {
-  const body = { kind: 'postgres', config };
-  const backend = await t.request('PUT', `/api/v1/backends/${name}`, { token: t.admin, body });
-  expect(backend.status, backend.text).toBe(201);
-  await t.request('PUT', `/api/v1/roles/${name}`, { token: t.admin, body: { backend: name } });
-}
 
 async function taken(name: string, ttl: number | string = '10m') {
   const body = { role: `${name}/${name}`, ttl };
