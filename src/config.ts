@@ -189,6 +189,8 @@ export const LIMITS = {
   readBatchMembersMax: 512,
   readBatchBytesMax: 8 * 1024 * 1024,
   readQueueMax: 10_000,
+  writesTogetherMax: 64,
+  writeQueueMax: 1000,
   policiesPerUserMax: 50,
   groupsPerUserMax: 50,
   membersAtOnceMax: 500,

@@ -2,9 +2,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TenantId } from '../src/db/database.ts';
 import { fetchSecrets } from '../src/secret/fetch.ts';
+import type { NewVersion } from '../src/secret/insert.ts';
 import { type ListAsk, listSecrets } from '../src/secret/list.ts';
 import { parsePath, type SecretPrefix } from '../src/secret/path.ts';
-import { deleteVersions, type NewVersion, putSecret } from '../src/secret/secret.ts';
+import { deleteVersions, putSecret } from '../src/secret/secret.ts';
 import { type TestVault, testVault } from './harness.ts';
 import { added, codeOf, errorOf, fillSecrets, tenantId, text, textOf } from './witness.ts';
 

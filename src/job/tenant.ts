@@ -26,7 +26,7 @@ import { removeGroups } from '../policy/group.ts';
 import { type Act, permit, precheck } from '../policy/permit.ts';
 import { insertBuiltInPolicies, removePolicies } from '../policy/store.ts';
 import { removeMounts } from '../secret/mount.ts';
-import { countSecrets, removeSecrets } from '../secret/secret.ts';
+import { countSecrets, removeSecrets } from '../secret/row.ts';
 import { activeRootKey, forgetDataKeys } from '../tenant/keyring.ts';
 import { destroyDataKeys, insertDataKey, removeDataKeyMaterial } from '../tenant/rotation.ts';
 import {

@@ -9,10 +9,11 @@
  * batches. `withoutToken` is for the few acts that come before any token or from the vault itself; it records too.
  */
 import { findApproval, markUsed, type Redeemed } from '../approval/redeem.ts';
-import { AccessMoved, type Appendix, append } from '../audit/append.ts';
-import type { Actor, Details, Entry, Origin } from '../audit/entry.ts';
+import { AccessMoved, append } from '../audit/append.ts';
+import type { Actor, Entry, Origin } from '../audit/entry.ts';
 import { markRecorded } from '../audit/recorded.ts';
 import { useToken } from '../auth/use.ts';
+import type { ParsedToken } from '../crypto/token.ts';
 import { type TenantId, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
@@ -22,7 +23,6 @@ import {
   type Asker,
   allows,
   type Call,
-  deadBecause,
   halted,
   proves,
   readAccess,
@@ -34,6 +34,9 @@ import {
 import type { Requirement } from './approval-rule.ts';
 import type { Held } from './grant.ts';
 import { hasRate, overRate } from './rate.ts';
+import { type Act, appendices, denial, entryOf, type Note } from './record.ts';
+
+export type { Act, Note } from './record.ts';
 
 declare const permitBrand: unique symbol;
 /** Leave to do what was asked, inside the transaction that records it. */
@@ -62,27 +65,6 @@ export type Permit = {
   readonly approved: ReadonlyMap<string, Redeemed>;
   /** Whether the holder might also do this: for filtering lists. It records nothing. */
   readonly allows: (ask: Ask) => boolean;
-};
-
-/** What an entry says beside the ask. */
-export type Note = {
-  readonly action?: string;
-  readonly resource?: string;
-  readonly version?: number;
-  readonly lease?: string;
-  readonly details?: Details;
-};
-
-/** What an act did. One entry per note; one entry that says the ask when there is none. */
-export type Act<T> = {
-  readonly value: T;
-  readonly notes?: readonly Note[];
-  /** The act takes access away: every grant decided before it is decided again. */
-  readonly revokes?: boolean;
-  /** The act refuses after all: what it changed (a count of failures) stays, its entry says `denied`, and this is thrown. */
-  readonly refused?: VaultError;
-  /** Entries in the logs of other tenants that the act touched. Their ids must be among `tenants`. */
-  readonly elsewhere?: readonly { readonly tenant: TenantId; readonly note: Note; readonly revokes?: boolean }[];
 };
 
 export type PermitOptions = {
@@ -169,6 +151,64 @@ export function preview<T>(vault: Vault, call: Call, read: (tx: Tx, permit: Perm
 }
 
 const isQuota = (error: unknown): error is VaultError => error instanceof VaultError && error.code === 'quota_exceeded';
+
+/** One of several acts of a tenant that go together. */
+export type Joint = { readonly call: Call; readonly token: ParsedToken; readonly ask: Ask };
+
+/**
+ * Several acts of one tenant in one transaction, with one append and one flush for all. `act` gets a permit in the place of
+ * each who may at once, and does it or leaves it out. Gives the values of those that were done. Who has none left no
+ * trace, and is to be asked for by themselves with `permit`: refusals, approvals, rates and tokens of few uses are there.
+ * When it throws, nothing happened, or nobody knows.
+ */
+export async function permitTogether<T>(
+  vault: Vault,
+  joints: readonly Joint[],
+  act: (tx: Tx, permits: readonly (Permit | undefined)[]) => Promise<readonly (Done<T> | undefined)[]>,
+  options: Pick<PermitOptions, 'deadlineMs'> = {},
+): Promise<readonly (Done<T> | undefined)[]> {
+  const tenant = joints[0]!.token.tenantId as TenantId;
+  const acts = await transaction(
+    vault.db,
+    [tenant],
+    async (tx) => {
+      const accesses = await accessesAtOnce(vault, tx, joints);
+      const done = await act(
+        tx,
+        accesses.map((access) => access && permitOf(access, NONE_APPROVED)),
+      );
+      const own = joints.flatMap(({ call, ask }, i) => {
+        const access = accesses[i];
+        const one = done[i];
+        return access && one ? appendices(access, call, [ask], one, NONE_APPROVED) : [];
+      });
+      const entries = own.flatMap((appendix) => appendix.entries);
+      // They were all read by one statement, so under one revision.
+      if (own[0]) await append(tx, [{ ...own[0], entries }]);
+      return done;
+    },
+    options,
+  );
+  for (const [i, { call }] of joints.entries()) if (acts[i]) markRecorded(call);
+  return acts;
+}
+
+/** What an act that goes together with others may have done. */
+export type Done<T> = Pick<Act<T>, 'value' | 'notes'>;
+
+/** Of those who may as things are; nobody for whom that takes more than a look. */
+async function accessesAtOnce(vault: Vault, tx: Tx, joints: readonly Joint[]): Promise<(Access | undefined)[]> {
+  const tokens = new Map(joints.map(({ token }) => [token.tokenId, token]));
+  const rows = new Map((await readAccess(tx, [...tokens.values()])).map((row) => [row.tokenId, row]));
+  const accesses: (Access | undefined)[] = [];
+  for (const { call, token, ask } of joints) {
+    const row = rows.get(token.tokenId);
+    const isPlain = row && proves(row, token) && row.usesLeft === null && !hasRate(row);
+    const access = isPlain ? await resolve(vault, tx, token, row, call.source) : undefined;
+    accesses.push(access && !refusal(access, [ask], call) && !halted(vault, [ask]) ? access : undefined);
+  }
+  return accesses;
+}
 
 /** An act that failed for a reason of the caller's: undone, and to be recorded. */
 class Failed extends Error {
@@ -282,60 +322,6 @@ async function namesHeld(tx: Tx, { tenant, userId, row }: Access): Promise<Reado
     WHERE m.tenant_id = ${tenant} AND m.user_id = ${userId}`;
   const bounds = row.bounds?.map((bound) => bound.split(' ')) ?? [];
   return new Set(held.map(({ name }) => name).filter((name) => bounds.every((bound) => bound.includes(name))));
-}
-
-function denial(access: Access, call: Call, asks: readonly Ask[], refused: VaultError): Appendix {
-  const isMissing = refused.code === 'forbidden' || refused.code === 'approval_required';
-  const lacking = isMissing ? asks.filter((ask) => !allows(access, ask)) : asks;
-  // What the kind of the token forbids is allowed by its policies.
-  const missing = lacking.length > 0 ? lacking : asks;
-  const note = refused.code === 'unauthenticated' ? { details: deathOf(access, call) } : {};
-  const entries = missing.map((ask) =>
-    entryOf(access.actor, call, ask, note, { outcome: 'denied', code: refused.code }),
-  );
-  return { tenant: access.tenant, entries };
-}
-
-/** A token that was made to be used a few times or for a short while, and is shown again: somebody else may have it (T-053). */
-function deathOf(access: Access, call: Call): Details {
-  const reason = deadBecause(access, call) ?? 'used_up';
-  const handedOn = access.row.kind === 'lease' || access.row.kind === 'wrapping';
-  return handedOn && (reason === 'used_up' || reason === 'expired') ? { reason, possible_theft: true } : { reason };
-}
-
-function appendices<T>(access: Access, call: Call, asks: readonly Ask[], done: Act<T>, approved: Approved): Appendix[] {
-  const ask = asks[0]!;
-  const notes = done.notes ?? [{}];
-  const end = done.refused ? ({ outcome: 'denied', code: done.refused.code } as const) : ({ outcome: 'ok' } as const);
-  const entries = notes.map((note) => {
-    const approval = approved.get(note.resource ?? ask.resource);
-    const said = approval ? { ...note, details: { ...note.details, approval: approval.id } } : note;
-    return entryOf(access.actor, call, ask, said, end);
-  });
-  const own: Appendix = {
-    tenant: access.tenant,
-    entries,
-    decidedAt: access.aclRevision,
-    revokes: done.revokes ?? false,
-  };
-  const others = (done.elsewhere ?? []).map(({ tenant, note, revokes }) => ({
-    tenant,
-    entries: [entryOf(access.actor, call, ask, note, end)],
-    revokes: revokes ?? false,
-  }));
-  return [own, ...others];
-}
-
-function entryOf(actor: Actor, call: Call, ask: Ask, note: Note, end: Pick<Entry, 'outcome' | 'code'>): Entry {
-  const { requestId, source, protocol } = call;
-  return {
-    origin: { requestId, source, protocol },
-    actor,
-    action: ask.action,
-    resource: ask.resource,
-    ...note,
-    ...end,
-  };
 }
 
 /** An act may find by what it reads that its caller may not do it. */

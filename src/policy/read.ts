@@ -26,6 +26,7 @@ import { createKnownHeads, type KnownHeads } from './known-head.ts';
 import { checkApproved, type OpenedVersion, openVersion, unpackVersions, type VersionRow } from './opened.ts';
 import { permit } from './permit.ts';
 import { hasRate, overRate } from './rate.ts';
+import { createRounds, type Rounds } from './rounds.ts';
 
 /** `version` 0 is the current one. */
 type Member = Waiting &
@@ -38,14 +39,7 @@ type Member = Waiting &
   };
 
 type Lane = {
-  readonly queue: Member[];
-  /** Pumps that look after the queue. */
-  pumps: number;
-  /** Rounds under way, and the members in them. */
-  rounds: number;
-  members: number;
-  /** Runs while few wait for the round under way. */
-  patience: NodeJS.Timeout | undefined;
+  readonly rounds: Rounds<Member>;
   /** When the heads are free for the next round of ours. */
   turn: Promise<void>;
   readonly heads: KnownHeads;
@@ -56,12 +50,6 @@ type Lane = {
 };
 const lanes = new WeakMap<Vault, Lane>();
 
-/** Two rounds overlap: one reads and decrypts while the other commits. */
-const ROUNDS_AT_ONCE = 2;
-/** Longer than this nobody waits for a round under way that is larger. */
-const PATIENCE_MS = 10;
-/** Fewer than this go faster in one round: each has its own round trips and its own fsync. */
-const WORTH_SHARING = 128;
 /** Larger envelopes are read one by one, which bounds what a round holds in memory. */
 const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
 const ENVELOPE_BYTES_MAX = LIMITS.secretBytesMax + 1024;
@@ -77,22 +65,18 @@ const DECISIONS_MAX = 5;
 export function readSecret(vault: Vault, call: Call, path: string, version: number): Promise<OpenedVersion> {
   const { token } = call;
   if (!token) return Promise.reject(unauthenticated());
-  const lane = lanes.get(vault) ?? newLane(vault);
-  if (lane.queue.length >= LIMITS.readQueueMax) {
-    return Promise.reject(tooMany());
-  }
-  const { queue } = lane;
-  const answer = new Promise<OpenedVersion>((resolve, reject) => {
+  const { rounds } = lanes.get(vault) ?? newLane(vault);
+  if (rounds.waiting.length >= LIMITS.readQueueMax) return Promise.reject(tooMany());
+  return new Promise<OpenedVersion>((resolve, reject) => {
     const arrivedMs = vault.clock.monotonicMs();
-    queue.push({ arrivedMs, begunMs: undefined, drafted: undefined, call, token, path, version, resolve, reject });
+    rounds.add({ arrivedMs, begunMs: undefined, drafted: undefined, call, token, path, version, resolve, reject });
   });
-  if (lane.pumps < ROUNDS_AT_ONCE) beginOrWait(vault, lane);
-  return answer;
 }
 
 function newLane(vault: Vault): Lane {
+  const run = async (members: readonly Member[]) => setApart(vault, lane, await settle(vault, lane, members, 'shared'));
   const lane: Lane = {
-    ...{ queue: [], pumps: 0, rounds: 0, members: 0, patience: undefined, turn: Promise.resolve() },
+    ...{ rounds: createRounds(vault, LIMITS.readBatchMembersMax, run), turn: Promise.resolve() },
     ...{ heads: createKnownHeads(), apart: new Map(), apartTurns: [], apartPumps: 0 },
   };
   lanes.set(vault, lane);
@@ -100,47 +84,6 @@ function newLane(vault: Vault): Lane {
 }
 
 const tooMany = () => new VaultError('busy', 'Too many reads are waiting; try again.', { retryAfterSeconds: 1 });
-
-function beginOrWait(vault: Vault, lane: Lane): void {
-  if (isWorthARound(vault, lane)) void pump(vault, lane);
-  // The round under way may hang.
-  else lane.patience ??= setTimeout(() => endPatience(vault, lane), PATIENCE_MS).unref();
-}
-
-function endPatience(vault: Vault, lane: Lane): void {
-  lane.patience = undefined;
-  if (lane.queue.length > 0 && lane.pumps < ROUNDS_AT_ONCE) beginOrWait(vault, lane);
-}
-
-async function pump(vault: Vault, lane: Lane): Promise<void> {
-  lane.pumps += 1;
-  // Let everything that has already arrived join.
-  await new Promise(setImmediate);
-  while (lane.queue.length > 0 && isWorthARound(vault, lane)) {
-    const members = lane.queue.splice(0, shareOf(lane));
-    lane.rounds += 1;
-    lane.members += members.length;
-    setApart(vault, lane, await settle(vault, lane, members, 'shared'));
-    lane.members -= members.length;
-    lane.rounds -= 1;
-  }
-  lane.pumps -= 1;
-}
-
-/**
- * Whether what waits is to begin now. Beside a round under way, few wait for its end rather than pay for one of their own:
- * its statements and its fsync cost the same for one member as for a hundred.
- */
-function isWorthARound({ clock }: Vault, { queue, rounds, members }: Lane): boolean {
-  return rounds === 0 || queue.length * 2 >= members || clock.monotonicMs() - queue[0]!.arrivedMs >= PATIENCE_MS;
-}
-
-/** What one round takes: all that waits, or half of it when nothing is under way and there is enough for two. */
-function shareOf({ queue, rounds }: Lane): number {
-  const waiting = queue.length;
-  const share = rounds === 0 && waiting >= WORTH_SHARING ? Math.ceil(waiting / ROUNDS_AT_ONCE) : waiting;
-  return Math.min(share, LIMITS.readBatchMembersMax);
-}
 
 /**
  * What a shared round left out goes on in rounds of its own tenant, which wait for the log's head. Few of them run at
@@ -209,7 +152,7 @@ async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode
   } catch (error) {
     if (!(error instanceof VaultError) && inTime.length > 1) return inTime;
     for (const member of inTime) member.reject(forReader(error));
-    if (error instanceof VaultError) refuseBehind(vault, lane.queue);
+    if (error instanceof VaultError) refuseBehind(vault, lane.rounds.waiting);
     return [];
   }
 }

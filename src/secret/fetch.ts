@@ -10,7 +10,7 @@ import { checkApproved, type OpenedVersion, openVersion, unpackVersions, type Ve
 import { type Act, type Permit, permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { SecretPath, SecretPrefix } from './path.ts';
-import { secretAsk } from './secret.ts';
+import { secretAsk } from './row.ts';
 
 /** All of `paths` or nothing; or what lies under `prefixes` and may be read. */
 export type FetchAsk = { readonly paths: readonly SecretPath[] } | { readonly prefixes: readonly SecretPrefix[] };

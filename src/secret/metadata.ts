@@ -4,11 +4,11 @@ import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
+import { checkVersionsKept } from './insert.ts';
 import { checkDeleteAfter } from './mount.ts';
 import type { SecretPath } from './path.ts';
 import {
   checkMetadata,
-  checkVersionsKept,
   findOrInsert,
   lockSecret,
   openMetadata,
@@ -16,7 +16,7 @@ import {
   secretAsk,
   secretAt,
   storeMetadata,
-} from './secret.ts';
+} from './row.ts';
 import { type VersionInfo, versionsOf } from './version.ts';
 
 export type Metadata = {

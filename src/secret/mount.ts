@@ -171,13 +171,24 @@ export async function removeMount(vault: Vault, call: Call, path: SecretPath): P
   });
 }
 
-/** What holds for a secret at this path. */
-export async function settingsAt(tx: Tx, tenant: TenantId, path: SecretPath): Promise<MountSettings> {
-  const [row] = await tx<MountSettings[]>`
-    SELECT versions_kept AS "versionsKept", cas_required AS "casRequired", delete_after_seconds AS "deleteAfterSeconds"
-    FROM mounts WHERE tenant_id = ${tenant} AND prefix = ANY (${['', ...ancestorsOf(path)]})
-    ORDER BY length(prefix) DESC LIMIT 1`;
-  return row ?? WHOLE_TREE;
+/** What holds for secrets at these paths. */
+export async function settingsOf(
+  tx: Tx,
+  tenant: TenantId,
+  paths: readonly SecretPath[],
+): Promise<(path: SecretPath) => MountSettings> {
+  const prefixes = new Set(['', ...paths.flatMap(ancestorsOf)]);
+  const rows = await tx<(MountSettings & { prefix: string })[]>`
+    SELECT prefix, versions_kept AS "versionsKept", cas_required AS "casRequired",
+           delete_after_seconds AS "deleteAfterSeconds"
+    FROM mounts WHERE tenant_id = ${tenant} AND prefix = ANY (${[...prefixes]})`;
+  const found = new Map(rows.map((row) => [row.prefix, row]));
+  return (path) =>
+    ancestorsOf(path)
+      .map((prefix) => found.get(prefix))
+      .findLast(Boolean) ??
+    found.get('') ??
+    WHOLE_TREE;
 }
 
 /** Removes every mount of a tenant that is being deleted. */

@@ -5,7 +5,7 @@ import type { Call } from '../policy/access.ts';
 import { type Note, permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { SecretPath } from './path.ts';
-import { lockSecret, secretAsk } from './secret.ts';
+import { lockSecret, secretAsk } from './row.ts';
 
 /**
  * Needs to read and delete where it is, and to write where it goes: otherwise moving would be a way to read.

@@ -19,9 +19,11 @@ import type { Call } from '../policy/access.ts';
 import { type Record as LogRecord, permit, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { mergePatch } from './document.ts';
+import { checkVersion, insertVersion, type NewVersion } from './insert.ts';
 import type { SecretPath } from './path.ts';
 import { openRotator, type RotatorInfo, type RotatorKind, rotatingNow, rotatorAt } from './rotator.ts';
-import { checkVersion, currentData, insertVersion, lockSecret, type NewVersion, secretAsk } from './secret.ts';
+import { lockSecret, secretAsk } from './row.ts';
+import { currentData } from './secret.ts';
 
 /** A secret in the hands of this node, until its claim runs out. */
 export type ClaimedSecret = {
@@ -142,10 +144,9 @@ export async function storeValue(vault: Vault, claimed: ClaimedSecret, made: Mad
     const version = await versionOf(vault, tx, { tenant, field, path }, secret, made.value);
     checkVersion(version);
     const writer = { tenant, userId: VAULT_ACTOR.kind, allows: () => false };
-    const written = await insertVersion(vault, tx, writer, path, secret, {
-      ...version,
-      expect: secret.currentVersion,
-      keptAtLeast: 2,
+    const written = await insertVersion(vault, tx, tenant, {
+      ...{ writer, path, secret },
+      asked: { ...version, expect: secret.currentVersion, keptAtLeast: 2 },
     });
     await tx`
       WITH clock AS MATERIALIZED (SELECT bulla.now() AS now), rotated AS (

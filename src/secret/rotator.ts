@@ -15,7 +15,7 @@ import { activeDataKey, dataKey, underActiveKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import type { Webhook } from '../webhook.ts';
 import { parsePath, type SecretPath } from './path.ts';
-import { findOrInsert, secretAsk } from './secret.ts';
+import { findOrInsert, secretAsk } from './row.ts';
 
 export const ROTATOR_KINDS = ['password', 'diceware', 'account', 'webhook'] as const;
 export type RotatorKind = (typeof ROTATOR_KINDS)[number];

@@ -5,7 +5,7 @@ import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { isObject, membersOf } from './document.ts';
 import type { SecretPath } from './path.ts';
-import { secretAsk } from './secret.ts';
+import { secretAsk } from './row.ts';
 
 export type Subkeys = Omit<OpenedVersion, 'body'> & {
   /** JSON text: the document with null in the place of every value that is no object. */

@@ -3,8 +3,10 @@ import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import type { Call } from '../policy/access.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
+import type { SecretKind } from './insert.ts';
 import type { SecretPath } from './path.ts';
-import { checkVersions, lockSecret, type Missing, notesOf, type SecretKind, secretAsk, secretAt } from './secret.ts';
+import { lockSecret, secretAsk, secretAt } from './row.ts';
+import { checkVersions, type Missing, notesOf } from './secret.ts';
 
 export type VersionInfo = {
   readonly version: number;

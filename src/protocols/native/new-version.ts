@@ -8,7 +8,7 @@ import { isUtf8 } from 'node:buffer';
 import { z } from '@hono/zod-openapi';
 import { LIMITS } from '../../config.ts';
 import { VaultError } from '../../errors.ts';
-import type { NewVersion } from '../../secret/secret.ts';
+import type { NewVersion } from '../../secret/insert.ts';
 import { mediaType, type Request } from './endpoint.ts';
 import type { StrictJson } from './json.ts';
 import { duration, instant } from './schema.ts';

@@ -8,6 +8,7 @@
 import { VaultError } from '../../errors.ts';
 import type { OpenedVersion } from '../../policy/opened.ts';
 import { readSecret } from '../../policy/read.ts';
+import type { Written } from '../../secret/insert.ts';
 import { listSecrets } from '../../secret/list.ts';
 import {
   type Described,
@@ -19,7 +20,7 @@ import {
 } from '../../secret/metadata.ts';
 import { changeMount, type Mount, mountOver, readMount } from '../../secret/mount.ts';
 import { parsePath, type SecretPath, type SecretPrefix } from '../../secret/path.ts';
-import { deleteVersions, patchSecret, putSecret, type Written } from '../../secret/secret.ts';
+import { deleteVersions, patchSecret, putSecret } from '../../secret/secret.ts';
 import { readSubkeys } from '../../secret/subkeys.ts';
 import { destroyVersions, undeleteVersions, type VersionInfo } from '../../secret/version.ts';
 import { ignoreAbsent } from './absent.ts';
