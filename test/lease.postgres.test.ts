@@ -69,7 +69,10 @@ describe('T-079 names', () => {
     const lease = await taken('strange');
     const sql = connectWith(target, lease.credential);
     expect(await sql.unsafe(`SELECT n FROM ${quote(SCHEMA)}.${quote(TABLE)}`)).toEqual([{ n: 7 }]);
-    expect(await sql`SELECT current_setting('application_name') AS name`).toBeTruthy();
+    const kept = await target.sql`
+      SELECT s.setconfig FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
+      WHERE r.rolname = ${lease.credential.username}`;
+    expect(kept).toEqual([{ setconfig: [`application_name=it's "quoted" {}`] }]);
     await sql.unsafe(`CREATE TABLE ${quote(SCHEMA)}.mine AS SELECT 1 AS kept; CREATE TABLE ${LONGEST}.mine (a int)`);
     const revoked = await t.request('DELETE', `/api/v1/leases/${lease.id}`, { token: t.admin });
     expect(revoked.json).toMatchObject({ state: 'ended', last_error: null });

@@ -218,28 +218,35 @@ describe('an end', () => {
   it.each([
     [
       'deleting the client secret',
-      (secret: NewClientSecret) => deleteClientSecret(t.vault, t.call(t.admin), 'ending', { name: secret.name }),
+      'secret-gone',
+      'ok',
+      (of: string, secret: NewClientSecret) => deleteClientSecret(t.vault, t.call(t.admin), of, { name: secret.name }),
     ],
-    ['disabling the service', () => updateService(t.vault, t.call(t.admin), 'ending', { disabled: true })],
-    ['deleting the service', () => deleteService(t.vault, t.call(t.admin), 'ending')],
-  ] as const)('T-049 T-050 %s ends its tokens and what hangs under them on every node', async (_, end) => {
-    await deleteService(t.vault, t.call(t.admin), 'ending').catch(() => undefined);
-    await createService(t.vault, t.call(t.admin), { name: 'ending', policies: ['admin'], tokenPeriodSeconds: 60 });
-    const secret = await secretOf('ending');
-    const kept = await secretOf('ending');
-    const { token } = await enter(secret);
-    const under = await createToken(t.vault, t.call(token), {});
-    const untouched = await enter(kept);
-    expect(await read(under.token, other)).toBe('ok');
-    await end(secret);
-    for (const dead of [token, under.token]) {
-      expect(await read(dead, other)).toBe('unauthenticated');
-      expect(await codeOf(renewToken(other, t.call(dead)))).toBe('unauthenticated');
-    }
-    expect(await codeOf(enter(secret, other))).toBe('login_failed');
-    const mine = _ === 'deleting the client secret' ? 'ok' : 'unauthenticated';
-    expect(await read(untouched.token, other)).toBe(mine);
-  });
+    [
+      'disabling the service',
+      'disabled',
+      'unauthenticated',
+      (of: string) => updateService(t.vault, t.call(t.admin), of, { disabled: true }),
+    ],
+    ['deleting the service', 'deleted', 'unauthenticated', (of: string) => deleteService(t.vault, t.call(t.admin), of)],
+  ] as const)(
+    'T-049 T-050 %s ends its tokens and what hangs under them on every node',
+    async (_, name, others, end) => {
+      const secret = await fresh(name, { policies: ['admin'], tokenPeriodSeconds: 60 });
+      const kept = await secretOf(name);
+      const { token } = await enter(secret);
+      const under = await createToken(t.vault, t.call(token), {});
+      const untouched = await enter(kept);
+      expect(await read(under.token, other)).toBe('ok');
+      await end(name, secret);
+      for (const dead of [token, under.token]) {
+        expect(await read(dead, other)).toBe('unauthenticated');
+        expect(await codeOf(renewToken(other, t.call(dead)))).toBe('unauthenticated');
+      }
+      expect(await codeOf(enter(secret, other))).toBe('login_failed');
+      expect(await read(untouched.token, other)).toBe(others);
+    },
+  );
 
   it('a periodic token goes on for longer than any other, and ends with its client secret', async () => {
     const secret = await fresh('daemon', { tokenPeriodSeconds: 3600 });
@@ -339,9 +346,8 @@ describe('the rule of giving', () => {
   it('nobody makes of a service, or becomes by one, what they do not hold themselves', async () => {
     const rules = [{ effect: 'allow', actions: ['service.*'], resources: ['service:**'] }];
     const maker = t.call(await t.user('service-maker', [], rules));
-    const off = await fresh('sleeping');
+    await createService(t.vault, t.call(t.admin), { name: 'sleeping', policies: ['reader'] });
     await updateService(t.vault, t.call(t.admin), 'sleeping', { disabled: true });
-    expect(off.clientId).not.toBe('');
     expect(await codeOf(createService(t.vault, maker, { name: 'strong', policies: ['admin'] }))).toBe('forbidden');
     expect(await codeOf(createService(t.vault, maker, { name: 'weak' }))).toBe('ok');
     expect(await codeOf(updateService(t.vault, maker, 'weak', { policies: ['reader'] }))).toBe('forbidden');
