@@ -59,7 +59,7 @@ describe('imports', () => {
     [/^src\/tenant\/keyring\.ts$/, 2],
     [/^src\/audit\/(append|entry|halt|recorded)\.ts$/, 2],
     [/^src\/auth\/(use|issue)\.ts$/, 2],
-    [/^src\/auth\/(method|claim)\.ts$/, 0],
+    [/^src\/auth\/(method|claim|token-setting)\.ts$/, 0],
     [/^src\/auth\/(issuer-keys|signed-token)\.ts$/, 1],
     [/^src\/auth\/(issuer-client|methods\/oidc)\.ts$/, 2],
     [/^src\/auth\/methods\//, 1],

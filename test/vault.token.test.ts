@@ -61,9 +61,9 @@ describe('auth/userpass', () => {
     expect((await v1('LIST', 'auth/userpass/users')).json.data.keys).toEqual(['admin', 'alice', 'bob']);
     expect((await v1('POST', 'auth/userpass/users/bob/password', { password: `${PASSWORD} two` })).status).toBe(204);
     expect((await v1('POST', 'auth/userpass/login/bob', { password: `${PASSWORD} two` }, '')).status).toBe(200);
-    expect(errors(await v1('POST', 'auth/userpass/users/bob', { token_ttl: '5m' }))).toEqual([
+    expect(errors(await v1('POST', 'auth/userpass/users/bob', { token_strictly_bind_ip: true }))).toEqual([
       400,
-      ['token_ttl is not supported by this auth method'],
+      ['token_strictly_bind_ip is not supported by this auth method'],
     ]);
     expect((await v1('DELETE', 'auth/userpass/users/bob')).status).toBe(204);
     expect((await v1('DELETE', 'auth/userpass/users/bob')).status).toBe(204);

@@ -19,6 +19,16 @@ import { checkEachGiven, checkGiven } from '../policy/give.ts';
 import { permit, precheck } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { parsePattern } from './certificate-name.ts';
+import { checkTokenSettings } from './token-limit.ts';
+import {
+  changed,
+  changesOf,
+  NO_TOKEN_SETTINGS,
+  type TokenSettings,
+  type TokenSettingsWish,
+  tokenSettingColumns,
+  tokenSettingRow,
+} from './token-setting.ts';
 import { checkPolicies, requirePolicies } from './user.ts';
 
 export type AuthorityInfo = {
@@ -44,21 +54,19 @@ export type AuthorityChange = {
   readonly staleList: 'refuse' | 'accept';
 };
 
-export type CertificateRole = {
+export type CertificateRole = TokenSettings & {
   readonly name: string;
   readonly authority: string;
   readonly names: readonly string[];
   readonly policies: readonly string[];
-  readonly tokenTtlSeconds: number | null;
   readonly createdAt: Timestamp;
   readonly updatedAt: Timestamp;
 };
 
-export type CertificateRoleChange = {
+export type CertificateRoleChange = TokenSettingsWish & {
   readonly authority: string;
   readonly names: readonly string[];
   readonly policies: readonly string[];
-  readonly tokenTtlSeconds?: number | undefined;
 };
 
 const ask = (action: Action, noun: 'authority' | 'cert-role', name: string): Ask => ({
@@ -266,7 +274,7 @@ async function endTokensUnder(tx: Tx, tenant: TenantId, authorityId: string): Pr
 
 // ---- roles ----------------------------------------------------------------------------------------------------------
 
-const ROLE_COLUMNS = `r.name, r.names, r.policies, r.token_ttl_seconds AS "tokenTtlSeconds",
+const ROLE_COLUMNS = `r.name, r.names, r.policies, ${tokenSettingColumns('r')},
   r.created_at AS "createdAt", r.updated_at AS "updatedAt",
   (SELECT a.name FROM authorities a WHERE a.tenant_id = r.tenant_id AND a.authority_id = r.authority_id) AS authority`;
 
@@ -299,21 +307,27 @@ export async function putCertificateRole(
   name: string,
   change: CertificateRoleChange,
 ): Promise<CertificateRole> {
-  const { names, policies, ttl } = checkRole(vault, change);
+  const { names, policies, settings } = checkRole(vault, change);
   return permit(vault, call, ask('cert-role.write', 'cert-role', name), async (tx, granted) => {
     const { tenant } = granted;
     await requirePolicies(tx, tenant, policies);
     await checkGiven(tx, granted, { before: [], after: policies });
     const authority = await authorityNamed(tx, tenant, parseName(change.authority, 'authority'), 'keep');
     const [row] = await tx<{ id: string; old: boolean }[]>`
-      INSERT INTO certificate_roles (tenant_id, name, role_id, authority_id, names, policies, token_ttl_seconds, created_at, updated_at)
-      VALUES (${tenant}, ${name}, ${randomId()}, ${authority.id}, ${names}, ${policies}, ${ttl}, bulla.now(), bulla.now())
+      INSERT INTO certificate_roles (tenant_id, name, role_id, authority_id, names, policies, created_at, updated_at)
+      VALUES (${tenant}, ${name}, ${randomId()}, ${authority.id}, ${names}, ${policies}, bulla.now(), bulla.now())
       ON CONFLICT (tenant_id, name) DO UPDATE
         SET authority_id = excluded.authority_id, names = excluded.names, policies = excluded.policies,
-            token_ttl_seconds = excluded.token_ttl_seconds, updated_at = excluded.updated_at
+            updated_at = excluded.updated_at
       RETURNING role_id AS id, xmax <> 0 AS old`;
+    await tx`
+      UPDATE certificate_roles SET ${tx(tokenSettingRow(settings))} WHERE tenant_id = ${tenant} AND role_id = ${row!.id}`;
     const ended = row!.old ? await endTokensOf(tx, tenant, row!.id) : 0;
-    const all = detailsNaming({ authority: authority.name, tokens_ended: ended }, { names, policies });
+    const { said, lists } = changesOf(NO_TOKEN_SETTINGS, settings);
+    const all = detailsNaming(
+      { authority: authority.name, tokens_ended: ended, ...said },
+      { names, policies, ...lists },
+    );
     const notes = all.map((details) => ({ details }));
     return { value: await roleNamed(tx, tenant, name), notes, revokes: row!.old };
   });
@@ -323,12 +337,9 @@ function checkRole(vault: Vault, change: CertificateRoleChange) {
   if (change.names.length === 0 || change.names.length > NAMES_MAX) {
     throw new VaultError('invalid_request', `names: expected from 1 to ${NAMES_MAX}.`);
   }
-  const ttl = change.tokenTtlSeconds ?? null;
-  const most = vault.config.tokenMaxTtlSeconds;
-  if (ttl !== null && (!Number.isInteger(ttl) || ttl < 1 || ttl > most)) {
-    throw new VaultError('invalid_request', `token_ttl: expected from 1 second to ${most} seconds.`);
-  }
-  return { names: [...new Set(change.names.map(parsePattern))], policies: checkPolicies(change.policies), ttl };
+  const settings = changed(NO_TOKEN_SETTINGS, change);
+  checkTokenSettings(vault, settings);
+  return { names: [...new Set(change.names.map(parsePattern))], policies: checkPolicies(change.policies), settings };
 }
 
 /** Ends with it whoever came by it. */

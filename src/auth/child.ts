@@ -12,8 +12,9 @@ import { checkGiven } from '../policy/give.ts';
 import { type Permit, permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { type IssuedToken, issueToken } from './issue.ts';
-import { checkCidrs, checkMetadata, type TokenWithPolicies, withPolicies } from './token.ts';
-import { checkExplicitMaxTtl, lockTokenRole, type TokenRole, wishBy } from './token-role.ts';
+import { type TokenWithPolicies, withPolicies } from './token.ts';
+import { checkCidrs, checkExplicitMaxTtl, checkMetadata } from './token-limit.ts';
+import { lockTokenRole, type TokenRole, wishBy } from './token-role.ts';
 import { checkPolicies, requirePolicies } from './user.ts';
 
 /** What whoever makes a child token asks for. Whatever it is, the child is no stronger than the token it is made with. */

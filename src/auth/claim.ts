@@ -28,7 +28,15 @@ export function policiesFor(
   return holding.length === 0 ? undefined : [...new Set(holding.flatMap(({ policies }) => policies))];
 }
 
-function claimAt(claims: Readonly<Record<string, unknown>>, name: string): unknown {
+/** A text, number or boolean as it is written; undefined for anything else, for what is absent, and for what is too long. */
+export function textAt(claims: Readonly<Record<string, unknown>>, name: string, lengthMax: number): string | undefined {
+  const value = claimAt(claims, name);
+  if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean') return undefined;
+  const text = String(value);
+  return text !== '' && text.length <= lengthMax ? text : undefined;
+}
+
+export function claimAt(claims: Readonly<Record<string, unknown>>, name: string): unknown {
   if (!name.startsWith('/')) return Object.hasOwn(claims, name) ? claims[name] : undefined;
   let at: unknown = claims;
   for (const part of name.slice(1).split('/')) {

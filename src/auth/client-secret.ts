@@ -16,8 +16,8 @@ import { common, isAmong } from '../policy/cidr.ts';
 import { checkTakeover } from '../policy/give.ts';
 import { type Permit, permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
-import { askOf, checkUses, serviceNamed } from './service.ts';
-import { checkCidrs, checkMetadata } from './token.ts';
+import { askOf, serviceNamed } from './service.ts';
+import { checkCidrs, checkMetadata, checkUses } from './token-limit.ts';
 
 export type ClientSecretInfo = {
   readonly id: string;

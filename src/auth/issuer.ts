@@ -39,6 +39,8 @@ export type IssuerInfo = {
   readonly clockSkewSeconds: number;
   /** What the vault is registered as there; null: people do not log in by it. */
   readonly client: IssuerClient | null;
+  /** The login role of who names none, where a protocol lets that be. It need not be there. */
+  readonly defaultRole: string | null;
   readonly revision: number;
   readonly createdAt: Timestamp;
   readonly updatedAt: Timestamp;
@@ -52,6 +54,7 @@ export type IssuerWish = {
   readonly algorithms?: readonly JwtAlgorithm[] | undefined;
   readonly clockSkewSeconds?: number | undefined;
   readonly client?: ClientWish | undefined;
+  readonly defaultRole?: string | undefined;
 };
 
 const CLOCK_SKEW_SECONDS_DEFAULT = 30;
@@ -64,7 +67,7 @@ const ask = (action: Action, name: string) => ({ action, resource: `issuer:${par
 const COLUMNS = `name, issuer, jwks, jwks_url AS "jwksUrl", ca, algorithms, clock_skew_seconds AS "clockSkewSeconds", revision,
   client_id AS "clientId", redirect_uris AS "redirectUris", scopes, EXISTS (
     SELECT 1 FROM issuer_secrets s WHERE s.tenant_id = jwt_issuers.tenant_id AND s.issuer_id = jwt_issuers.issuer_id
-  ) AS confidential, created_at AS "createdAt", updated_at AS "updatedAt"`;
+  ) AS confidential, default_role AS "defaultRole", created_at AS "createdAt", updated_at AS "updatedAt"`;
 
 type IssuerRow = Omit<IssuerInfo, 'jwks' | 'client'> & {
   readonly jwks: string | null;
@@ -113,6 +116,7 @@ export async function putIssuer(
   const wanted = ask('issuer.write', name);
   const { issuer, jwks, jwksUrl = null, ca = null, algorithms = ['RS256'] } = wish;
   const { clockSkewSeconds = CLOCK_SKEW_SECONDS_DEFAULT } = wish;
+  const defaultRole = wish.defaultRole === undefined ? null : parseName(wish.defaultRole, 'default_role');
   checkWish(wish);
   const client = wish.client && checkedClient(wish.client);
   const keys = jwks === undefined ? null : JSON.stringify(jwks);
@@ -138,13 +142,13 @@ export async function putIssuer(
       name,
       tx`
       INSERT INTO jwt_issuers AS i (tenant_id, issuer_id, name, issuer, jwks, jwks_url, ca, algorithms, clock_skew_seconds,
-                                    client_id, redirect_uris, scopes, revision, created_at, updated_at)
+                                    client_id, redirect_uris, scopes, default_role, revision, created_at, updated_at)
       VALUES (${tenant}, ${id}, ${name}, ${issuer}, ${keys}, ${jwksUrl}, ${ca}, ${[...algorithms]}, ${clockSkewSeconds},
-              ${client?.id ?? null}, ${client ? [...client.redirectUris] : null}, ${client ? [...client.scopes] : null}, 1,
+              ${client?.id ?? null}, ${client ? [...client.redirectUris] : null}, ${client ? [...client.scopes] : null}, ${defaultRole}, 1,
               bulla.now(), bulla.now())
       ON CONFLICT (tenant_id, name) DO UPDATE SET jwks = excluded.jwks, jwks_url = excluded.jwks_url, ca = excluded.ca, algorithms = excluded.algorithms,
         clock_skew_seconds = excluded.clock_skew_seconds, client_id = excluded.client_id,
-        redirect_uris = excluded.redirect_uris, scopes = excluded.scopes, revision = i.revision + 1,
+        redirect_uris = excluded.redirect_uris, scopes = excluded.scopes, default_role = excluded.default_role, revision = i.revision + 1,
         updated_at = excluded.updated_at WHERE i.issuer_id = excluded.issuer_id`,
     );
     // Somebody else has made one of this name since it was looked for.

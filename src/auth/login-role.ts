@@ -4,7 +4,7 @@
  * A role names its audiences and rules from claims to policies (claim.ts); who fits no rule does not log in. A change or
  * the end of a role ends every token that it gave, before the answer.
  */
-import { detailsNaming } from '../audit/entry.ts';
+import { type Details, detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
 import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
@@ -18,44 +18,61 @@ import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { ClaimRule } from './claim.ts';
 import { accountsBehind } from './issuer.ts';
-import { checkCidrs } from './token.ts';
+import { checkTokenSettings } from './token-limit.ts';
+import {
+  changed,
+  changesOf,
+  NO_TOKEN_SETTINGS,
+  type TokenSettings,
+  type TokenSettingsWish,
+  tokenSettingColumns,
+  tokenSettingRow,
+} from './token-setting.ts';
 import { checkPolicies, requirePolicies } from './user.ts';
 
 /** Who logs in: whoever shows a token of the issuer, or people at the issuer with a browser. */
 export type LoginRoleKind = 'jwt' | 'oidc';
 
-export type LoginRoleInfo = {
+export type LoginRoleInfo = TokenSettings & {
   readonly name: string;
   readonly kind: LoginRoleKind;
   readonly issuer: string;
   /** Empty for people: their tokens are for the issuer's client alone. */
   readonly audiences: readonly string[];
   readonly rules: readonly ClaimRule[];
-  readonly tokenTtlSeconds: number | null;
-  readonly cidrs: readonly string[] | null;
+  /** From claims to the names that they are shown under in the metadata of a token. */
+  readonly claimNames: Readonly<Record<string, string>>;
+  /** The claim that says who somebody is. */
+  readonly subjectClaim: string;
   readonly revision: number;
   readonly createdAt: Timestamp;
   readonly updatedAt: Timestamp;
 };
 
-export type LoginRoleWish = {
+export type LoginRoleWish = TokenSettingsWish & {
   /** `jwt` when absent. */
   readonly kind?: LoginRoleKind | undefined;
   /** The name of an issuer. */
   readonly issuer: string;
   readonly audiences?: readonly string[] | undefined;
   readonly rules: readonly ClaimRule[];
-  readonly tokenTtlSeconds?: number | undefined;
-  readonly cidrs?: readonly string[] | undefined;
+  readonly claimNames?: Readonly<Record<string, string>> | undefined;
+  /** `sub` when absent. */
+  readonly subjectClaim?: string | undefined;
 };
 
 const ask = (action: Action, name: string) => ({ action, resource: `login-role:${parseName(name, 'name')}` }) as const;
 
-const COLUMNS = `r.name, r.kind, i.name AS issuer, r.audiences, r.rules, r.token_ttl_seconds AS "tokenTtlSeconds", r.cidrs, r.revision,
+const COLUMNS = `r.name, r.kind, i.name AS issuer, r.audiences, r.rules, ${tokenSettingColumns('r')},
+  r.claim_names AS "claimNames", r.subject_claim AS "subjectClaim", r.revision,
   r.created_at AS "createdAt", r.updated_at AS "updatedAt"`;
 
-type RoleRow = Omit<LoginRoleInfo, 'rules'> & { readonly rules: string };
-const infoOf = (row: RoleRow): LoginRoleInfo => ({ ...row, rules: JSON.parse(row.rules) as ClaimRule[] });
+type RoleRow = Omit<LoginRoleInfo, 'rules' | 'claimNames'> & { readonly rules: string; readonly claimNames: string };
+const infoOf = (row: RoleRow): LoginRoleInfo => ({
+  ...row,
+  rules: JSON.parse(row.rules) as ClaimRule[],
+  claimNames: JSON.parse(row.claimNames) as Record<string, string>,
+});
 
 export async function listLoginRoles(vault: Vault, call: Call, page: PageAsk): Promise<Page<LoginRoleInfo>> {
   const wanted = { action: 'login-role.list', resource: 'login-role:', anywhere: true } as const;
@@ -91,7 +108,11 @@ export async function putLoginRole(
   const { kind = 'jwt', audiences = [] } = wish;
   const rules = checkedRules(wish.rules);
   const policies = [...new Set(rules.flatMap((rule) => rule.policies))];
-  checkRest(vault, wish);
+  const settings = changed(NO_TOKEN_SETTINGS, wish);
+  checkTokenSettings(vault, settings);
+  checkAudiences(wish);
+  const { claimNames = {}, subjectClaim = 'sub' } = wish;
+  checkClaimNames(claimNames, subjectClaim);
   return permit(vault, call, wanted, async (tx, granted) => {
     const { tenant } = granted;
     await requirePolicies(tx, tenant, policies);
@@ -115,18 +136,21 @@ export async function putLoginRole(
     const [before] = await tx<{ id: string }[]>`
       SELECT role_id AS id FROM login_roles WHERE tenant_id = ${tenant} AND name = ${name} FOR UPDATE`;
     const rows = await tx`
-      INSERT INTO login_roles AS r (tenant_id, role_id, name, kind, issuer_id, audiences, rules, token_ttl_seconds, cidrs,
-                                    revision, created_at, updated_at)
+      INSERT INTO login_roles AS r (tenant_id, role_id, name, kind, issuer_id, audiences, rules, claim_names,
+                                    subject_claim, revision, created_at, updated_at)
       VALUES (${tenant}, ${before?.id ?? randomId()}, ${name}, ${kind}, ${issuer.id}, ${[...audiences]}, ${JSON.stringify(rules)},
-              ${wish.tokenTtlSeconds ?? null}, ${wish.cidrs ? [...wish.cidrs] : null}, 1, bulla.now(), bulla.now())
+              ${JSON.stringify(claimNames)}, ${subjectClaim}, 1, bulla.now(), bulla.now())
       ON CONFLICT (tenant_id, name) DO UPDATE SET kind = excluded.kind, issuer_id = excluded.issuer_id, audiences = excluded.audiences,
-        rules = excluded.rules, token_ttl_seconds = excluded.token_ttl_seconds, cidrs = excluded.cidrs,
+        rules = excluded.rules, claim_names = excluded.claim_names, subject_claim = excluded.subject_claim,
         revision = r.revision + 1, updated_at = excluded.updated_at WHERE r.role_id = excluded.role_id`;
     // Somebody else has made one of this name since it was looked for.
     if (rows.count === 0) throw new RetryTransaction();
+    await tx`UPDATE login_roles SET ${tx(tokenSettingRow(settings))} WHERE tenant_id = ${tenant} AND name = ${name}`;
     if (before) await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND login_role_id = ${before.id}`;
     const value = { ...(await roleNamed(tx, tenant, name)), created: before === undefined };
-    const all = detailsNaming({ kind, issuer: wish.issuer }, { policies });
+    const { said, lists } = changesOf(NO_TOKEN_SETTINGS, settings);
+    const by: Details = subjectClaim === 'sub' ? {} : { subject_claim: subjectClaim };
+    const all = detailsNaming({ kind, issuer: wish.issuer, ...by, ...said }, { policies, ...lists });
     const notes = all.map((details) => ({ version: value.revision, details }));
     return { value, notes, revokes: before !== undefined };
   });
@@ -182,7 +206,7 @@ function checkedRules(rules: readonly ClaimRule[]): ClaimRule[] {
   });
 }
 
-function checkRest({ config }: Vault, { kind, audiences = [], tokenTtlSeconds, cidrs }: LoginRoleWish): void {
+function checkAudiences({ kind, audiences = [] }: LoginRoleWish): void {
   if (kind === 'oidc') {
     if (audiences.length > 0)
       refuse('audiences: a role for people takes tokens for the client of its issuer; leave it out.');
@@ -193,9 +217,20 @@ function checkRest({ config }: Vault, { kind, audiences = [], tokenTtlSeconds, c
   ) {
     refuse('audiences: expected from 1 to 20 texts: what its tokens have to be made for.');
   }
-  const most = config.tokenMaxTtlSeconds;
-  if (tokenTtlSeconds !== undefined && (tokenTtlSeconds < 1 || tokenTtlSeconds > most)) {
-    refuse(`token_ttl: expected from 1 second to ${most} seconds.`);
+}
+
+const CLAIM_NAMES_MAX = 20;
+const SHOWN_NAME = /^[A-Za-z0-9_.-]{1,64}$/;
+
+function checkClaimNames(names: Readonly<Record<string, string>>, subjectClaim: string): void {
+  const [from, to] = [Object.keys(names), Object.values(names)];
+  if (![...from, subjectClaim].every((name) => CLAIM_NAME.test(name))) {
+    refuse('claims: expected names such as "sub", or pointers such as "/kubernetes.io/namespace".');
   }
-  checkCidrs(cidrs);
+  if (from.length > CLAIM_NAMES_MAX) refuse(`claim names: expected at most ${CLAIM_NAMES_MAX}.`);
+  if (!to.every((name) => SHOWN_NAME.test(name))) {
+    refuse('claim names: expected 1 to 64 of A–Z, a–z, 0–9, dot, underscore and hyphen.');
+  }
+  if (to.includes('role')) refuse('claim names: "role" is the name of the login role.');
+  if (new Set(to).size !== to.length) refuse('claim names: each is of one claim.');
 }

@@ -12,12 +12,14 @@ import { SYSTEM, type TenantId, type Timestamp, type Tx, transaction } from '../
 import { foldName, isName } from '../db/name.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
+import { isFrom } from '../policy/cidr.ts';
 import { type Record, withoutToken } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { issueToken } from './issue.ts';
 import { checkPassword, type PasswordHash } from './password.ts';
 import { totpRequired } from './second-factor.ts';
 import { type Attempt, countFailure, countLogin, readCounter, unknownSubject } from './throttle.ts';
+import { limitsOf, type TokenSettings, tokenSettingColumns } from './token-setting.ts';
 import { hasSeed, proveFactor } from './totp.ts';
 
 export type Credentials = {
@@ -42,19 +44,26 @@ export type Login = {
   readonly mfa: boolean;
   /** Nothing else may be done before one is enrolled. */
   readonly mfaRequired: boolean;
+  /** How many acts the token does; null: however many. */
+  readonly uses: number | null;
+  /** It may not even what every token may. */
+  readonly withoutDefault: boolean;
 };
 
-type UserRow = PasswordHash & {
-  readonly userId: string;
-  readonly name: string;
-  readonly policies: string[];
-  readonly mustChange: boolean;
-  readonly disabled: boolean;
-  /** A one-time password whose time is over. */
-  readonly expired: boolean;
-  readonly tenantState: string;
-  readonly mfaRequired: boolean;
-};
+const SETTING_COLUMNS = tokenSettingColumns('u');
+
+type UserRow = PasswordHash &
+  TokenSettings & {
+    readonly userId: string;
+    readonly name: string;
+    readonly policies: string[];
+    readonly mustChange: boolean;
+    readonly disabled: boolean;
+    /** A one-time password whose time is over. */
+    readonly expired: boolean;
+    readonly tenantState: string;
+    readonly mfaRequired: boolean;
+  };
 
 /** Throws `login_failed`, `tenant_suspended` (right password only), `invalid_request`, `busy`, `unavailable`. */
 export function login(vault: Vault, call: Call, credentials: Credentials): Promise<Login> {
@@ -131,7 +140,7 @@ async function readUser(tx: Tx, tenant: TenantId, name: string, lock?: 'lock'): 
     SELECT u.user_id AS "userId", u.name, u.password_hash AS phc, u.pepper_version AS "pepperVersion", u.policies,
            u.must_change_password AS "mustChange", u.disabled, t.state AS "tenantState",
            coalesce(u.password_expires_at <= bulla.now(), false) AS expired,
-           u.mfa_required OR t.mfa_required AS "mfaRequired"
+           u.mfa_required OR t.mfa_required AS "mfaRequired", ${tx.unsafe(SETTING_COLUMNS)}
     FROM users u JOIN tenants t USING (tenant_id) WHERE u.tenant_id = ${tenant} AND u.name = ${name} AND u.kind = 'person'
     ${lock ? tx`FOR UPDATE OF u FOR SHARE OF t` : tx``}`;
   return row;
@@ -162,7 +171,7 @@ async function conclude(vault: Vault, tx: Tx, call: Call, checked: Checked, chec
   if (!user || stale) return { value: loginFailed(), records: [failure(id, checked.user, 'changed_meanwhile')] };
   const attempt: Attempt = { tenant: id, subject: user.userId, kind: 'password', source: call.source };
   const counter = await readCounter(tx, attempt);
-  const reason = reasonAgainst(user, counter.locked, fits);
+  const reason = reasonAgainst(user, { locked: counter.locked, fits, source: call.source });
   if (reason) {
     await countFailure(vault, tx, attempt, counter);
     return { value: loginFailed(), records: [failure(id, user, reason)] };
@@ -179,7 +188,9 @@ async function conclude(vault: Vault, tx: Tx, call: Call, checked: Checked, chec
   const mfa = factor !== undefined;
   await countLogin(tx, attempt, counter);
   await recordSuccess(tx, id, user.userId, fresh);
-  const issued = await issueToken(vault, tx, id, { userId: user.userId, method: 'password', mfa, source: call.source });
+  const issued = await issueToken(vault, tx, id, {
+    ...{ ...limitsOf(user), userId: user.userId, method: 'password', mfa, source: call.source },
+  });
   const actor: Actor = {
     kind: 'user',
     id: user.userId,
@@ -187,10 +198,13 @@ async function conclude(vault: Vault, tx: Tx, call: Call, checked: Checked, chec
     method: 'password',
     accessor: issued.accessor,
   };
-  const { policies, mustChange: passwordChangeRequired } = user;
+  const { policies, mustChange: passwordChangeRequired, tokenUses: uses, tokenWithoutDefault: withoutDefault } = user;
   const mfaRequired = user.mfaRequired && !mfa;
   return {
-    value: { ...issued, tenant, username: user.name, policies, passwordChangeRequired, mfa, mfaRequired },
+    value: {
+      ...{ ...issued, tenant, username: user.name, policies, passwordChangeRequired, mfa, mfaRequired },
+      ...{ uses, withoutDefault },
+    },
     records: [
       {
         ...({ tenant: id, actor, action: 'auth.login', resource: `user:${user.name}`, outcome: 'ok' } as const),
@@ -223,10 +237,14 @@ async function showFactor(
   return { value: loginFailed(), records: [failure(tenant, user, reason)] };
 }
 
-function reasonAgainst(user: UserRow, locked: boolean, fits: boolean): string | undefined {
+function reasonAgainst(
+  user: UserRow,
+  { locked, fits, source }: { readonly locked: boolean; readonly fits: boolean; readonly source: string },
+): string | undefined {
   if (user.disabled) return 'disabled';
   if (locked) return 'locked';
   if (!fits) return 'wrong_password';
+  if (user.tokenCidrs !== null && !isFrom(user.tokenCidrs, source)) return 'other_network';
   return user.expired ? 'expired_password' : undefined;
 }
 

@@ -20,9 +20,11 @@ export type ShownSecret = { readonly id: string; readonly expiresAt: Timestamp }
 export type ProvenToken = {
   readonly ttlSeconds?: number | undefined;
   readonly maxTtlSeconds?: number | undefined;
+  readonly explicitMaxTtlSeconds?: number | undefined;
   readonly periodSeconds?: number | undefined;
   readonly uses?: number | undefined;
   readonly cidrs?: readonly string[] | undefined;
+  readonly withoutDefault?: boolean | undefined;
   readonly policies?: readonly string[] | undefined;
   readonly mfa?: boolean | undefined;
   readonly certificate?: ShownCertificate | undefined;
@@ -35,7 +37,13 @@ export type ProvenToken = {
 /** One that is there, or one whose account is made at its first login, once nothing else stands against it. */
 export type ProvenAccount =
   | { readonly userId: string }
-  | { readonly issuerId: string; readonly issuerName: string; readonly subject: string }
+  | {
+      readonly issuerId: string;
+      readonly issuerName: string;
+      /** The claim that says who somebody is, and what it says. */
+      readonly claim: string;
+      readonly subject: string;
+    }
   | { readonly findOrMake: (tx: Tx) => Promise<string> };
 
 export type Proof =

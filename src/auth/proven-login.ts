@@ -24,6 +24,8 @@ export type ProvenLogin = IssuedToken & {
   readonly policies: readonly string[];
   /** How many acts the token does; null: however many. */
   readonly uses: number | null;
+  /** It may not even what every token may. */
+  readonly withoutDefault: boolean;
   /** What the method says of the login, which the token shows. */
   readonly metadata: NonNullable<ProvenToken['metadata']>;
 };
@@ -127,9 +129,12 @@ async function conclude(
     accessor: issued.accessor,
   };
   const resource = `${account.kind === 'service' ? 'service' : 'user'}:${account.name}`;
-  const { uses = null, metadata = {} } = proof.token;
+  const { uses = null, withoutDefault = false, metadata = {} } = proof.token;
   return {
-    value: { ...issued, tenant: facts.name, username: account.name, policies: account.policies, uses, metadata },
+    value: {
+      ...{ ...issued, tenant: facts.name, username: account.name, policies: account.policies },
+      ...{ uses, withoutDefault, metadata },
+    },
     records: [{ tenant, actor, action: 'auth.login', resource, outcome: 'ok', details: proof.details }],
   };
 }
@@ -166,21 +171,21 @@ async function userOf(tx: Tx, tenant: TenantId, account: ProvenAccount): Promise
   return 'subject' in account ? externalAccount(tx, tenant, account) : account.findOrMake(tx);
 }
 
-/** Known by issuer and subject, byte by byte. Its name is made up, so that it can never be somebody else's. */
+/** Known by issuer, claim and subject, byte by byte. Its name is made up, so that it can never be somebody else's. */
 async function externalAccount(
   tx: Tx,
   tenant: TenantId,
-  { issuerId, issuerName, subject }: Extract<ProvenAccount, { subject: string }>,
+  { issuerId, issuerName, claim, subject }: Extract<ProvenAccount, { subject: string }>,
 ): Promise<string> {
   const [known] = await tx<{ userId: string }[]>`
     SELECT user_id AS "userId" FROM external_identities
-    WHERE tenant_id = ${tenant} AND issuer_id = ${issuerId} AND subject = ${subject}`;
+    WHERE tenant_id = ${tenant} AND issuer_id = ${issuerId} AND claim = ${claim} AND subject = ${subject}`;
   if (known) return known.userId;
   const name = parseName(`${issuerName.slice(0, ISSUER_NAME_CHARS)}-${randomId()}`, 'name');
   const { id } = await insertUser(tx, tenant, { name, policies: [], kind: 'external' });
   await tx`
-    INSERT INTO external_identities (tenant_id, user_id, issuer_id, subject)
-    VALUES (${tenant}, ${id}, ${issuerId}, ${subject})`;
+    INSERT INTO external_identities (tenant_id, user_id, issuer_id, claim, subject)
+    VALUES (${tenant}, ${id}, ${issuerId}, ${claim}, ${subject})`;
   return id;
 }
 

@@ -2,7 +2,6 @@
  * Service accounts: machines that log in with client secrets. Owns the table services; their names, policies and state
  * are rows of users, so that one name is one account whatever its kind.
  */
-import { isDeepStrictEqual } from 'node:util';
 import { type Details, detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import type { TenantId, Timestamp, Tx } from '../db/database.ts';
@@ -15,7 +14,15 @@ import type { Action } from '../policy/action.ts';
 import { checkGiven, checkTakeover } from '../policy/give.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
-import { checkCidrs } from './token.ts';
+import { checkCidrs, checkTokenSettings, checkUses } from './token-limit.ts';
+import {
+  changed,
+  changesOf,
+  NO_TOKEN_SETTINGS,
+  type TokenSettings,
+  tokenSettingColumns,
+  tokenSettingRow,
+} from './token-setting.ts';
 import { checkPolicies, insertUser, requirePolicies, setDisabled } from './user.ts';
 
 export type ServiceInfo = {
@@ -31,17 +38,9 @@ export type ServiceInfo = {
 } & Settings;
 
 /** Null: as the configuration says, or not bounded. */
-type Settings = {
+type Settings = TokenSettings & {
   /** What a client may name it by in place of its client id. */
   readonly roleId: string | null;
-  readonly tokenTtlSeconds: number | null;
-  readonly tokenMaxTtlSeconds: number | null;
-  /** Its tokens are periodic: renewed for this long, as long as their client secret works. */
-  readonly tokenPeriodSeconds: number | null;
-  /** How many acts a token of it does. */
-  readonly tokenUses: number | null;
-  /** Where its tokens may be used from. */
-  readonly tokenCidrs: readonly string[] | null;
   /** Of client secrets for which nothing else is said. */
   readonly secretTtlSeconds: number | null;
   readonly secretUses: number | null;
@@ -50,8 +49,8 @@ type Settings = {
 };
 
 const NO_SETTINGS: Settings = {
-  ...{ roleId: null, tokenTtlSeconds: null, tokenMaxTtlSeconds: null, tokenPeriodSeconds: null, tokenUses: null },
-  ...{ tokenCidrs: null, secretTtlSeconds: null, secretUses: null, secretCidrs: null },
+  ...NO_TOKEN_SETTINGS,
+  ...{ roleId: null, secretTtlSeconds: null, secretUses: null, secretCidrs: null },
 };
 
 type SettingsWish = { readonly [K in keyof Settings]?: Settings[K] | undefined };
@@ -72,9 +71,7 @@ export const askOf = (action: Action, name: string) =>
   ({ action, resource: `service:${parseName(name, 'name')}` }) as const;
 
 const COLUMNS = `u.user_id AS id, u.name, u.tenant_id || '.' || u.user_id AS "clientId", s.description, u.policies,
-  u.disabled, s.role_id AS "roleId", s.token_ttl_seconds AS "tokenTtlSeconds",
-  s.token_max_ttl_seconds AS "tokenMaxTtlSeconds", s.token_period_seconds AS "tokenPeriodSeconds",
-  s.token_uses AS "tokenUses", s.token_cidrs AS "tokenCidrs", s.secret_ttl_seconds AS "secretTtlSeconds",
+  u.disabled, s.role_id AS "roleId", ${tokenSettingColumns('s')}, s.secret_ttl_seconds AS "secretTtlSeconds",
   s.secret_uses AS "secretUses", s.secret_cidrs AS "secretCidrs", u.created_at AS "createdAt", u.last_login_at AS "lastLoginAt"`;
 
 export async function listServices(vault: Vault, call: Call, page: PageAsk): Promise<Page<ServiceInfo>> {
@@ -156,67 +153,23 @@ export async function deleteService(vault: Vault, call: Call, name: string): Pro
 }
 
 /** What is not named stays. */
-function settingsFrom(before: Settings, { ...wish }: SettingsWish): Settings {
-  const names = Object.keys(NO_SETTINGS) as (keyof Settings)[];
-  return Object.fromEntries(
-    names.map((name) => [name, wish[name] === undefined ? before[name] : wish[name]]),
-  ) as Settings;
-}
-
-/** What is another than before, for the log: a bound that is taken away is as much as a policy that is given. */
-function changesOf(before: Settings, after: Settings): { said: Details; lists: Record<string, readonly string[]> } {
-  const said: Record<string, string | number> = {};
-  const lists: Record<string, readonly string[]> = {};
-  for (const [name, value] of Object.entries(after)) {
-    if (isDeepStrictEqual(value, before[name as keyof Settings])) continue;
-    const key = name.replace(/Seconds$/, '').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-    if (Array.isArray(value)) lists[key] = value;
-    else said[key] = (value as string | number | null) ?? 'none';
-  }
-  return { said, lists };
-}
+const settingsFrom = (before: Settings, wish: SettingsWish): Settings => changed(changed(NO_SETTINGS, before), wish);
 
 /** Never what a client id looks like. */
 const ROLE_ID = /^(?!(?:system|[a-z2-7]{16})\.[a-z2-7]{16}$)[A-Za-z0-9._-]{8,128}$/;
 
-function checkSettings({ config }: Vault, settings: Settings): void {
-  const refuse = (text: string) => {
-    throw new VaultError('invalid_request', text);
-  };
-  const { roleId, tokenTtlSeconds: ttl, tokenPeriodSeconds: period, tokenMaxTtlSeconds: maxTtl } = settings;
-  if (ttl !== null && period !== null) {
-    refuse('Give either token_ttl or token_period, not both; null takes one away.');
+function checkSettings(vault: Vault, settings: Settings): void {
+  checkTokenSettings(vault, settings);
+  const { roleId, secretTtlSeconds, secretUses } = settings;
+  const most = LIMITS.clientSecretTtlSecondsMax;
+  if (secretTtlSeconds !== null && (secretTtlSeconds < 1 || secretTtlSeconds > most)) {
+    throw new VaultError('invalid_request', `secret_ttl: expected from 1 second to ${most} seconds.`);
   }
-  const most = config.tokenMaxTtlSeconds;
-  const { secretTtlSeconds } = settings;
-  for (const [field, seconds, limit] of [
-    ['token_ttl', ttl, most] as const,
-    ['token_period', period, most] as const,
-    ['token_max_ttl', maxTtl, most] as const,
-    ['secret_ttl', secretTtlSeconds, LIMITS.clientSecretTtlSecondsMax] as const,
-  ]) {
-    if (seconds !== null && (seconds < 1 || seconds > limit)) {
-      refuse(`${field}: expected from 1 second to ${limit} seconds.`);
-    }
-  }
-  if (maxTtl !== null && ttl !== null && ttl > maxTtl) refuse('token_ttl: expected at most token_max_ttl.');
-  for (const [field, uses] of [
-    ['token_uses', settings.tokenUses] as const,
-    ['secret_uses', settings.secretUses] as const,
-  ]) {
-    if (uses !== null) checkUses(uses, field);
-  }
-  checkCidrs(settings.tokenCidrs ?? undefined);
+  if (secretUses !== null) checkUses(secretUses, 'secret_uses');
   checkCidrs(settings.secretCidrs ?? undefined);
   if (roleId !== null && !ROLE_ID.test(roleId)) {
-    refuse('role_id: expected 8 to 128 of A–Z, a–z, 0–9, dot, underscore and hyphen.');
+    throw new VaultError('invalid_request', 'role_id: expected 8 to 128 of A–Z, a–z, 0–9, dot, underscore and hyphen.');
   }
-}
-
-/** Throws `invalid_request`. */
-export function checkUses(uses: number, field: string): void {
-  if (Number.isInteger(uses) && uses >= 1 && uses <= LIMITS.tokenUsesMax) return;
-  throw new VaultError('invalid_request', `${field}: expected a whole number from 1 to ${LIMITS.tokenUsesMax}.`);
 }
 
 const listOrNull = (list: readonly string[] | null) => (list === null ? null : [...list]);
@@ -230,10 +183,7 @@ async function storeSettings(
 ): Promise<void> {
   try {
     await tx`
-      UPDATE services SET description = ${description}, role_id = ${settings.roleId},
-             token_ttl_seconds = ${settings.tokenTtlSeconds}, token_max_ttl_seconds = ${settings.tokenMaxTtlSeconds},
-             token_period_seconds = ${settings.tokenPeriodSeconds}, token_uses = ${settings.tokenUses},
-             token_cidrs = ${listOrNull(settings.tokenCidrs)}, secret_ttl_seconds = ${settings.secretTtlSeconds},
+      UPDATE services SET ${tx(tokenSettingRow(settings))}, description = ${description}, role_id = ${settings.roleId}, secret_ttl_seconds = ${settings.secretTtlSeconds},
              secret_uses = ${settings.secretUses}, secret_cidrs = ${listOrNull(settings.secretCidrs)}
       WHERE tenant_id = ${tenant} AND user_id = ${id}`;
   } catch (error) {

@@ -34,7 +34,7 @@ export type Checked =
   | { readonly issuer: SigningIssuer; readonly claims: JWTPayload }
   | { readonly refused: string; readonly unreachable?: true };
 
-const SUBJECT = /^[\x21-\x7e]{1,255}$/;
+export const SUBJECT = /^[\x21-\x7e]{1,255}$/;
 /** A login holds for the claims of a moment: a token that is good for longer than this is nobody's proof. */
 const LIFETIME_SECONDS_MAX = 24 * 3600;
 

@@ -18,7 +18,7 @@ import type { Vault } from '../vault.ts';
 import type { ChildWish } from './child.ts';
 import { matches } from './claim.ts';
 import { leastOf } from './issue.ts';
-import { checkCidrs } from './token.ts';
+import { checkCidrs, checkExplicitMaxTtl } from './token-limit.ts';
 import { checkPolicies } from './user.ts';
 
 export type TokenRole = TokenRoleSettings & {
@@ -189,13 +189,6 @@ function checkSettings({ config }: Vault, role: TokenRoleSettings): void {
     refuse(`token_num_uses: expected a whole number from 1 to ${LIMITS.tokenUsesMax}.`);
   }
   checkCidrs(role.cidrs ?? undefined);
-}
-
-/** Throws `invalid_request`. */
-export function checkExplicitMaxTtl(seconds: number): void {
-  const most = LIMITS.tokenExplicitMaxTtlSecondsMax;
-  if (Number.isInteger(seconds) && seconds >= 1 && seconds <= most) return;
-  throw new VaultError('invalid_request', `explicit_max_ttl: expected from 1 second to ${most} seconds.`);
 }
 
 // ---- making a token by one ----------------------------------------------------------------------------------------

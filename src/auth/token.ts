@@ -1,11 +1,9 @@
 /** Tokens after login: what one's own says, renewing, ending, and looking at others' by their accessor. Owns the table. */
-import { LIMITS } from '../config.ts';
 import { type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
 import { isName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { AccountKind, Ask, Call, TokenKind } from '../policy/access.ts';
-import { parseCidr } from '../policy/cidr.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { lockToken } from './issue.ts';
@@ -149,24 +147,6 @@ export async function logout(vault: Vault, call: Call): Promise<void> {
     await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId}`;
     return { value: undefined, revokes: true };
   });
-}
-
-/** Throws `invalid_request`. */
-export function checkMetadata(metadata: Readonly<Record<string, string>>): void {
-  const most = LIMITS.tokenMetadataBytesMax;
-  if (Buffer.byteLength(JSON.stringify(metadata)) <= most) return;
-  throw new VaultError('invalid_request', `metadata: expected at most ${most} bytes.`);
-}
-
-/** Networks that something may be used from. Throws `invalid_request`. */
-export function checkCidrs(cidrs: readonly string[] | undefined): void {
-  if (cidrs === undefined) return;
-  if (cidrs.length < 1 || cidrs.length > LIMITS.tokenCidrsMax || !cidrs.every((text) => parseCidr(text))) {
-    throw new VaultError(
-      'invalid_request',
-      `cidrs: expected from 1 to ${LIMITS.tokenCidrsMax} networks such as 10.0.0.0/8 or ::1/128, with no bit set beyond the prefix.`,
-    );
-  }
 }
 
 /** By accessor; of one account when it is named. */

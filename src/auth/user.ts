@@ -27,8 +27,19 @@ import {
 } from './password.ts';
 import type { PasswordSubject } from './password-rule.ts';
 import { removeCounters, unlockAccount } from './throttle.ts';
+import { checkTokenSettings } from './token-limit.ts';
+import {
+  changed,
+  changesOf,
+  NO_TOKEN_SETTINGS,
+  type TokenSettings,
+  type TokenSettingsWish,
+  tokenSettingColumns,
+  tokenSettingRow,
+  tokenSettingsOf,
+} from './token-setting.ts';
 
-export type UserInfo = {
+export type UserInfo = TokenSettings & {
   readonly id: string;
   readonly username: string;
   readonly kind: AccountKind;
@@ -55,6 +66,7 @@ export type NewUser = {
   readonly password?: string | undefined;
   readonly policies?: readonly string[] | undefined;
   readonly mfaRequired?: boolean | undefined;
+  readonly tokens?: TokenSettingsWish | undefined;
 };
 
 export type UserChange = {
@@ -63,6 +75,7 @@ export type UserChange = {
   readonly password?: string | undefined;
   readonly resetPassword?: boolean | undefined;
   readonly mfaRequired?: boolean | undefined;
+  readonly tokens?: TokenSettingsWish | undefined;
 };
 
 const ask = (action: Action, name: string) => ({ action, resource: `user:${parseName(name, 'username')}` }) as const;
@@ -74,7 +87,8 @@ const COLUMNS = `user_id AS id, name AS username, kind, policies, disabled,
      AND c.locked_until > bulla.now()) AS "lockedUntil",
   must_change_password AS "passwordChangeRequired", mfa_required AS "mfaRequired",
   EXISTS (SELECT 1 FROM totp_factors f WHERE f.tenant_id = users.tenant_id AND f.user_id = users.user_id
-          AND f.state = 'active') AS totp, created_at AS "createdAt", last_login_at AS "lastLoginAt"`;
+          AND f.state = 'active') AS totp, created_at AS "createdAt", last_login_at AS "lastLoginAt",
+  ${tokenSettingColumns('users')}`;
 
 export async function listUsers(vault: Vault, call: Call, page: PageAsk): Promise<Page<UserInfo>> {
   const wanted = { action: 'user.list', resource: 'user:', anywhere: true } as const;
@@ -99,6 +113,8 @@ export async function readUser(vault: Vault, call: Call, name: string): Promise<
 export async function createUser(vault: Vault, call: Call, user: NewUser): Promise<WithOneTimePassword> {
   const wanted = ask('user.write', user.username);
   const policies = checkPolicies(user.policies ?? []);
+  const settings = changed(NO_TOKEN_SETTINGS, user.tokens ?? {});
+  checkTokenSettings(vault, settings);
   const { tenant: where } = await precheck(vault, call, wanted);
   const once = user.password === undefined ? oneTimePassword() : undefined;
   const subject = await transaction(vault.db, [where], (tx) => futureSubject(tx, where, user.username));
@@ -113,8 +129,12 @@ export async function createUser(vault: Vault, call: Call, user: NewUser): Promi
       policies,
     });
     if (user.mfaRequired) await setMfaRequired(tx, tenant, value.id, true);
-    const all = detailsNaming(user.mfaRequired ? { mfa_required: true } : {}, { policies });
-    return { value: { ...value, mfaRequired: user.mfaRequired ?? false }, notes: all.map((details) => ({ details })) };
+    const { said, lists } = await storeTokenSettings(tx, tenant, value, settings);
+    const all = detailsNaming({ ...(user.mfaRequired ? { mfa_required: true } : {}), ...said }, { policies, ...lists });
+    return {
+      value: { ...value, ...settings, mfaRequired: user.mfaRequired ?? false },
+      notes: all.map((details) => ({ details })),
+    };
   });
   return once === undefined ? created : { ...created, oneTimePassword: once };
 }
@@ -156,15 +176,22 @@ export async function updateUser(
       await checkGiven(tx, granted, { before: user.policies, after: policies });
       await tx`UPDATE users SET policies = ${[...policies]} WHERE tenant_id = ${tenant} AND user_id = ${user.id}`;
     }
+    if (change.tokens && user.kind !== 'person') {
+      throw new VaultError('invalid_request', 'tokens: what bounds the tokens of this account, its login role says.');
+    }
     if (change.disabled !== undefined) await setDisabled(tx, tenant, user.id, change.disabled);
     if (change.mfaRequired !== undefined) await setMfaRequired(tx, tenant, user.id, change.mfaRequired);
     if (password) await storePassword(tx, tenant, user.id, password);
+    const settings = changed(tokenSettingsOf(user), change.tokens ?? {});
+    checkTokenSettings(vault, settings);
+    const bounds = await storeTokenSettings(tx, tenant, user, settings);
     const said = {
       ...(change.disabled === undefined ? {} : { disabled: change.disabled }),
       ...(change.mfaRequired === undefined ? {} : { mfa_required: change.mfaRequired }),
       ...(password ? { password_set: true } : {}),
+      ...bounds.said,
     };
-    const notes = detailsNaming(said, { policies }).map((details) => ({ details }));
+    const notes = detailsNaming(said, { policies, ...bounds.lists }).map((details) => ({ details }));
     return { value: await userNamed(tx, tenant, name), notes, revokes: true };
   });
   return once === undefined ? updated : { ...updated, oneTimePassword: once };
@@ -195,6 +222,12 @@ async function subjectNamed(tx: Tx, tenant: TenantId, name: string): Promise<Pas
 export async function setDisabled(tx: Tx, tenant: TenantId, userId: string, disabled: boolean): Promise<void> {
   await tx`UPDATE users SET disabled = ${disabled} WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
   if (disabled) await tx`DELETE FROM tokens WHERE tenant_id = ${tenant} AND user_id = ${userId}`;
+}
+
+async function storeTokenSettings(tx: Tx, tenant: TenantId, user: UserInfo, settings: TokenSettings) {
+  const changes = changesOf(tokenSettingsOf(user), settings);
+  await tx`UPDATE users SET ${tx(tokenSettingRow(settings))} WHERE tenant_id = ${tenant} AND user_id = ${user.id}`;
+  return changes;
 }
 
 async function setMfaRequired(tx: Tx, tenant: TenantId, userId: string, required: boolean): Promise<void> {

@@ -11,8 +11,10 @@ import { type Certificate, certificateReader, findPath, type Path } from '../../
 import { randomId } from '../../crypto/token.ts';
 import { RetryTransaction, type TenantId, type Timestamp, type Tx } from '../../db/database.ts';
 import { VaultError } from '../../errors.ts';
+import { isFrom } from '../../policy/cidr.ts';
 import { matchesName } from '../certificate-name.ts';
 import type { LoginMethod, Proof, ProvenAccount } from '../method.ts';
+import { limitsOf, type TokenSettings, tokenSettingColumns } from '../token-setting.ts';
 
 export type CertificateCredentials = {
   readonly tenant: string;
@@ -45,19 +47,25 @@ export const cert: LoginMethod<CertificateCredentials, Prepared> = {
       throw error;
     }
   },
-  prove: async (tx, tenant, { role: name }, prepared) => {
+  prove: async (tx, tenant, { role: name }, prepared, { source }) => {
     const roles = await readRoles(tx, tenant, name);
     if (typeof prepared === 'string') return { refused: prepared };
     let proof: Proof = { refused: 'unknown_role' };
     for (const role of roles) {
-      proof = await proveFor(tx, tenant, role, prepared);
+      proof = await proveFor(tx, tenant, role, prepared, source);
       if ('account' in proof) break;
     }
     return proof;
   },
 };
 
-async function proveFor(tx: Tx, tenant: TenantId, role: RoleRow, prepared: Exclude<Prepared, string>): Promise<Proof> {
+async function proveFor(
+  tx: Tx,
+  tenant: TenantId,
+  role: RoleRow,
+  prepared: Exclude<Prepared, string>,
+  source: string,
+): Promise<Proof> {
   const [leaf, ...presented] = prepared.chain as [Certificate, ...Certificate[]];
   const path = findPath(leaf, presented, prepared.parseBundle(role.certificates), role.nowMs);
   if ('refused' in path) return path;
@@ -66,6 +74,7 @@ async function proveFor(tx: Tx, tenant: TenantId, role: RoleRow, prepared: Exclu
   const { names, der } = leaf.subjectNames!;
   const matching = names.find((subject) => role.names.some((pattern) => matchesName(pattern, subject)));
   if (matching === undefined) return { refused: 'other_names' };
+  if (role.tokenCidrs !== null && !isFrom(role.tokenCidrs, source)) return { refused: 'other_network' };
   // No token outlives what it was given for.
   const endMs = Math.min(...path.map(({ notAfterMs }) => notAfterMs));
   if (endMs - role.nowMs < 1000) return { refused: 'expired' };
@@ -82,7 +91,7 @@ function proofOf(role: RoleRow, leaf: Certificate, account: ProvenAccount, match
   return {
     account,
     token: {
-      ttlSeconds: role.tokenTtlSeconds ?? undefined,
+      ...limitsOf(role),
       policies: role.policies,
       certificate: { thumbprint: leaf.thumbprint, expiresAt },
       metadata: { cert_name: role.name, subject: matching, serial_number: leaf.serial },
@@ -97,12 +106,13 @@ function proofOf(role: RoleRow, leaf: Certificate, account: ProvenAccount, match
   };
 }
 
-type RoleRow = {
+const SETTING_COLUMNS = tokenSettingColumns('r');
+
+type RoleRow = TokenSettings & {
   readonly roleId: string;
   readonly name: string;
   readonly names: readonly string[];
   readonly policies: readonly string[];
-  readonly tokenTtlSeconds: number | null;
   readonly authorityId: string;
   readonly authority: string;
   readonly certificates: string;
@@ -117,7 +127,7 @@ const ROLES_TRIED_MAX = 100;
 /** Held until the login has committed: what takes the role or the authority away waits, and then ends the token. */
 async function readRoles(tx: Tx, tenant: TenantId, name: string | undefined): Promise<RoleRow[]> {
   const rows = await tx<(Omit<RoleRow, 'nowMs'> & { now: Timestamp })[]>`
-    SELECT r.role_id AS "roleId", r.name, r.names, r.policies, r.token_ttl_seconds AS "tokenTtlSeconds",
+    SELECT r.role_id AS "roleId", r.name, r.names, r.policies, ${tx.unsafe(SETTING_COLUMNS)},
            a.authority_id AS "authorityId", a.name AS authority, a.certificates, a.list_required AS "listRequired",
            a.stale_list AS "staleList", bulla.now() AS now
     FROM certificate_roles r JOIN authorities a USING (tenant_id, authority_id)

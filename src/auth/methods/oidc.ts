@@ -19,6 +19,7 @@ import { readClientSecret } from '../issuer-client.ts';
 import { askIssuer, type IssuerMetadata, metadataOf } from '../issuer-keys.ts';
 import type { LoginMethod, Proof } from '../method.ts';
 import { audienceProblem, checkSignedToken, type SigningIssuer } from '../signed-token.ts';
+import { limitsOf, type TokenSettings, tokenSettingColumns } from '../token-setting.ts';
 
 export type OidcCredentials = {
   readonly tenant: string;
@@ -57,13 +58,13 @@ export const oidc: LoginMethod<OidcCredentials, Prepared> = {
     const isSame = role.issuerId === issuer.issuerId && role.issuerRevision === issuer.revision;
     if (!isSame) return { refused: 'changed_meanwhile' };
     if (claims.exp! <= role.nowSeconds - issuer.skewSeconds) return { refused: 'expired_token' };
-    if (role.cidrs !== null && !isFrom(role.cidrs, source)) return { refused: 'other_network' };
+    if (role.tokenCidrs !== null && !isFrom(role.tokenCidrs, source)) return { refused: 'other_network' };
     const policies = policiesFor(JSON.parse(role.rules) as ClaimRule[], claims);
     if (!policies) return { refused: 'no_rule' };
     return {
-      account: { issuerId: issuer.issuerId, issuerName: issuer.name, subject: claims.sub! },
+      account: { issuerId: issuer.issuerId, issuerName: issuer.name, claim: 'sub', subject: claims.sub! },
       token: {
-        ...{ ttlSeconds: role.tokenTtlSeconds ?? undefined, policies, cidrs: role.cidrs ?? undefined },
+        ...{ ...limitsOf(role), policies },
         ...{ loginRole: role.roleId, mfa: showedSecondFactor(claims) },
       },
       details: { role: role.name, issuer: issuer.issuer, subject: claims.sub! },
@@ -197,12 +198,12 @@ function isSameText(a: unknown, b: string): boolean {
   return typeof a === 'string' && one.length === other.length && timingSafeEqual(one, other);
 }
 
-type RoleRow = {
+const SETTING_COLUMNS = tokenSettingColumns('r');
+
+type RoleRow = TokenSettings & {
   readonly roleId: string;
   readonly name: string;
   readonly rules: string;
-  readonly tokenTtlSeconds: number | null;
-  readonly cidrs: string[] | null;
   readonly issuerId: string;
   readonly issuerRevision: number;
   readonly nowSeconds: number;
@@ -211,7 +212,7 @@ type RoleRow = {
 /** First logins of one subject come one after the other, and changes of role and issuer wait. */
 async function readRole(tx: Tx, tenant: TenantId, roleId: string): Promise<RoleRow | undefined> {
   const [row] = await tx<RoleRow[]>`
-    SELECT r.role_id AS "roleId", r.name, r.rules, r.token_ttl_seconds AS "tokenTtlSeconds", r.cidrs,
+    SELECT r.role_id AS "roleId", r.name, r.rules, ${tx.unsafe(SETTING_COLUMNS)},
            i.issuer_id AS "issuerId", i.revision AS "issuerRevision",
            extract(epoch FROM bulla.now())::double precision AS "nowSeconds"
     FROM login_roles r JOIN jwt_issuers i USING (tenant_id, issuer_id)

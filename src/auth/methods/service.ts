@@ -7,6 +7,7 @@ import { equalHash, parseClientSecret } from '../../crypto/token.ts';
 import type { TenantId, Timestamp, Tx } from '../../db/database.ts';
 import { common, isFrom } from '../../policy/cidr.ts';
 import type { LoginMethod, Proof } from '../method.ts';
+import { limitsOf, type TokenSettings, tokenSettingColumns } from '../token-setting.ts';
 
 export type ServiceCredentials = {
   /** `<tenant id>.<account id>`; or, of the tenant that is named, a service's role id. */
@@ -52,10 +53,7 @@ function proofOf(account: ServiceRow, stored: SecretRow): Proof {
   return {
     account: { userId: account.userId },
     token: {
-      ttlSeconds: account.tokenTtlSeconds ?? undefined,
-      maxTtlSeconds: account.tokenMaxTtlSeconds ?? undefined,
-      periodSeconds: account.tokenPeriodSeconds ?? undefined,
-      uses: account.tokenUses ?? undefined,
+      ...limitsOf(account),
       // The source lies in both, so that they have something in common.
       cidrs: common(stored.cidrs, account.tokenCidrs) ?? undefined,
       clientSecret: { id: stored.secretId, expiresAt: stored.expiresAt },
@@ -65,17 +63,14 @@ function proofOf(account: ServiceRow, stored: SecretRow): Proof {
   };
 }
 
-type ServiceRow = {
+type ServiceRow = TokenSettings & {
   readonly userId: string;
   readonly name: string;
   readonly disabled: boolean;
-  readonly tokenTtlSeconds: number | null;
-  readonly tokenMaxTtlSeconds: number | null;
-  readonly tokenPeriodSeconds: number | null;
-  readonly tokenUses: number | null;
-  readonly tokenCidrs: string[] | null;
   readonly secretCidrs: string[] | null;
 };
+
+const SETTING_COLUMNS = tokenSettingColumns('s');
 
 /** By its client id, which names its tenant; where the tenant is named apart, by its role id too. */
 async function readService(
@@ -89,9 +84,7 @@ async function readService(
   const isRoleId = userId === undefined && byRoleId && ROLE_ID.test(clientId);
   const which = isRoleId ? tx`s.role_id = ${clientId}` : tx`u.user_id = ${isOwn ? userId! : NOBODY}`;
   const [row] = await tx<ServiceRow[]>`
-    SELECT u.user_id AS "userId", u.name, u.disabled, s.token_ttl_seconds AS "tokenTtlSeconds",
-           s.token_max_ttl_seconds AS "tokenMaxTtlSeconds", s.token_period_seconds AS "tokenPeriodSeconds",
-           s.token_uses AS "tokenUses", s.token_cidrs AS "tokenCidrs", s.secret_cidrs AS "secretCidrs"
+    SELECT u.user_id AS "userId", u.name, u.disabled, ${tx.unsafe(SETTING_COLUMNS)}, s.secret_cidrs AS "secretCidrs"
     FROM users u JOIN services s USING (tenant_id, user_id)
     WHERE u.tenant_id = ${tenant} AND ${which} FOR NO KEY UPDATE OF u FOR SHARE OF s`;
   return row;

@@ -242,7 +242,7 @@ const shapeRole = (found: LoginRoleInfo) => ({
   audiences: found.audiences,
   rules: found.rules,
   token_ttl_seconds: found.tokenTtlSeconds,
-  cidrs: found.cidrs,
+  cidrs: found.tokenCidrs,
   revision: found.revision,
   created_at: found.createdAt,
   updated_at: found.updatedAt,
@@ -312,8 +312,8 @@ export const putRole = endpoint(
     errors: ['conflict'],
   },
   async ({ vault, call, param, body }) => {
-    const { token_ttl: tokenTtlSeconds, ...wish } = body;
-    const stored = await putLoginRole(vault, call, param, { ...wish, tokenTtlSeconds });
+    const { token_ttl: tokenTtlSeconds, cidrs: tokenCidrs, ...wish } = body;
+    const stored = await putLoginRole(vault, call, param, { ...wish, tokenTtlSeconds, tokenCidrs });
     return json(stored.created ? 201 : 200, shapeRole(stored));
   },
 );

@@ -32,7 +32,7 @@ import type { APPROLE_PARTS } from './grant.ts';
 import { listing } from './paging.ts';
 import type { Handler, Route, VaultRequest } from './route.ts';
 import { loginAuth, metaOf } from './token.ts';
-import { networks, shapeTokenFields, type TokenFields, tokenFieldsIn, zeroAsNull } from './token-field.ts';
+import { networks, shapeTokenFields, tokenFieldsIn, zeroAsNull } from './token-field.ts';
 import { TENANT_DEFAULT } from './userpass.ts';
 
 const MOUNT_TYPE = 'approle';
@@ -58,22 +58,14 @@ async function logIn({ vault, call: { token: _, ...call }, fields, namespace }: 
 
 // ---- roles --------------------------------------------------------------------------------------------------------
 
-const KEPT = ['ttlSeconds', 'maxTtlSeconds', 'periodSeconds', 'uses', 'cidrs'] as const;
-
 /** The settings of secret ids; whether one is needed at all is not a choice. */
 function changeIn(fields: Fields): ServiceChange {
   if (fields.boolean('bind_secret_id') === false) {
     throw badRequest('bind_secret_id: a login without a secret id is not supported');
   }
   if (fields.boolean('local_secret_ids')) throw badRequest('local_secret_ids is not supported by this auth method');
-  const token: TokenFields = tokenFieldsIn(fields, KEPT);
   return {
-    policies: token.policies,
-    tokenTtlSeconds: token.ttlSeconds,
-    tokenMaxTtlSeconds: token.maxTtlSeconds,
-    tokenPeriodSeconds: token.periodSeconds,
-    tokenUses: token.uses,
-    tokenCidrs: token.cidrs,
+    ...tokenFieldsIn(fields),
     roleId: fields.string('role_id'),
     secretTtlSeconds: zeroAsNull(fields.duration('secret_id_ttl')),
     secretUses: zeroAsNull(fields.integer('secret_id_num_uses')),
@@ -99,14 +91,7 @@ const shapeRole = (role: ServiceInfo) => ({
   secret_id_bound_cidrs: role.secretCidrs ?? [],
   secret_id_num_uses: role.secretUses ?? 0,
   secret_id_ttl: role.secretTtlSeconds ?? 0,
-  ...shapeTokenFields({
-    policies: role.policies,
-    ttlSeconds: role.tokenTtlSeconds,
-    maxTtlSeconds: role.tokenMaxTtlSeconds,
-    periodSeconds: role.tokenPeriodSeconds,
-    uses: role.tokenUses,
-    cidrs: role.tokenCidrs,
-  }),
+  ...shapeTokenFields(role, role.policies),
 });
 
 async function readRole(request: VaultRequest): Promise<Answer> {

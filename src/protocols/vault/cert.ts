@@ -69,7 +69,7 @@ const namesIn = (fields: Fields): string[] =>
 async function write(request: VaultRequest): Promise<Answer> {
   const { vault, call, fields } = request;
   refuseNotKept(fields, NOT_KEPT);
-  const token = tokenFieldsIn(fields, ['ttlSeconds']);
+  const { policies = [], ...tokens } = tokenFieldsIn(fields);
   const [name, names, certificates] = [nameOf(request), namesIn(fields), fields.string('certificate') ?? ''];
   if (certificates === '') throw badRequest("missing 'certificate'");
   if (names.length === 0) {
@@ -83,11 +83,7 @@ async function write(request: VaultRequest): Promise<Answer> {
   if (before?.certificates.trim() !== certificates.trim()) {
     await putAuthority(vault, call, name, { certificates, listRequired, staleList });
   }
-  const policies = [...(token.policies ?? [])];
-  await putCertificateRole(vault, call, name, {
-    ...{ authority: name, names, policies },
-    tokenTtlSeconds: token.ttlSeconds ?? undefined,
-  });
+  await putCertificateRole(vault, call, name, { authority: name, names, policies, ...tokens });
   return EMPTY;
 }
 
@@ -102,7 +98,7 @@ async function read(request: VaultRequest): Promise<Answer> {
   const shape = {
     ...Object.fromEntries(named),
     certificate: authority?.certificates ?? '',
-    ...shapeTokenFields({ policies: role.policies, ttlSeconds: role.tokenTtlSeconds }),
+    ...shapeTokenFields(role, role.policies),
   };
   return data(json(shape), { mountType: MOUNT_TYPE });
 }

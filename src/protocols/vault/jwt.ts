@@ -3,8 +3,7 @@
  * `jwt` of the tenant; its roles are login roles. A role of another issuer logs in here too, and is the native
  * interface's to change.
  *
- * An identity is an issuer and a subject, so `user_claim` is `sub`; whatever else would be kept and not enforced is
- * refused by its name.
+ * An identity is an issuer, a claim and what that says; whatever would be kept and not enforced is refused by its name.
  */
 import { type JwtAlgorithm, keysAsPem, keysFromPem, putIssuer, readIssuer } from '../../auth/issuer.ts';
 import {
@@ -24,7 +23,7 @@ import type { Fields } from './field.ts';
 import { listing } from './paging.ts';
 import type { Route, VaultRequest } from './route.ts';
 import { loginAuth, metaOf } from './token.ts';
-import { networks, refuseNotKept, shapeTokenFields, tokenFieldsIn } from './token-field.ts';
+import { refuseNotKept, shapeTokenFields, tokenFieldsIn } from './token-field.ts';
 import { TENANT_DEFAULT } from './userpass.ts';
 
 const MOUNT_TYPE = 'jwt';
@@ -33,12 +32,13 @@ const nameOf = ({ at }: VaultRequest) => at.role!.toLowerCase();
 
 async function logIn({ vault, call: { token: _, ...call }, fields, namespace }: VaultRequest): Promise<Answer> {
   const [role, shown] = [fields.string('role') ?? '', fields.string('jwt') ?? ''];
-  if (role === '') throw badRequest('missing role');
-  if (shown === '') throw badRequest('missing token');
-  const credentials = { tenant: namespace ?? TENANT_DEFAULT, role: role.toLowerCase(), jwt: shown };
+  if (shown === '') throw badRequest(role === '' ? 'missing role' : 'missing token');
+  const wanted = role === '' ? { defaultOf: ISSUER } : role.toLowerCase();
+  const credentials = { tenant: namespace ?? TENANT_DEFAULT, role: wanted, jwt: shown };
   // Whether it is the role or the token that is wrong, is for the log.
   const made = await saying(loginBy(vault, call, jwt, credentials), {
     login_failed: 'error validating token: the role or the token is not right',
+    invalid_request: 'missing role',
   });
   return loginAuth(made, metaOf({ method: 'jwt', ...made }));
 }
@@ -48,7 +48,7 @@ async function logIn({ vault, call: { token: _, ...call }, fields, namespace }: 
 const EXACTLY_ONE = "exactly one of 'jwt_validation_pubkeys', 'jwks_url' or 'oidc_discovery_url' must be set";
 
 const CONFIG_NOT_KEPT = [
-  ...['oidc_client_id', 'oidc_client_secret', 'oidc_response_mode', 'oidc_response_types', 'default_role'],
+  ...['oidc_client_id', 'oidc_client_secret', 'oidc_response_mode', 'oidc_response_types'],
   ...['jwks_pairs', 'provider_config', 'namespace_in_state', 'override_allowed_server_names'],
 ];
 
@@ -71,6 +71,7 @@ async function configure({ vault, call, fields }: VaultRequest): Promise<Answer>
     jwksUrl: url === '' ? undefined : url,
     ca,
     algorithms: algorithms?.length ? algorithms : undefined,
+    defaultRole: fields.string('default_role')?.toLowerCase() || undefined,
   });
   return EMPTY;
 }
@@ -79,7 +80,7 @@ async function readConfig({ vault, call }: VaultRequest): Promise<Answer> {
   const found = await readIssuer(vault, call, ISSUER);
   const shape = {
     bound_issuer: found.issuer,
-    default_role: '',
+    default_role: found.defaultRole ?? '',
     jwks_ca_pem: found.jwksUrl === null ? '' : (found.ca ?? ''),
     jwks_url: found.jwksUrl ?? '',
     jwt_supported_algs: found.algorithms,
@@ -95,7 +96,7 @@ async function readConfig({ vault, call }: VaultRequest): Promise<Answer> {
 // ---- roles --------------------------------------------------------------------------------------------------------
 
 const ROLE_NOT_KEPT = [
-  ...['claim_mappings', 'groups_claim', 'allowed_redirect_uris', 'oidc_scopes', 'verbose_oidc_logging', 'max_age'],
+  ...['groups_claim', 'allowed_redirect_uris', 'oidc_scopes', 'verbose_oidc_logging', 'max_age'],
   ...['expiration_leeway', 'not_before_leeway', 'clock_skew_leeway', 'user_claim_json_pointer', 'callback_mode'],
 ];
 
@@ -130,20 +131,16 @@ async function writeRole(request: VaultRequest): Promise<Answer> {
   if (type !== 'jwt') throw badRequest("role_type: only 'jwt' is supported; a login in a browser (oidc) is not");
   const user = fields.string('user_claim') ?? '';
   if (user === '') throw badRequest('a user claim must be defined on the role');
-  if (user !== 'sub') throw badRequest("user_claim: only 'sub' is supported: an identity is an issuer and a subject");
   refuseNotKept(fields, ROLE_NOT_KEPT);
-  const token = tokenFieldsIn(fields, ['ttlSeconds', 'cidrs']);
+  const { policies = [], ...tokens } = tokenFieldsIn(fields);
   const audiences = fields.strings('bound_audiences') ?? [];
   if (audiences.length === 0) throw badRequest('bound_audiences is required: whom its tokens are made for');
   const before = await roleOrNone(request);
   if (before && before.issuer !== ISSUER) throw badRequest(`the role is one of the issuer ${before.issuer}`);
-  const rules = [{ claims: claimsIn(fields), policies: [...(token.policies ?? [])] }];
-  const wish = {
-    ...{ issuer: ISSUER, audiences, rules },
-    tokenTtlSeconds: token.ttlSeconds ?? undefined,
-    cidrs: token.cidrs ?? undefined,
-  };
-  await putLoginRole(vault, call, nameOf(request), wish);
+  const rules = [{ claims: claimsIn(fields), policies }];
+  await putLoginRole(vault, call, nameOf(request), {
+    ...{ ...tokens, issuer: ISSUER, audiences, rules, subjectClaim: user, claimNames: fields.map('claim_mappings') },
+  });
   return EMPTY;
 }
 
@@ -174,12 +171,9 @@ async function readRole(request: VaultRequest): Promise<Answer> {
     bound_claims_type: isGlob ? 'glob' : 'string',
     bound_subject: isPlain ? sub[0] : '',
     role_type: 'jwt',
-    user_claim: 'sub',
-    ...shapeTokenFields({
-      policies: rule.policies,
-      ttlSeconds: role.tokenTtlSeconds,
-      cidrs: networks(role.cidrs ?? []),
-    }),
+    claim_mappings: Object.keys(role.claimNames).length === 0 ? null : role.claimNames,
+    user_claim: role.subjectClaim,
+    ...shapeTokenFields(role, rule.policies),
   };
   return data(json(shape), { mountType: MOUNT_TYPE });
 }

@@ -107,11 +107,12 @@ export function loginAuth(
     readonly accessor: string;
     readonly policies: readonly string[];
     readonly ttlSeconds: number;
-    readonly uses?: number | null;
+    readonly uses: number | null;
+    readonly withoutDefault: boolean;
   },
   metadata: Readonly<Record<string, string>>,
 ): Answer {
-  const policies = policiesOf(login.policies, false);
+  const policies = policiesOf(login.policies, login.withoutDefault);
   const auth: Auth = {
     ...{ client_token: login.token, accessor: login.accessor, policies, token_policies: policies, metadata },
     ...{ lease_duration: login.ttlSeconds, renewable: true, entity_id: '', token_type: 'service', orphan: true },

@@ -8,7 +8,7 @@ import { badRequest, saying } from './error.ts';
 import { listing } from './paging.ts';
 import type { Route, VaultRequest } from './route.ts';
 import { loginAuth } from './token.ts';
-import { policiesIn, refuseNotKept, shapeTokenFields } from './token-field.ts';
+import { policiesIn, refuseNotKept, shapeTokenFields, tokenFieldsIn } from './token-field.ts';
 
 export const TENANT_DEFAULT = 'default';
 const MOUNT_TYPE = 'userpass';
@@ -26,31 +26,26 @@ async function logIn(request: VaultRequest): Promise<Answer> {
   return loginAuth(made, { username });
 }
 
-/** Settings of a login that other servers keep beside the user: what is not enforced is not taken. */
-const NOT_KEPT = [
-  ...['token_ttl', 'token_max_ttl', 'token_bound_cidrs', 'token_explicit_max_ttl', 'token_no_default_policy'],
-  ...['token_num_uses', 'token_period', 'token_strictly_bind_ip', 'ttl', 'max_ttl', 'bound_cidrs', 'password_hash'],
-];
-
 async function write(request: VaultRequest): Promise<Answer> {
   const { vault, call, fields } = request;
-  refuseNotKept(fields, NOT_KEPT);
+  refuseNotKept(fields, ['password_hash']);
   const username = nameOf(request);
-  const [password, policies] = [fields.string('password'), policiesIn(fields)];
+  const password = fields.string('password');
+  const { policies, ...wish } = tokenFieldsIn(fields);
+  const tokens = Object.values(wish).some((value) => value !== undefined) ? wish : undefined;
   try {
-    await updateUser(vault, call, username, { password, policies });
+    await updateUser(vault, call, username, { password, policies, tokens });
   } catch (error) {
     if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
     if (password === undefined || password === '') throw badRequest('missing password');
-    await createUser(vault, call, { username, password, policies });
+    await createUser(vault, call, { username, password, policies, tokens });
   }
   return EMPTY;
 }
 
 async function read(request: VaultRequest): Promise<Answer> {
   const user = await readUser(request.vault, request.call, nameOf(request));
-  const settings = shapeTokenFields({ policies: user.policies });
-  return data(json(settings), { mountType: MOUNT_TYPE });
+  return data(json(shapeTokenFields(user, user.policies)), { mountType: MOUNT_TYPE });
 }
 
 const list = listing(
