@@ -13,10 +13,10 @@ import { parseDurationSeconds } from '../config-duration.ts';
 import { VaultError } from '../errors.ts';
 import type { Cli } from './cli.ts';
 import { EXIT } from './exit.ts';
+import { importAll } from './import-all.ts';
 import { asText, createAsker, print, readFile } from './io.ts';
 import { sourceOf } from './json-source.ts';
 import { printJson } from './print.ts';
-import { createProgress } from './progress.ts';
 import { type SourceMetadata, type VaultSource, vaultSource } from './vault-source.ts';
 
 type Options = {
@@ -76,18 +76,12 @@ async function importVault(cli: Cli, options: Options): Promise<void> {
   const paths: string[] = [];
   for await (const path of source.paths(options.mount)) paths.push(path);
   const policies = options.policies ? await source.policies() : [];
-  const progress = createProgress(cli.io, 'secrets and policies', paths.length + policies.length);
-  const lines: Line[] = [];
-  const add = (line: Line) => {
-    lines.push(line);
-    progress.show(lines.length, lines.length);
-  };
-  try {
-    for (const path of paths) add(await copySecret(client, source, options, path));
-    for (const name of policies) add(await copyPolicy(client, source, options, name));
-  } finally {
-    progress.end();
-  }
+  const items = [
+    ...paths.map((path) => () => copySecret(client, source, options, path)),
+    ...policies.map((name) => () => copyPolicy(client, source, options, name)),
+  ];
+  const all = { what: 'secrets and policies', total: items.length, items };
+  const lines = await importAll(cli, all, (copy): Promise<Line> => copy());
   await report(cli, lines, options);
 }
 

@@ -12,12 +12,12 @@ import { type Bulla, BullaError, type Secret, type SecretInput } from '../client
 import { VaultError } from '../errors.ts';
 import type { Cli } from './cli.ts';
 import { EXIT } from './exit.ts';
+import { importAll } from './import-all.ts';
 import { awsSource } from './import-aws.ts';
 import { type Incoming, type Source, under } from './import-source.ts';
 import { asText, print, readInput } from './io.ts';
 import { membersOf, sourceOf, tokensOf } from './json-source.ts';
 import { printJson, printList } from './print.ts';
-import { createProgress } from './progress.ts';
 
 export type ImportOptions = { readonly overwrite?: true; readonly dryRun?: true };
 
@@ -90,33 +90,11 @@ function checkedObject(text: string): string {
 type Outcome = 'created' | 'updated' | 'same' | 'differs' | 'failed';
 export type Imported = { readonly path: string; readonly outcome: Outcome; readonly reason?: string };
 
-const AT_ONCE = 4;
-
 /** Ends with exit code 1 when anything differs or failed. */
 export async function runImport(cli: Cli, source: Source, options: ImportOptions): Promise<void> {
   const client = cli.client();
-  const progress = createProgress(cli.io, 'secrets', source.total);
-  const done: Imported[] = [];
-  const items = iteratorOf(source.items);
-  const worker = async () => {
-    for (;;) {
-      const { value, done: ended } = await items.next();
-      if (ended) return;
-      done.push(await importOne(client, value, options));
-      progress.show(done.length, done.length);
-    }
-  };
-  try {
-    const workers = await Promise.allSettled(Array.from({ length: AT_ONCE }, worker));
-    for (const end of workers) if (end.status === 'rejected') throw interrupted(end.reason, done.length, source.total);
-  } finally {
-    progress.end();
-  }
+  const done = await importAll(cli, { what: 'secrets', ...source }, (item) => importOne(client, item, options));
   await report(cli, done, options);
-}
-
-async function* iteratorOf(items: Source['items']): AsyncGenerator<Incoming, undefined, undefined> {
-  yield* items;
 }
 
 /** What is wrong with one secret; anything else ends the import, which can be run again. */
@@ -170,12 +148,6 @@ function inputOf(item: Incoming, cas: number): SecretInput {
   if ('data' in item) return { data: item.data, ...rest };
   if ('text' in item) return { text: item.text, ...rest };
   return { bytes: 'bytes' in item ? item.bytes : new Uint8Array(0), ...rest };
-}
-
-function interrupted(error: unknown, done: number, total: number): unknown {
-  if (!(error instanceof BullaError)) return error;
-  const message = `${error.message} ${done} of ${total} secrets are done: run the same command again to go on.`;
-  return new BullaError(error.code, message, { status: error.status, requestId: error.requestId, cause: error });
 }
 
 const OUTCOMES: readonly Outcome[] = ['created', 'updated', 'same', 'differs', 'failed'];
