@@ -87,7 +87,7 @@ function guardedLookup(reach: (address: string) => boolean): LookupFunction {
 }
 
 /** Whether an address is public, or in one of these networks. */
-export function mayReach(text: string, networks: readonly Cidr[]): boolean {
+function mayReach(text: string, networks: readonly Cidr[]): boolean {
   const address = parseAddress(text);
   if (address === undefined) return false;
   return networks.some((cidr) => contains(cidr, address)) || !NOT_PUBLIC.some((cidr) => contains(cidr, address));

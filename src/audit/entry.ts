@@ -53,8 +53,7 @@ export type Entry = {
   readonly details?: Details | undefined;
 };
 
-export const ENTRY_FORMAT = 1;
-export const SALT_CHARS = 22;
+const ENTRY_FORMAT = 1;
 
 /**
  * What must not stand in a line that people read in a terminal or a table: control characters, line and paragraph

@@ -117,7 +117,7 @@ async function readTileRow(tx: Tx, tenant: TenantId, level: number, tile: number
 }
 
 /** The leaf hashes from `from` to before `end`. `integrity` names the first that is missing. */
-export async function readLeaves(tx: Tx, tenant: TenantId, from: number, end: number): Promise<Buffer> {
+async function readLeaves(tx: Tx, tenant: TenantId, from: number, end: number): Promise<Buffer> {
   if (end <= from) return Buffer.alloc(0);
   // Only what is asked for leaves the database: a row may hold many more.
   const rows = await tx<{ start: number; hashes: Buffer }[]>`

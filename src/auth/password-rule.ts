@@ -12,8 +12,8 @@ import { normalisePassword } from '../crypto/password.ts';
 import { isCommonPassword } from '../crypto/wordlist.ts';
 import { VaultError } from '../errors.ts';
 
-export const PASSWORD_CHARACTERS_MIN = 15;
-export const PASSWORD_CHARACTERS_MIN_WITH_SECOND_FACTOR = 8;
+const PASSWORD_CHARACTERS_MIN = 15;
+const PASSWORD_CHARACTERS_MIN_WITH_SECOND_FACTOR = 8;
 
 /** Whose password it is to be. */
 export type PasswordSubject = {

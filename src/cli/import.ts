@@ -49,7 +49,7 @@ export function addImportCommands(root: Command, cli: Cli): void {
     );
 }
 
-export function withOptions(command: Command): Command {
+function withOptions(command: Command): Command {
   return command
     .option('--overwrite', 'write a new version where another value is there')
     .option('--dry-run', 'say what would be done, and write nothing');
@@ -91,7 +91,7 @@ type Outcome = 'created' | 'updated' | 'same' | 'differs' | 'failed';
 export type Imported = { readonly path: string; readonly outcome: Outcome; readonly reason?: string };
 
 /** Ends with exit code 1 when anything differs or failed. */
-export async function runImport(cli: Cli, source: Source, options: ImportOptions): Promise<void> {
+async function runImport(cli: Cli, source: Source, options: ImportOptions): Promise<void> {
   const client = cli.client();
   const done = await importAll(cli, { what: 'secrets', ...source }, (item) => importOne(client, item, options));
   await report(cli, done, options);

@@ -20,7 +20,7 @@ import {
   ValidationError,
 } from 'hpke';
 
-export const HPKE_KEY_BYTES = 32;
+const HPKE_KEY_BYTES = 32;
 const ENCAPSULATED_BYTES = 32;
 
 const suite = new CipherSuite(KEM_DHKEM_X25519_HKDF_SHA256, KDF_HKDF_SHA256, AEAD_AES_256_GCM);

@@ -35,7 +35,7 @@ export type PasswordHasherOptions = Argon2Cost & {
   readonly deadlineMs?: number;
 };
 
-export const PASSWORD_BYTES_MAX = 1024;
+const PASSWORD_BYTES_MAX = 1024;
 /** Bounds the work of normalising; no text longer than this comes out at 1,024 bytes. */
 const PASSWORD_CHARACTERS_MAX = 4 * PASSWORD_BYTES_MAX;
 

@@ -42,7 +42,7 @@ export function statusOf(code: ErrorCode): number {
   return STATUS[code];
 }
 
-export const PROBLEM_TYPE = 'application/problem+json';
+const PROBLEM_TYPE = 'application/problem+json';
 
 export type Problem = {
   readonly status: number;

@@ -15,7 +15,7 @@
  */
 import { VaultError } from '../errors.ts';
 
-export const TARGET_SEGMENT_LENGTH_MAX = 128;
+const TARGET_SEGMENT_LENGTH_MAX = 128;
 
 const SLASH = 0x2f;
 const DOT = 0x2e;

@@ -6,7 +6,7 @@ import { type Doing, type Runner, startRunner } from './runner.ts';
 import { removeTenant } from './tenant.ts';
 
 /** `root-key-rotate` is recorded when it is done, in one commit: nobody ever takes it. */
-export const JOB_KINDS: Readonly<Partial<Record<JobKind, Doing>>> = {
+const JOB_KINDS: Readonly<Partial<Record<JobKind, Doing>>> = {
   reencrypt,
   'tenant-delete': removeTenant,
 };

@@ -304,7 +304,7 @@ async function infoOf(vault: Vault, tx: Tx, tenant: TenantId, row: Row): Promise
   };
 }
 
-export async function findBackend(tx: Tx, tenant: TenantId, name: string): Promise<Row | undefined> {
+async function findBackend(tx: Tx, tenant: TenantId, name: string): Promise<Row | undefined> {
   const [row] = await tx<Row[]>`
     SELECT ${tx.unsafe(COLUMNS)} FROM backends WHERE tenant_id = ${tenant} AND name = ${name}`;
   return row;

@@ -47,7 +47,7 @@ export type CredentialLease = LeaseInfo & { readonly credential: Credential };
 export type LeasePath = { readonly backend: string; readonly role: string };
 
 /** Throws `invalid_request`. */
-export function parseLeasePath(text: string): LeasePath {
+function parseLeasePath(text: string): LeasePath {
   const [backend = '', role = '', ...more] = text.split('/');
   if (more.length > 0 || role === '') {
     throw new VaultError('invalid_request', 'role: expected the path of a role, such as db/reporting.');

@@ -264,7 +264,7 @@ export function refusal(access: Access, asks: readonly Ask[], call: Call): Vault
 }
 
 /** What others must do first; the caller may do it then. */
-export function approvalRequired({ action, resource }: Ask, requirements: readonly Requirement[]): VaultError {
+function approvalRequired({ action, resource }: Ask, requirements: readonly Requirement[]): VaultError {
   const by = requirements.map(({ by, count }) => `${count} of ${by}`).join(' and ');
   return new VaultError(
     'approval_required',
@@ -368,7 +368,7 @@ function cacheOf(vault: Vault): Map<string, CompiledPolicy> {
 const cacheKey = (tenant: TenantId, id: string) => `${tenant}/${id}`;
 
 /** The compiled policies when all are in memory. */
-export function cachedPolicies(vault: Vault, tenant: TenantId, ids: readonly string[]): CompiledPolicy[] | undefined {
+function cachedPolicies(vault: Vault, tenant: TenantId, ids: readonly string[]): CompiledPolicy[] | undefined {
   const cache = cacheOf(vault);
   const found: CompiledPolicy[] = [];
   for (const id of ids) {

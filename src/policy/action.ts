@@ -190,9 +190,6 @@ const TABLE = {
 
 export type Action = keyof typeof TABLE;
 
-/** The kinds of resource: what stands before the colon in a resource. */
-export type Noun = (typeof TABLE)[Action]['noun'];
-
 export const ACTIONS: Readonly<Record<Action, ActionFacts>> = TABLE;
 
 /**
@@ -223,7 +220,7 @@ export const AUTH_ACTIONS = [
  * What the rule that asks for an approval decides itself: who is under it may ask, who holds its policy may answer. And
  * what everybody may ask about themselves. Names in audit entries only.
  */
-export const OWN_ACTIONS = [
+const OWN_ACTIONS = [
   'approval.request',
   'approval.read',
   'approval.approve',

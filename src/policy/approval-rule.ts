@@ -12,8 +12,8 @@ import { parseDurationSeconds } from '../config.ts';
 import { isName } from '../db/name.ts';
 import { assert } from '../errors.ts';
 
-export const APPROVAL_COUNT_MAX = 10;
-export const APPROVAL_SECONDS_MAX = 7 * 24 * 3600;
+const APPROVAL_COUNT_MAX = 10;
+const APPROVAL_SECONDS_MAX = 7 * 24 * 3600;
 
 export const approvalSchema = z
   .strictObject({

@@ -64,5 +64,3 @@ export const BUILT_IN_POLICIES = {
     },
   },
 } satisfies Readonly<Record<string, BuiltInPolicy>>;
-
-export type BuiltInPolicyName = keyof typeof BUILT_IN_POLICIES;

@@ -7,7 +7,7 @@
  */
 
 /** What a template may name. */
-export const TEMPLATE_NAMES = ['user.name', 'user.id', 'user.kind'] as const;
+const TEMPLATE_NAMES = ['user.name', 'user.id', 'user.kind'] as const;
 export type TemplateValues = Readonly<Record<(typeof TEMPLATE_NAMES)[number], string>>;
 
 const TEMPLATE = /\$\{(user\.(?:name|id|kind))\}/g;

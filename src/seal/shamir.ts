@@ -37,7 +37,7 @@ export const shamirSeal: SealMember = {
 };
 
 /** Throws `integrity` when what the database holds describes no split. */
-export function shamirParameters(stored: Pick<StoredSeal, 'parameters'>): ShamirParameters {
+function shamirParameters(stored: Pick<StoredSeal, 'parameters'>): ShamirParameters {
   const parsed = parameters.safeParse(stored.parameters);
   if (parsed.success) return parsed.data;
   throw new VaultError('integrity', 'The parameters of the shamir seal were edited: restore the table seals.');

@@ -18,9 +18,9 @@ export type SecretPath = string & { readonly [secretPath]: true };
 /** Where a listing starts: the root, or a canonical path without a trailing slash. */
 export type SecretPrefix = SecretPath | '';
 
-export const PATH_SEGMENTS_MAX = 16;
-export const PATH_SEGMENT_LENGTH_MAX = 128;
-export const PATH_BYTES_MAX = 512;
+const PATH_SEGMENTS_MAX = 16;
+const PATH_SEGMENT_LENGTH_MAX = 128;
+const PATH_BYTES_MAX = 512;
 
 const SLASH = 0x2f;
 const DOT = 0x2e;

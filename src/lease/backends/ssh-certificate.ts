@@ -48,7 +48,7 @@ export function parsePublicKey(line: string): SshPublicKey | undefined {
 }
 
 /** Bits of an RSA key's modulus; undefined for others. */
-export function rsaBitsOf({ type, fields }: SshPublicKey): number | undefined {
+function rsaBitsOf({ type, fields }: SshPublicKey): number | undefined {
   if (type !== 'ssh-rsa') return undefined;
   const modulus = splitStrings(fields)![1]!;
   const first = modulus.findIndex((byte) => byte !== 0);
@@ -112,7 +112,7 @@ const curveOf = (name: string | undefined) => CURVES[name as keyof typeof CURVES
 const bytes = (text: string | undefined) => Buffer.from(text ?? '', 'base64url');
 
 /** The public half of a key of ours as an SSH blob. Throws `invalid_request` for a kind of key that SSH does not take. */
-export function publicBlob(privateKey: KeyObject): Buffer {
+function publicBlob(privateKey: KeyObject): Buffer {
   const jwk = createPublicKey(privateKey).export({ format: 'jwk' });
   if (jwk.kty === 'OKP' && jwk.crv === 'Ed25519') return Buffer.concat([string('ssh-ed25519'), string(bytes(jwk.x))]);
   if (jwk.kty === 'RSA' && bytes(jwk.n).length * 8 >= RSA_BITS_MIN) {

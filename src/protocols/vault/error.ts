@@ -21,7 +21,7 @@ const STATUS_HERE: Partial<Record<ErrorCode, number>> = {
 const statusHere = ({ code, details }: VaultError, status: number): number =>
   code === 'backend_failed' && details?.effect === 'refused' ? 400 : (STATUS_HERE[code] ?? status);
 
-export const PERMISSION_DENIED = '1 error occurred:\n\t* permission denied\n\n';
+const PERMISSION_DENIED = '1 error occurred:\n\t* permission denied\n\n';
 
 const TEXT: Partial<Record<ErrorCode, readonly string[]>> = {
   unauthenticated: ['permission denied'],

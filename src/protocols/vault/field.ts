@@ -91,7 +91,7 @@ const FALSE = new Set<unknown>([false, 0, '0', 'f', 'F', 'false', 'False', 'FALS
 export const NO_FIELDS = fieldsOf({}, () => undefined);
 
 /** Go's ParseBool, and the JSON scalars. */
-export function booleanOf(value: unknown): boolean | undefined {
+function booleanOf(value: unknown): boolean | undefined {
   if (TRUE.has(value)) return true;
   return FALSE.has(value) ? false : undefined;
 }

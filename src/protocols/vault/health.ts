@@ -12,7 +12,7 @@ import type { Fields } from './field.ts';
 import type { Route, VaultRequest } from './route.ts';
 
 /** Which release of that API is spoken: clients read it as a version. Ours is nobody's to know (T-248). */
-export const API_VERSION = '1.18.0';
+const API_VERSION = '1.18.0';
 
 function codeOf(fields: Fields, name: string, fallback: number): number {
   const code = fields.integer(name);
