@@ -1,12 +1,11 @@
 /**
- * Leases as their holders and administrators see them: read, listed, renewed, revoked. Owns the table leases together with
+ * Leases as their holders and administrators see them: read, listed, revoked; renew.ts renews them. Owns the table leases together with
  * the other files of this folder.
  *
  * A lease is a row, never a timer. It says what exists outside before that exists (issue.ts) and is ended only when that
  * is gone (end.ts). Whoever took a lease may keep it and give it back with the token that took it, whatever policies say
  * since; everybody else needs a policy for the lease's path.
  */
-
 import { endTokens } from '../auth/issue.ts';
 import { LIMITS } from '../config.ts';
 import { type Fragment, type TenantId, type Timestamp, type Tx, transaction } from '../db/database.ts';
@@ -15,12 +14,10 @@ import { notOurs, type Page, type PageAsk, pageOf, parsePage } from '../db/page.
 import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
-import { type Act, type Note, type Permit, permit, withoutToken } from '../policy/permit.ts';
+import { type Act, type Note, type Permit, permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import { wantRotation } from './account-rotation.ts';
-import { endNow } from './end.ts';
-import { checkTtl } from './lifetime.ts';
-import { type Connected, connected, onTarget } from './pool.ts';
+import { endNow, KEPT_HOURS } from './end.ts';
 import { isStuck } from './summary.ts';
 import { notifySweepers } from './wake.ts';
 
@@ -53,7 +50,9 @@ export type LeaseInfo = {
   readonly lastError: string | null;
 };
 
-export const LEASE_COLUMNS = `lease_id AS id, CASE WHEN account_id IS NULL THEN kind ELSE 'account' END AS kind, path, state, attempts >= ${LIMITS.stuckAttempts} AND state <> 'ended' AS stuck, reason, holder,
+export const LEASE_COLUMNS = `
+  lease_id AS id, CASE WHEN account_id IS NULL THEN kind ELSE 'account' END AS kind, path, state,
+  attempts >= ${LIMITS.stuckAttempts} AND state <> 'ended' AS stuck, reason, holder,
   handle, token_id AS "tokenAccessor", issued_at AS "issuedAt", expires_at AS "expiresAt",
   greatest(0, floor(extract(epoch FROM expires_at - bulla.now())))::int AS "ttlSeconds",
   max_expires_at AS "maxExpiresAt", renewals, renewed_at AS "renewedAt",
@@ -74,7 +73,6 @@ export type LeaseFilter = PageAsk & {
 type Found = {
   readonly path: string;
   readonly tokenId: string;
-  readonly userId: string;
   /** The token that took it has not what `default` gives. */
   readonly withoutDefault: boolean;
 };
@@ -83,15 +81,15 @@ type Found = {
  * The ask for an act on a lease. The row is read before the decision, as the name of a tenant is, because it says which
  * resource the act is about; of what is not there, the question is whether the caller may do this to any.
  */
-async function askFor(vault: Vault, call: Call, action: Action, id: string): Promise<{ ask: Ask; own: boolean }> {
-  const nowhere = { ask: { action, resource: 'lease:', anywhere: true } as const, own: false };
+async function askFor(vault: Vault, call: Call, action: Action, id: string): Promise<Ask> {
+  const nowhere: Ask = { action, resource: 'lease:', anywhere: true };
   if (!call.token || !/^[a-z2-7]{16}$/.test(id)) return nowhere;
   const { tenantId, tokenId } = call.token;
   const [row] = await transaction(
     vault.db,
     [tenantId as TenantId],
     (tx) => tx<Found[]>`
-      SELECT path, token_id AS "tokenId", user_id AS "userId", EXISTS (
+      SELECT path, token_id AS "tokenId", EXISTS (
                SELECT 1 FROM tokens t
                WHERE t.tenant_id = leases.tenant_id AND t.token_id = leases.token_id AND t.without_default) AS "withoutDefault"
       FROM leases WHERE tenant_id = ${tenantId} AND lease_id = ${id}`,
@@ -99,24 +97,23 @@ async function askFor(vault: Vault, call: Call, action: Action, id: string): Pro
   if (!row) return nowhere;
   const resource = `lease:${row.path}`;
   // The gate proves the token; if it is that which took the lease, the lease is its holder's.
-  if (row.tokenId === tokenId && !row.withoutDefault) return { ask: { action: 'auth.lease', resource }, own: true };
-  return { ask: { action, resource }, own: false };
+  return { action: row.tokenId === tokenId && !row.withoutDefault ? 'auth.lease' : action, resource };
 }
 
 /**
  * Runs an act on one lease. The entry is that of the action, whoever's right it was. What the caller may not see, does
  * not exist for him.
  */
-async function onLease<T>(
+export async function onLease<T>(
   vault: Vault,
   call: Call,
   action: Action,
   id: string,
   act: (tx: Tx, granted: Permit) => Promise<Act<T>>,
 ): Promise<T> {
-  const { ask } = await askFor(vault, call, action, id);
+  const ask = await askFor(vault, call, action, id);
   return permit(vault, call, ask, async (tx, granted) => {
-    if ('anywhere' in ask) throw noLease();
+    if (ask.anywhere) throw noLease();
     const done = await act(tx, granted);
     const notes = (done.notes ?? [{}]).map((note): Note => ({ action, lease: id, ...note }));
     return { ...done, notes };
@@ -170,110 +167,6 @@ function readChunk(tx: Tx, tenant: TenantId, filter: LeaseFilter, after: string,
       ${holder === undefined ? tx`` : tx`AND holder = ${holder}`}
       ${accessor === undefined ? tx`` : tx`AND token_id = ${accessor}`}
     ORDER BY issued_at, lease_id LIMIT ${rows}`;
-}
-
-// ---- renewing -----------------------------------------------------------------------------------------------------
-
-type Renewal = {
-  readonly lease: LeaseInfo;
-  readonly before: Timestamp;
-  readonly tenant: TenantId;
-  readonly actor: Permit['actor'];
-  readonly at: Connected | undefined;
-  readonly settings: string | null;
-};
-
-/**
- * Lets a lease last `ttlSeconds` from now (its own time when absent), never beyond its maximum. The row is first: a
- * process that dies between it and the target leaves a credential that ends too early, never one that ends too late.
- * Throws `conflict` when the lease has ended or is not renewable, `backend_failed` when the target did not follow.
- */
-export async function renewLease(vault: Vault, call: Call, id: string, ttlSeconds?: number): Promise<LeaseInfo> {
-  const wanted = checkTtl(ttlSeconds);
-  const renewal = await onLease(vault, call, 'lease.renew', id, (tx, granted) =>
-    prolong(vault, tx, granted, id, wanted),
-  );
-  killpoint('lease.renewing');
-  if (!renewal.at) return renewal.lease;
-  const { at, lease } = renewal;
-  const role: unknown = JSON.parse(renewal.settings!);
-  try {
-    await onTarget(vault, at, vault.config.leaseActDeadlineMs, (limits) =>
-      at.backend.renew({ ...limits, role, handle: lease.handle, expiresAt: lease.expiresAt }),
-    );
-  } catch (error) {
-    await takeBack(vault, call, renewal, error as VaultError);
-    throw error;
-  }
-  killpoint('lease.renewed');
-  return lease;
-}
-
-async function prolong(
-  vault: Vault,
-  tx: Tx,
-  { tenant, actor }: Permit,
-  id: string,
-  wanted: number | undefined,
-): Promise<Act<Renewal>> {
-  const [row] = await tx<
-    {
-      state: LeaseState;
-      live: boolean;
-      renewable: boolean;
-      before: Timestamp;
-      backendId: string | null;
-      accountId: string | null;
-      settings: string | null;
-    }[]
-  >`
-    SELECT l.state, l.expires_at > bulla.now() AS live, l.renewable, l.expires_at AS before, l.backend_id AS "backendId",
-           l.account_id AS "accountId",
-           (SELECT settings FROM roles r WHERE r.tenant_id = l.tenant_id AND r.role_id = l.role_id) AS settings
-    FROM leases l WHERE l.tenant_id = ${tenant} AND l.lease_id = ${id} FOR UPDATE`;
-  if (!row) throw noLease();
-  if (row.state !== 'active') throw cannotRenew('ended', 'The lease has ended: take another one.');
-  if (!row.live) throw cannotRenew('expired', 'The lease has expired: take another one.');
-  if (!row.renewable) {
-    throw cannotRenew('not_renewable', 'This lease cannot be renewed: take another one before it ends.');
-  }
-  const [token] = await tx<{ expiresAt: Timestamp }[]>`
-    SELECT k.expires_at AS "expiresAt" FROM tokens k JOIN leases l ON k.tenant_id = l.tenant_id AND k.token_id = l.token_id
-    WHERE l.tenant_id = ${tenant} AND l.lease_id = ${id} AND k.expires_at > bulla.now()`;
-  if (!token) throw cannotRenew('ended', 'The token that took this lease has ended, and the lease with it.');
-  const [lease] = await tx<LeaseInfo[]>`
-    WITH clock AS MATERIALIZED (SELECT bulla.now() AS now)
-    UPDATE leases SET expires_at = least(now + make_interval(secs => coalesce(${wanted ?? null}::bigint, ttl_seconds)), max_expires_at),
-           due_at = least(now + make_interval(secs => coalesce(${wanted ?? null}::bigint, ttl_seconds)), max_expires_at,
-                          ${token.expiresAt}::timestamptz),
-           renewals = renewals + 1, renewed_at = now
-    FROM clock WHERE tenant_id = ${tenant} AND lease_id = ${id} RETURNING ${tx.unsafe(LEASE_COLUMNS)}`;
-  // Nothing outside knows how long an access or a check-out lasts.
-  const isOutside = row.backendId !== null && row.accountId === null;
-  const at = isOutside ? await connected(vault, tx, tenant, row.backendId!) : undefined;
-  const value = { lease: lease!, before: row.before, tenant, actor, at, settings: row.settings };
-  return { value, notes: [{ details: { expires_at: lease!.expiresAt } }] };
-}
-
-function cannotRenew(why: 'ended' | 'expired' | 'not_renewable', message: string): VaultError {
-  return new VaultError('conflict', message, { details: { reason: `lease_${why}` } });
-}
-
-/** The target did not follow: the row says again what the target knows, unless somebody has renewed it since. */
-async function takeBack(
-  vault: Vault,
-  call: Call,
-  { lease, before, tenant, actor }: Renewal,
-  error: VaultError,
-): Promise<void> {
-  await withoutToken(vault, call, [tenant], async (tx) => {
-    await tx`
-      UPDATE leases SET expires_at = ${before}, due_at = least(due_at, ${before}::timestamptz), renewals = renewals - 1,
-             last_error = ${error.message}
-      WHERE tenant_id = ${tenant} AND lease_id = ${lease.id} AND state = 'active' AND expires_at = ${lease.expiresAt}`;
-    const said = { tenant, actor, action: 'lease.renew', resource: `lease:${lease.path}`, lease: lease.id } as const;
-    return { value: undefined, records: [{ ...said, outcome: 'error', code: error.code }] };
-  });
 }
 
 // ---- revoking -----------------------------------------------------------------------------------------------------
@@ -393,14 +286,14 @@ export async function forceLease(
   call: Call,
   id: string,
 ): Promise<LeaseInfo & { readonly warning: string }> {
-  const { ask } = await askFor(vault, call, 'lease.force', id);
+  const ask = await askFor(vault, call, 'lease.force', id);
   // The holder alone cannot: it takes somebody who answers for the target.
   const wanted = ask.action === 'auth.lease' ? { ...ask, action: 'lease.force' as const } : ask;
   const dropped = await permit(vault, call, wanted, async (tx, { tenant }) => {
-    if ('anywhere' in wanted) throw noLease();
+    if (wanted.anywhere) throw noLease();
     const [lease] = await tx<LeaseInfo[]>`
       UPDATE leases SET state = 'ended', reason = 'forced', ended_at = bulla.now(), claim = NULL, idempotency_key = NULL,
-             due_at = bulla.now() + interval '24 hours'
+             due_at = bulla.now() + make_interval(hours => ${KEPT_HOURS})
       WHERE tenant_id = ${tenant} AND lease_id = ${id} AND state <> 'ended' RETURNING ${tx.unsafe(LEASE_COLUMNS)}`;
     if (!lease) throw new VaultError('conflict', 'The lease has ended already.');
     await tx`DELETE FROM lease_credentials WHERE tenant_id = ${tenant} AND lease_id = ${id}`;

@@ -12,8 +12,9 @@ import { listen } from '../db/listen.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import { quarantineAccount, rotateDue } from './account-rotation.ts';
+import { type Claim, claimDue } from './claim.ts';
 import { type Look, lookAtClock, type SeenClock } from './clock.ts';
-import { type Claim, claimDue, endClaimed, endDueAccess, removeEnded, reviveDue } from './end.ts';
+import { endClaimed, endDueAccess, removeEnded, reviveDue } from './end.ts';
 import { closeBackends, freeAt, isFailing, pausedBackends } from './pool.ts';
 import { CHANNEL, onWake } from './wake.ts';
 
@@ -34,6 +35,8 @@ const ACCESS_AT_ONCE = 100;
 /** How long the others have until the next commit, in times of the last one. */
 const RESTED = 1.25;
 const REMOVED_AT_ONCE = 1_000;
+/** Access leases in whose tenants one look may find work. */
+const ACCESS_LOOKED_AT = 1_000;
 
 export function startSweeper(vault: Vault): Sweeper {
   const running = new Set<Promise<unknown>>();
@@ -53,20 +56,17 @@ export function startSweeper(vault: Vault): Sweeper {
     const guarded: Promise<unknown> = work.catch((error) => note(vault, error)).finally(() => running.delete(guarded));
     running.add(guarded);
   };
-  const look = async () => {
-    if (stopping || vault.seal.sealed) return;
-    lookedAtMs = vault.clock.monotonicMs();
-    const clock = await lookAtClock(vault, seen);
-    seen = clock.seen;
-    const { due, accounts, nextInMs, access, removable } = await readDue(vault);
+  const sweepBackends = (due: Due['due'], { now, latched }: Look) => {
     for (const { tenant, backendId } of due) {
       const limit = Math.min(freeAt(vault, tenant, backendId), ACTS_MAX - running.size);
       if (limit <= 0 || stopping || claiming.has(backendId)) continue;
       claiming.add(backendId);
-      const claim = { tenant, backendId, limit, upTo: clock.now, latched: clock.latched };
+      const claim = { tenant, backendId, limit, upTo: now, latched };
       begin(sweepBackend(vault, claim, () => claiming.delete(backendId)).then((more) => more && soon(0)));
     }
-    for (const account of clock.latched ? [] : accounts) {
+  };
+  const rotateAccounts = (accounts: Due['accounts']) => {
+    for (const account of accounts) {
       const mine = rotating.get(account.backendId) ?? new Set();
       const free = Math.min(freeAt(vault, account.tenant, account.backendId), ACTS_MAX - running.size);
       if (stopping || mine.has(account.id) || mine.size >= free) continue;
@@ -78,16 +78,25 @@ export function startSweeper(vault: Vault): Sweeper {
       };
       begin(rotateOne(vault, account).finally(done));
     }
-    if (access.length > 0 && !endingAccess) {
-      endingAccess = true;
-      const work = sweepAccess(vault, access, clock, () => stopping);
-      begin(
-        work.finally(() => {
-          endingAccess = false;
-          soon(0);
-        }),
-      );
-    }
+  };
+  const endAccess = (tenants: Due['access'], clock: Look) => {
+    if (tenants.length === 0 || endingAccess) return;
+    endingAccess = true;
+    const done = () => {
+      endingAccess = false;
+      soon(0);
+    };
+    begin(sweepAccess(vault, tenants, clock, () => stopping).finally(done));
+  };
+  const look = async () => {
+    if (stopping || vault.seal.sealed) return;
+    lookedAtMs = vault.clock.monotonicMs();
+    const clock = await lookAtClock(vault, seen);
+    seen = clock.seen;
+    const { due, accounts, nextInMs, access, removable } = await readDue(vault);
+    sweepBackends(due, clock);
+    if (!clock.latched) rotateAccounts(accounts);
+    endAccess(access, clock);
     for (const tenant of removable) await removeEnded(vault, tenant, REMOVED_AT_ONCE);
     soon(clock.latched ? LOOK_MS : nextInMs);
   };
@@ -217,5 +226,3 @@ async function readDue(vault: Vault): Promise<Due> {
     };
   });
 }
-
-const ACCESS_LOOKED_AT = 1_000;

@@ -4,15 +4,8 @@ import { takeAccess } from '../../lease/access.ts';
 import { checkOut } from '../../lease/check-out.ts';
 import { confirmClock, readSweeper, type SweeperInfo } from '../../lease/clock.ts';
 import { takeLease } from '../../lease/issue.ts';
-import {
-  forceLease,
-  type LeaseInfo,
-  listLeases,
-  readLease,
-  renewLease,
-  revokeLease,
-  revokeLeases,
-} from '../../lease/lease.ts';
+import { forceLease, type LeaseInfo, listLeases, readLease, revokeLease, revokeLeases } from '../../lease/lease.ts';
+import { renewLease } from '../../lease/renew.ts';
 import { endpoint, idempotencyKey, json, page } from './endpoint.ts';
 import { duration, listOf, name, pageFields, secretPath, time } from './schema.ts';
 

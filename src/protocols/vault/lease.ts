@@ -3,15 +3,8 @@
  * id alone decides.
  */
 import { readSelf } from '../../auth/token.ts';
-import {
-  forceLease,
-  type LeaseInfo,
-  listLeases,
-  readLease,
-  renewLease,
-  revokeLease,
-  revokeLeases,
-} from '../../lease/lease.ts';
+import { forceLease, type LeaseInfo, listLeases, readLease, revokeLease, revokeLeases } from '../../lease/lease.ts';
+import { renewLease } from '../../lease/renew.ts';
 import { orNone } from './absent.ts';
 import { type Answer, data, EMPTY, json, keys, TIDY_STARTED } from './answer.ts';
 import { badRequest, notFound, saying } from './error.ts';
