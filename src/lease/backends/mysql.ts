@@ -21,10 +21,10 @@ import {
   backendFailed,
   type Credential,
 } from '../backend.ts';
+import { fill, isText, templateSchema } from './mysql-template.ts';
 import { knownBy, port, serverFields } from './server.ts';
 
 const NAME_CHARS_MAX = 64;
-const isText = (text: string) => !/\0|\p{Surrogate}/u.test(text);
 const name = z
   .string()
   .min(1)
@@ -53,16 +53,6 @@ const PRIVILEGES = [
   ...(['CREATE', 'ALTER', 'DROP', 'INDEX', 'REFERENCES', 'TRIGGER', 'CREATE VIEW', 'EVENT'] as const),
   ...(['CREATE ROUTINE', 'ALTER ROUTINE'] as const),
 ] as const;
-
-/** A statement of a role: `{{username}}` stands for the account, and brings its own quotes. */
-const template = z
-  .string()
-  .min(1)
-  .max(4096)
-  .superRefine((text, context) => {
-    const message = templateRefusal(text);
-    if (message !== undefined) context.addIssue({ code: 'custom', message });
-  });
 
 /** Where an account may log in from, as MySQL writes it. */
 const accountHost = z
@@ -95,8 +85,8 @@ const role = z.strictObject({
     .max(32)
     .default([]),
   /** Statements after the account was made, and before it is dropped: `GRANT … TO {{username}}`. */
-  statements: z.array(template).max(16).default([]),
-  revocation_statements: z.array(template).max(16).default([]),
+  statements: z.array(templateSchema).max(16).default([]),
+  revocation_statements: z.array(templateSchema).max(16).default([]),
   connection_limit: z.int().min(1).max(10_000).optional(),
 });
 type Role = z.output<typeof role>;
@@ -276,12 +266,7 @@ const NO_LOGIN = new Set([1045, 1130, 1698, 1820, 1862, 3118, 4151]);
 async function logsIn(configured: Config, username: string, password: string, signal: AbortSignal): Promise<boolean> {
   const { database: _, ...anywhere } = configured;
   const options = { ...serverOf(anywhere), user: userOf(username), password };
-  const aborted = new Promise<never>((_, reject) => {
-    signal.addEventListener('abort', () => reject(Object.assign(new Error('aborted'), { code: 'deadline' })), {
-      once: true,
-    });
-  });
-  aborted.catch(() => undefined);
+  const aborted = abortOf(signal);
   const connecting = load().then(({ createConnection }) => createConnection(options));
   try {
     const connection = await Promise.race([connecting, aborted]);
@@ -301,27 +286,6 @@ async function logsIn(configured: Config, username: string, password: string, si
     );
   }
 }
-
-// ---- templates ----------------------------------------------------------------------------------------------------
-
-const PLACEHOLDER = /\{\{\s*([a-z_]*)\s*\}\}/g;
-/** What hides what is in it. A backslash is refused everywhere, so each ends at its next quote that is not doubled. */
-const QUOTED = /'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`/g;
-
-function templateRefusal(text: string): string | undefined {
-  if (!isText(text) || text.includes('\\')) return 'expected text without a NUL and without backslashes';
-  const bare = text.replace(QUOTED, ' ');
-  if (/['"`]/.test(bare)) return 'a quote has no end';
-  if (/#|--|\/\*|;/.test(bare)) return 'expected one statement without comments';
-  const count = (of: string) => [...of.matchAll(PLACEHOLDER)].length;
-  if (count(text) !== count(bare)) return 'a placeholder stands inside of quotes: it brings its own, leave yours out';
-  if ([...bare.matchAll(PLACEHOLDER)].some(([, found]) => found !== 'username')) {
-    return 'expected no other placeholder than {{username}}';
-  }
-  return /\{\{|\}\}/.test(bare.replace(PLACEHOLDER, '')) ? 'braces that are no {{username}}' : undefined;
-}
-
-const fill = (text: string, quoted: string) => text.replace(PLACEHOLDER, () => quoted);
 
 // ---- library ----------------------------------------------------------------------------------------------------
 
@@ -380,12 +344,7 @@ function connections(configured: Config) {
         throw told(error, act, 'unreached');
       }
       // A statement under way on a connection that is destroyed never ends by itself.
-      const aborted = new Promise<never>((_, reject) => {
-        signal.addEventListener('abort', () => reject(Object.assign(new Error('aborted'), { code: 'deadline' })), {
-          once: true,
-        });
-      });
-      aborted.catch(() => undefined);
+      const aborted = abortOf(signal);
       try {
         if (signal.aborted) throw backendFailed('The backend was too busy to be asked in time.', 'unreached');
         const seconds = Math.max(1, Math.ceil(deadlineMs / 2000));
@@ -404,6 +363,17 @@ function connections(configured: Config) {
       await pool?.end().catch(() => undefined);
     },
   };
+}
+
+/** Rejects when the signal fires, and is nobody's fault when nobody waits for it. */
+function abortOf(signal: AbortSignal): Promise<never> {
+  const aborted = new Promise<never>((_, reject) => {
+    signal.addEventListener('abort', () => reject(Object.assign(new Error('aborted'), { code: 'deadline' })), {
+      once: true,
+    });
+  });
+  aborted.catch(() => undefined);
+  return aborted;
 }
 
 type Answer = { readonly errno: number; readonly sqlState: string; readonly code: string };
