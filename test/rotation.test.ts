@@ -9,7 +9,8 @@ import { ENVELOPE_TABLES, rotateKey, rotateRoot } from '../src/job/reencrypt.ts'
 import { readSecret } from '../src/policy/read.ts';
 import { parsePath } from '../src/secret/path.ts';
 import { deleteVersions, putSecret } from '../src/secret/secret.ts';
-import { destroyDataKey, listDataKeys, listRootKeys } from '../src/tenant/rotation.ts';
+import { listRootKeys } from '../src/tenant/root-key.ts';
+import { destroyDataKey, listDataKeys } from '../src/tenant/rotation.ts';
 import type { Vault } from '../src/vault.ts';
 import { callOf, type TestVault, testVault } from './harness.ts';
 import { until } from './until.ts';

@@ -11,7 +11,7 @@ import { readSecret } from '../src/policy/read.ts';
 import { SEAL_KINDS, type SealKind } from '../src/seal/seal.ts';
 import { rootKeyContext } from '../src/tenant/keyring.ts';
 import { type Migration, migrateSeal } from '../src/tenant/migration.ts';
-import { rotateRootKey } from '../src/tenant/rotation.ts';
+import { rotateRootKey } from '../src/tenant/root-key.ts';
 import { unseal } from '../src/tenant/seal.ts';
 import { closeVault, type Vault } from '../src/vault.ts';
 import { type FakeKms, KMS_CREDENTIALS, KMS_KEY, startKms } from './fixtures/kms.ts';

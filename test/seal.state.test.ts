@@ -4,7 +4,7 @@ import { login } from '../src/auth/login.ts';
 import { createApp } from '../src/http/app.ts';
 import { listen } from '../src/http/listener.ts';
 import { migrateSeal } from '../src/tenant/migration.ts';
-import { rotateRootKey } from '../src/tenant/rotation.ts';
+import { rotateRootKey } from '../src/tenant/root-key.ts';
 import { sealVault, unseal, unsealOnHost } from '../src/tenant/seal.ts';
 import type { Vault } from '../src/vault.ts';
 import { callOf, PASSWORD, type TestVault, testVault } from './harness.ts';

@@ -19,14 +19,8 @@ import { permit } from '../policy/permit.ts';
 import { ROTATORS, SECRET_METADATA, SECRET_VERSIONS } from '../secret/envelopes.ts';
 import { forgetDataKeys } from '../tenant/keyring.ts';
 import { countBelow, type EnvelopeTable, newPace, type Pace, type RowKey, reencryptPass } from '../tenant/reencrypt.ts';
-import {
-  type DataKeyInfo,
-  destroyVersions,
-  oldVersions,
-  type RootRotation,
-  rotateDataKey,
-  rotateRootKey,
-} from '../tenant/rotation.ts';
+import { type RootRotation, rotateRootKey } from '../tenant/root-key.ts';
+import { type DataKeyInfo, destroyVersions, oldVersions, rotateDataKey } from '../tenant/rotation.ts';
 import { TRANSIT_KEY_VERSIONS } from '../transit/envelopes.ts';
 import type { Vault } from '../vault.ts';
 import { insertDoneJob, insertJob, type JobInfo, type Report, wake } from './job.ts';

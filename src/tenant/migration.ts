@@ -21,7 +21,7 @@ import { checkShares } from '../seal/shamir.ts';
 import { insertSealBeside, removeSeal } from '../seal/store.ts';
 import type { Vault } from '../vault.ts';
 import { activeRootKey, forgetRootKey, rootKeyContext } from './keyring.ts';
-import { prepareRootKey, type RootRotation, replaceRootKey } from './rotation.ts';
+import { prepareRootKey, type RootRotation, replaceRootKey } from './root-key.ts';
 import { assertOneProcess } from './seal.ts';
 import { allTenants } from './tenant.ts';
 

@@ -1,13 +1,8 @@
 /** Versions of the tenant's data key and of the root key: what there is, and rotating. Never bytes of a key. */
 import { z } from '@hono/zod-openapi';
 import { ENVELOPE_TABLES, rotateKey, rotateRoot as rotateRootKey } from '../../job/reencrypt.ts';
-import {
-  type DataKeyInfo,
-  destroyDataKey,
-  listDataKeys,
-  listRootKeys,
-  type RootKeyInfo,
-} from '../../tenant/rotation.ts';
+import { listRootKeys, type RootKeyInfo } from '../../tenant/root-key.ts';
+import { type DataKeyInfo, destroyDataKey, listDataKeys } from '../../tenant/rotation.ts';
 import { BASE, endpoint, json, noContent, page } from './endpoint.ts';
 import { JOB, job, shapeJob } from './job.ts';
 import { checked, listOf, pageQuery, time, version } from './schema.ts';
