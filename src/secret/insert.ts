@@ -6,6 +6,7 @@
  */
 import { LIMITS } from '../config.ts';
 import { seal } from '../crypto/envelope.ts';
+import type { Key } from '../crypto/keys.ts';
 import type { TenantId, Timestamp, Tx } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Permit } from '../policy/permit.ts';
@@ -81,9 +82,18 @@ export type Insertion = {
   readonly asked: NewVersion;
 };
 
+/** What versions are stored under: the settings of their paths, and the key. */
+export type Ground = { readonly settingsAt: (path: SecretPath) => MountSettings; readonly key: Key };
+
+export async function groundOf(vault: Vault, tx: Tx, tenant: TenantId, paths: readonly SecretPath[]): Promise<Ground> {
+  const [settingsAt, key] = await Promise.all([settingsOf(tx, tenant, paths), activeDataKey(vault, tx, tenant)]);
+  return { settingsAt, key };
+}
+
 /** Throws `version_mismatch`, `invalid_request` and `conflict`, as `insertVersions` gives them. */
 export async function insertVersion(vault: Vault, tx: Tx, tenant: TenantId, one: Insertion): Promise<Written> {
-  const [written] = await insertVersions(vault, tx, tenant, [one]);
+  const ground = await groundOf(vault, tx, tenant, [one.path]);
+  const [written] = await insertVersions(vault, tx, tenant, ground, [one]);
   if (written instanceof VaultError) throw written;
   return written!;
 }
@@ -93,10 +103,9 @@ export async function insertVersions(
   vault: Vault,
   tx: Tx,
   tenant: TenantId,
+  { settingsAt, key }: Ground,
   insertions: readonly Insertion[],
 ): Promise<(Written | VaultError)[]> {
-  const paths = insertions.map(({ path }) => path);
-  const [settingsAt, key] = await Promise.all([settingsOf(tx, tenant, paths), activeDataKey(vault, tx, tenant)]);
   const refused = insertions.map((one) => refusalOf(one, settingsAt(one.path)));
   const rows = insertions.flatMap(({ writer, path, secret, asked }, i) => {
     if (refused[i]) return [];

@@ -17,6 +17,7 @@ import type { Vault } from '../vault.ts';
 import { mergePatch } from './document.ts';
 import {
   checkVersion,
+  groundOf,
   insertVersion,
   insertVersions,
   type NewVersion,
@@ -62,12 +63,12 @@ const putTogether = together<Put, Written>({
 async function putAll(vault: Vault, tx: Tx, members: readonly Permitted<Put>[]) {
   const { tenant } = members[0]!.permit;
   const paths = members.map(({ item }) => item.path);
-  const secrets = await findOrInsertAll(tx, tenant, paths);
+  const [secrets, ground] = await Promise.all([findOrInsertAll(tx, tenant, paths), groundOf(vault, tx, tenant, paths)]);
   if (secrets.size < paths.length) throw new RetryTransaction();
   const insertions = members.map(({ permit: writer, item: { path, version: asked } }) => {
     return { writer, path, secret: secrets.get(path)!, asked };
   });
-  const written = await insertVersions(vault, tx, tenant, insertions);
+  const written = await insertVersions(vault, tx, tenant, ground, insertions);
   return written.map((one) =>
     one instanceof VaultError ? undefined : { value: one, notes: [{ version: one.version }] },
   );
