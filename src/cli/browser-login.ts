@@ -247,9 +247,10 @@ async function readForm(request: IncomingMessage): Promise<string> {
 const isOwn = (attempt: Attempt, request: IncomingMessage) =>
   attempt.isOpened && isSame(cookieOf(request, attempt.cookie), attempt.browser);
 
+/** Empty where there is none, or more than one: nobody knows whose the other is. */
 function cookieOf({ headers }: IncomingMessage, name: string): string {
-  const found = (headers.cookie ?? '').split(/; ?/).find((pair) => pair.startsWith(`${name}=`));
-  return found?.slice(name.length + 1) ?? '';
+  const found = (headers.cookie ?? '').split(/; ?/).filter((pair) => pair.startsWith(`${name}=`));
+  return found.length === 1 ? found[0]!.slice(name.length + 1) : '';
 }
 
 function isSame(given: string, expected: string): boolean {
