@@ -81,7 +81,7 @@ function writeTo(vault: Vault, dir: string): Send {
 }
 
 function putUrl(vault: Vault, prefix: string, { tenant, size }: SignedCheckpoint): string {
-  return `${prefix.replace(/\/+$/, '')}/${originOf(vault, tenant)}/${size}`;
+  return `${prefix.replace(/\/{1,16}$/, '')}/${originOf(vault, tenant)}/${size}`;
 }
 
 function sendTo(url: (checkpoint: SignedCheckpoint) => string, method: 'POST' | 'PUT'): Send {
@@ -137,7 +137,7 @@ function cosignedBy(vault: Vault, url: string, key: WitnessKey): Send {
     for (let attempt = 1; ; attempt += 1) {
       const old = Math.min(sizes.get(tenant) ?? 0, size);
       const body = `old ${old}\n${await proofText(vault, tenant, old, size)}\n${note}`;
-      const answer = await request(`${url.replace(/\/+$/, '')}/add-checkpoint`, 'POST', body);
+      const answer = await request(`${url.replace(/\/{1,16}$/, '')}/add-checkpoint`, 'POST', body);
       if (answer.status === CONFLICT && attempt === 1) {
         const theirs = Number(answer.text.trim());
         if (!Number.isSafeInteger(theirs) || theirs < 0) throw refused(answer.status);

@@ -59,7 +59,7 @@ export function addImportVaultCommand(root: Command, cli: Cli): void {
 }
 
 /** A mount is written with a slash at its end as often as without. */
-const withoutSlashes = (text: string) => text.replace(/^\/+|\/+$/g, '');
+const withoutSlashes = (text: string) => text.replace(/^\/{1,16}/, '').replace(/\/{1,16}$/, '');
 
 async function importVault(cli: Cli, options: Options): Promise<void> {
   const { authFile } = options;
@@ -222,7 +222,7 @@ async function copySettings(client: Bulla, name: string, metadata: SourceMetadat
 /** `3h25m19s` */
 function goSeconds(text: string): number {
   let seconds = 0;
-  for (const [part] of text.matchAll(/\d+[hms]/g)) seconds += parseDurationSeconds(part) ?? 0;
+  for (const [part] of text.matchAll(/\d{1,12}[hms]/g)) seconds += parseDurationSeconds(part) ?? 0;
   return seconds;
 }
 

@@ -99,7 +99,7 @@ function createCli(
   setExitCode: (code: number) => void,
 ): Cli {
   const globals = () => root.opts<Globals>();
-  const address = () => (globals().address ?? config.address).replace(/\/+$/, '');
+  const address = () => (globals().address ?? config.address).replace(/\/{1,16}$/, '');
   return {
     io,
     config,
@@ -157,7 +157,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use or input, 3 not logged in, 4 not allow
 
 /** Commander repeats the argument that it does not know, and somebody may have put a secret behind its "=". */
 function withoutValues(text: string): string {
-  return text.replace(/(--?[\w-]+)=[^\n]*/g, '$1=…').replace(/(unknown command) '[^\n]*'/g, '$1');
+  return text.replace(/=(?<=-[\w-]+=)[^\n]*/g, '=…').replace(/(unknown command) '[^\n]*'/g, '$1');
 }
 
 function version(): string {

@@ -41,7 +41,7 @@ const TIMEOUT_MS = 30_000;
 const DEPTH_MAX = 16;
 
 export function vaultSource({ address, token, namespace }: SourceOptions): VaultSource {
-  const base = address.replace(/\/+$/, '');
+  const base = address.replace(/\/{1,16}$/, '');
   const headers = {
     'X-Vault-Token': token,
     'X-Vault-Request': 'true',

@@ -57,7 +57,8 @@ const PAGE_ITEMS = 1000;
  * text is not repeated, because it may be a secret in the wrong place.
  */
 export function part(text: string): string {
-  if (/^(?:(?!\.{1,2}(?:\/|$))[A-Za-z0-9._~@+=-]+(?:\/(?!$)|$))+$/.test(text)) return text;
+  const isSegment = (part: string) => /^[A-Za-z0-9._~@+=-]+$/.test(part) && !/^\.\.?$/.test(part);
+  if (text.split('/').every(isSegment)) return text;
   throw new BullaError(
     'invalid_path',
     'A name or path is made of segments of A-Z a-z 0-9 . _ ~ @ + = - with single slashes between them; this one is not.',

@@ -66,7 +66,7 @@ function readerOf(library: typeof Library): CertificateReader {
   return {
     parse,
     parseBundle: (pem) => {
-      const blocks = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
+      const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
       if (blocks.length === 0 || blocks.length > BUNDLE_MAX) {
         throw invalid(`expected from 1 to ${BUNDLE_MAX} certificates as PEM`);
       }

@@ -82,7 +82,9 @@ function decode(text: string, min: number, max: number): Uint8Array | undefined 
 }
 
 function unpadded(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('base64').replace(/=+$/, '');
+  return Buffer.from(bytes)
+    .toString('base64')
+    .replace(/={1,2}$/, '');
 }
 
 function poisoned(what: string): VaultError {

@@ -55,7 +55,7 @@ async function readText(file: string): Promise<string> {
   }
 }
 
-const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g;
+const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
 
 function parseChain(file: string, text: string): X509Certificate[] {
   const blocks = text.match(PEM_CERTIFICATE) ?? [];

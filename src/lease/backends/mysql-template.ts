@@ -19,7 +19,7 @@ export const templateSchema = z
     if (message !== undefined) context.addIssue({ code: 'custom', message });
   });
 
-const PLACEHOLDER = /\{\{\s*([a-z_]*)\s*\}\}/g;
+const PLACEHOLDER = /\{\{\s*(?:([a-z_]+)\s*)?\}\}/g;
 /** What hides what is in it. A backslash is refused everywhere, so each ends at its next quote that is not doubled. */
 const QUOTED = /'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`/g;
 

@@ -41,7 +41,7 @@ export function literal(value: string): Quoted {
   return quoted(doubled.includes('\\') ? ` E'${doubled.replaceAll('\\', '\\\\')}'` : `'${doubled}'`);
 }
 
-const PLACEHOLDER = /\{\{\s*([a-z_]*)\s*\}\}/g;
+const PLACEHOLDER = /\{\{\s*(?:([a-z_]+)\s*)?\}\}/g;
 const KNOWN: ReadonlySet<string> = new Set(['username', 'expiration']);
 const TEMPLATE_CHARS_MAX = 4096;
 

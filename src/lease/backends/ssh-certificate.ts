@@ -41,7 +41,7 @@ export function parsePublicKey(line: string): SshPublicKey | undefined {
   const type = KEY_TYPES.find((known) => known === match?.[1]);
   if (!match || type === undefined) return undefined;
   const blob = Buffer.from(match[2]!, 'base64');
-  if (blob.toString('base64').replace(/=+$/, '') !== match[2]!.replace(/=+$/, '')) return undefined;
+  if (blob.toString('base64').replace(/={1,2}$/, '') !== match[2]!.replace(/={1,2}$/, '')) return undefined;
   const parts = splitStrings(blob);
   if (parts?.length !== FIELDS[type] + 1 || parts[0]!.toString('latin1') !== type) return undefined;
   return { type, fields: blob.subarray(4 + parts[0]!.length) };

@@ -22,7 +22,7 @@ function linesAt(path: string, grants: readonly Grant[]): { grant: Grant; questi
     if (!match) return [];
     const place = match.at.path ?? match.at.name ?? '';
     const name = grant.lists ? `${place}/-` : place;
-    const resource = grant.resource.replace(/\{(path|name)\}/, name).replace(/\*+$/, '-');
+    const resource = grant.resource.replace(/\{(path|name)\}/, name).replace(/\*{1,2}$/, '-');
     return [{ grant, questions: grant.actions.map((action) => ({ action, resource })) }];
   });
 }

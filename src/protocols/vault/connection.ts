@@ -109,12 +109,16 @@ function textOf(encoded: string): string {
 }
 
 const MYSQL_URL = '{{username}}:{{password}}@tcp(host:3306)/database?tls=true';
-const MYSQL_DSN =
-  /^(?:(?<user>[^:@/]*)(?::(?<password>[\s\S]*))?@)?tcp\((?:\[(?<six>[0-9A-Fa-f:.]+)\]|(?<host>[A-Za-z0-9.-]+))(?::(?<port>\d{1,5}))?\)\/(?<database>[^/?]*)(?:\?(?<query>.*))?$/;
+const MYSQL_USER = /^(?<user>[^:@/]*)(?::(?<password>[\s\S]*))?$/;
+const MYSQL_HOST =
+  /^tcp\((?:\[(?<six>[0-9A-Fa-f:.]+)\]|(?<host>[A-Za-z0-9.-]+))(?::(?<port>\d{1,5}))?\)\/(?<database>[^/?]*)(?:\?(?<query>.*))?$/;
 
 function mysqlPlace(text: string, ca: string | undefined): Config {
-  const found = MYSQL_DSN.exec(text)?.groups;
-  if (!found) throw badUrl(MYSQL_URL);
+  // A password may have an @ in it: the last one counts.
+  const at = text.lastIndexOf('@tcp(');
+  const found = MYSQL_HOST.exec(text.slice(at + 1))?.groups;
+  const who = MYSQL_USER.exec(text.slice(0, Math.max(at, 0)))?.groups;
+  if (!found || !who) throw badUrl(MYSQL_URL);
   const query = new URLSearchParams(found.query ?? '');
   const other = [...query.keys()].find((name) => name !== 'tls' && name !== 'parseTime');
   if (other !== undefined) throw badUrl(`${MYSQL_URL}, without other parameters`);
@@ -122,7 +126,7 @@ function mysqlPlace(text: string, ca: string | undefined): Config {
   return {
     ...{ host: found.six ?? found.host, port: Number(found.port ?? 3306), database: found.database || undefined },
     tls: mode === 'false' && ca === undefined ? 'off' : 'verify',
-    ...userIn(found.user, found.password),
+    ...userIn(who.user, who.password),
   };
 }
 

@@ -113,7 +113,7 @@ const UNIT_SECONDS: Readonly<Record<string, number>> = {
   ns: 1e-9,
 };
 const DURATION = /^(?:\d{1,12}(?:\.\d{1,9})?(?:ns|us|ms|s|m|h|d))+$/;
-const DURATION_PART = /(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d)/g;
+const DURATION_PART = /(\d{1,12}(?:\.\d{1,9})?)(ns|us|ms|s|m|h|d)/g;
 
 /** Seconds of an integer, a numeric text or a Go duration such as `1h30m`; whole seconds, `-` only before it all. */
 export function durationSeconds(value: unknown): number | undefined {

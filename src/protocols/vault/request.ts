@@ -83,7 +83,7 @@ export function requireMergePatch({ incoming }: Exchange): void {
 /** The tenant's name; undefined where the header is absent or says the root. */
 export function namespaceOf({ incoming }: Exchange): string | undefined {
   const header = incoming.headers['x-vault-namespace'];
-  const name = typeof header === 'string' ? header.trim().replace(/^\/+|\/+$/g, '') : '';
+  const name = typeof header === 'string' ? header.trim().replace(/^\/|\/$/g, '') : '';
   return name === '' || name === 'root' ? undefined : name;
 }
 

@@ -60,7 +60,7 @@ function linesOf(grant: Grant, patterns: readonly OwnPattern[]): Line[] {
   const ask = (resource: string) => grant.actions.map((action) => ({ action, resource }));
   const { pattern, needs, resource } = grant;
   if (!PLACE.test(resource)) {
-    const questions = ask(resource.replace(/\*+$/, '-').replaceAll('*', '-'));
+    const questions = ask(resource.replace(/\*{1,2}$/, '-').replaceAll('*', '-'));
     return [{ path: pattern.replace(PLACE, '*'), needs, effect: 'allow', questions }];
   }
   return patterns.flatMap(({ effect, resource: spoken }) => {
@@ -76,17 +76,20 @@ function linesOf(grant: Grant, patterns: readonly OwnPattern[]): Line[] {
 function placeIn(resource: string, spoken: string): string | undefined {
   const before = resource.split(PLACE)[0]!;
   if (spoken === '**' || spoken === `${before.slice(0, before.indexOf(':') + 1)}**`) return '**';
-  const start = new RegExp(`^${before.split('*').map(quote).join('[^/]*')}`).exec(spoken)?.[0];
-  const place = start === undefined ? '' : spoken.slice(start.length);
-  return place === '' ? undefined : place;
+  // A star of the table is one segment of the pattern.
+  let at = 0;
+  for (const [i, part] of before.split('*').entries()) {
+    if (i > 0) at += spoken.slice(at).split('/', 1)[0]!.length;
+    if (!spoken.startsWith(part, at)) return undefined;
+    at += part.length;
+  }
+  return spoken.slice(at) || undefined;
 }
-
-const quote = (text: string) => text.replace(/[.+$^()[\]{}|?\\]/g, '\\$&');
 
 /** A star at the end of a path is the end of the pattern; any other stands for a segment. */
 function pathAt(pattern: string, place: string): string {
   const atEnd = /\{(?:path|name)\}$/.test(pattern);
-  const open = atEnd ? place.replace(/\*+$/, '*') : place;
+  const open = atEnd ? place.replace(/\*{1,2}$/, '*') : place;
   const [head, tail] = atEnd && open.endsWith('*') ? [open.slice(0, -1), '*'] : [open, ''];
   const segments = head.split('/').map((segment) => (segment.includes('*') ? '+' : segment));
   return pattern.replace(PLACE, segments.join('/')) + tail;

@@ -47,6 +47,8 @@ const EXPIRATION = /'\{\{expiration\}\}'/g;
 
 const POSTGRES_CREATE = new RegExp(String.raw`^CREATE\s+(ROLE|USER)\s+"${NAME}"(?:\s+([\s\S]*))?$`, 'i');
 const IDENTIFIER = String.raw`(?:"(?:[^"]|"")+"|[A-Za-z_]\w*)`;
+const IDENTIFIERS = new RegExp(IDENTIFIER, 'g');
+const POSTGRES_ACCOUNT = new RegExp(`"${NAME}"|${NAME}`, 'g');
 /** One option of CREATE ROLE, at its start: those that say what is so anyway, and those that a role of ours has. */
 const POSTGRES_OPTION = new RegExp(
   [
@@ -87,14 +89,13 @@ function postgresCreation(statement: string): Settings {
 }
 
 const identifiersIn = (list: string): string[] =>
-  [...list.matchAll(new RegExp(IDENTIFIER, 'g'))].map(([name]) =>
+  [...list.matchAll(IDENTIFIERS)].map(([name]) =>
     name.startsWith('"') ? name.slice(1, -1).replaceAll('""', '"') : name.toLowerCase(),
   );
 
 const postgres: Dialect = {
   creation: postgresCreation,
-  bare: (statement) =>
-    statement.replace(new RegExp(`"${NAME}"|${NAME}`, 'g'), '{{username}}').replace(EXPIRATION, '{{expiration}}'),
+  bare: (statement) => statement.replace(POSTGRES_ACCOUNT, '{{username}}').replace(EXPIRATION, '{{expiration}}'),
   ends: new RegExp(String.raw`^DROP\s+(?:OWNED\s+BY|(?:ROLE|USER)(?:\s+IF\s+EXISTS)?)\s+"?${NAME}"?$`, 'i'),
 };
 
@@ -102,6 +103,7 @@ const postgres: Dialect = {
 
 const MYSQL_HOST = `(?:@(?:'([^']*)'|"([^"]*)"|\`([^\`]*)\`))?`;
 const MYSQL_ACCOUNT = `(?:'${NAME}'|"${NAME}"|\`${NAME}\`)${MYSQL_HOST}`;
+const MYSQL_ACCOUNTS = new RegExp(MYSQL_ACCOUNT, 'g');
 const MYSQL_CREATE = new RegExp(
   String.raw`^CREATE\s+USER\s+${MYSQL_ACCOUNT}\s+IDENTIFIED\s+BY\s+${PASSWORD}(?:\s+WITH\s+MAX_USER_CONNECTIONS\s+(\d{1,5}))?$`,
   'i',
@@ -121,7 +123,7 @@ const mysql: Dialect = {
     return { host, ...(limit === undefined ? {} : { connection_limit: Number(limit) }) };
   },
   bare: (statement, { host }) =>
-    statement.replace(new RegExp(MYSQL_ACCOUNT, 'g'), (_, one?: string, two?: string, three?: string) => {
+    statement.replace(MYSQL_ACCOUNTS, (_, one?: string, two?: string, three?: string) => {
       if ((one ?? two ?? three ?? '%') === host) return '{{username}}';
       throw badRequest('creation_statements: the account has another host in one statement than in another');
     }),
