@@ -40,40 +40,9 @@ const TIMEOUT_MS = 30_000;
 /** More than our own paths have. */
 const DEPTH_MAX = 16;
 
-export function vaultSource({ address, token, namespace }: SourceOptions): VaultSource {
-  const base = address.replace(/\/{1,16}$/, '');
-  const headers = {
-    'X-Vault-Token': token,
-    'X-Vault-Request': 'true',
-    ...(namespace ? { 'X-Vault-Namespace': namespace } : {}),
-  };
-
-  /** The body of an answer; undefined for what is not there. */
-  const get = async (path: string): Promise<string | undefined> => {
-    let answer: Response;
-    try {
-      answer = await fetch(`${base}/v1/${path}`, {
-        headers,
-        redirect: 'manual',
-        signal: AbortSignal.timeout(TIMEOUT_MS),
-      });
-    } catch {
-      throw new VaultError(
-        'unavailable',
-        `${base} does not answer: see that it runs, and that its certificate is trusted.`,
-      );
-    }
-    const text = await answer.text();
-    if (answer.ok) return text;
-    if (answer.status === 404) return undefined;
-    if (answer.status >= 300 && answer.status < 400) {
-      throw new VaultError('unavailable', `${base} sends elsewhere: give the address of the node that is active.`);
-    }
-    throw new VaultError(
-      answer.status === 403 ? 'forbidden' : 'unavailable',
-      `${base} answered ${answer.status} to the reading of ${path.split('?')[0]}.`,
-    );
-  };
+export function vaultSource(options: SourceOptions): VaultSource {
+  const base = options.address.replace(/\/{1,16}$/, '');
+  const get = reader(base, options);
   const parsed = async <T>(path: string): Promise<T | undefined> => {
     const text = await get(path);
     return text === undefined ? undefined : (JSON.parse(text) as { data: T }).data;
@@ -136,3 +105,37 @@ export function vaultSource({ address, token, namespace }: SourceOptions): Vault
 }
 
 const encoded = (path: string) => path.split('/').map(encodeURIComponent).join('/').replaceAll('%40', '@');
+
+/** Gives the body of an answer; undefined for what is not there. */
+function reader(base: string, { token, namespace }: SourceOptions): (path: string) => Promise<string | undefined> {
+  const headers = {
+    'X-Vault-Token': token,
+    'X-Vault-Request': 'true',
+    ...(namespace ? { 'X-Vault-Namespace': namespace } : {}),
+  };
+  return async (path) => {
+    let answer: Response;
+    try {
+      answer = await fetch(`${base}/v1/${path}`, {
+        headers,
+        redirect: 'manual',
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      });
+    } catch {
+      throw new VaultError(
+        'unavailable',
+        `${base} does not answer: see that it runs, and that its certificate is trusted.`,
+      );
+    }
+    const text = await answer.text();
+    if (answer.ok) return text;
+    if (answer.status === 404) return undefined;
+    if (answer.status >= 300 && answer.status < 400) {
+      throw new VaultError('unavailable', `${base} sends elsewhere: give the address of the node that is active.`);
+    }
+    throw new VaultError(
+      answer.status === 403 ? 'forbidden' : 'unavailable',
+      `${base} answered ${answer.status} to the reading of ${path.split('?')[0]}.`,
+    );
+  };
+}
