@@ -3,7 +3,7 @@
  *
  * One statement reads token, user, tenant and the log head's acl_revision, so that the decision and the revision under
  * which it was made belong together. This folder reads tables that auth/ and tenant/ own; it never writes them. Nothing
- * read here is cached but compiled policies, whose (policy_id, revision) never changes its document.
+ * read here is cached but compiled policies (compiled.ts).
  */
 import type { Actor, Origin } from '../audit/entry.ts';
 import { haltRefusal } from '../audit/halt.ts';
@@ -14,9 +14,10 @@ import type { Vault } from '../vault.ts';
 import { ACTIONS, type Action, type AuthAction } from './action.ts';
 import type { Requirement } from './approval-rule.ts';
 import { isFrom } from './cidr.ts';
+import { DENY_ALL, grantOf, policiesOf } from './compiled.ts';
 import { decide } from './decide.ts';
 import { instanceFor } from './instance.ts';
-import { type CompiledPolicy, compilePolicy } from './policy.ts';
+import type { CompiledPolicy } from './policy.ts';
 import type { TemplateValues } from './template.ts';
 
 /** A request as a verb sees it: where it came from, and the token that came with it, not yet believed. */
@@ -192,18 +193,10 @@ async function limitsOf(
     limits.push(known.length === ids.length ? await policiesOf(vault, tx, tenant, known, values) : [DENY_ALL]);
   }
   for (const [i, document] of (row.grants ?? []).entries()) {
-    const grant = grantOf(vault, `${cacheKey(tenant, row.tokenId)} ${i}`, document, row.usesLeft === null);
+    const grant = grantOf(vault, tenant, `${row.tokenId} ${i}`, document, row.usesLeft === null);
     limits.push([instanceFor(grant, values) ?? DENY_ALL]);
   }
   return limits;
-}
-
-/** A token's grants never change. Those of tokens that are used a few times are not worth keeping. */
-function grantOf(vault: Vault, key: string, document: string, keep: boolean): CompiledPolicy {
-  const cache = cacheOf(vault);
-  const grant = cache.get(key) ?? compileStored(document);
-  if (keep && cache.size < COMPILED_MAX) cache.set(key, grant);
-  return grant;
 }
 
 /** Why a token that was issued opens nothing here and now. For the log; whoever shows it hears `unauthenticated`. */
@@ -352,88 +345,4 @@ export function unauthenticated(): VaultError {
     'unauthenticated',
     'The token is missing, not valid or has ended: log in and send it as "Authorization: Bearer <token>".',
   );
-}
-
-// ---- compiled policies --------------------------------------------------------------------------------------------
-
-const COMPILED_MAX = 10_000;
-const compiled = new WeakMap<Vault, Map<string, CompiledPolicy>>();
-
-function cacheOf(vault: Vault): Map<string, CompiledPolicy> {
-  const cache = compiled.get(vault) ?? new Map<string, CompiledPolicy>();
-  compiled.set(vault, cache);
-  return cache;
-}
-
-const cacheKey = (tenant: TenantId, id: string) => `${tenant}/${id}`;
-
-/** The compiled policies when all are in memory. */
-function cachedPolicies(vault: Vault, tenant: TenantId, ids: readonly string[]): CompiledPolicy[] | undefined {
-  const cache = cacheOf(vault);
-  const found: CompiledPolicy[] = [];
-  for (const id of ids) {
-    const policy = cache.get(cacheKey(tenant, id));
-    if (!policy) return undefined;
-    found.push(policy);
-  }
-  return found;
-}
-
-/**
- * The compiled policies, read where they are not in memory. A policy that changed after its id was read is missing
- * here; the acl_revision has then moved too, and the act is decided again before anything is recorded. A document that
- * does not compile, or whose template does not fit the account, denies everything: a missing deny must never widen what
- * is allowed.
- */
-export async function policiesOf(
-  vault: Vault,
-  tx: Tx,
-  tenant: TenantId,
-  ids: readonly string[],
-  values: TemplateValues,
-): Promise<CompiledPolicy[]> {
-  const policies = cachedPolicies(vault, tenant, ids) ?? (await readPolicies(vault, tx, tenant, ids));
-  if (!policies.some(({ templated }) => templated)) return policies;
-  const instances = policies.map((policy) => instanceOf(policy, values));
-  return instances.every((instance) => instance !== undefined) ? instances : [DENY_ALL];
-}
-
-const INSTANCES_MAX = 1000;
-const instances = new WeakMap<CompiledPolicy, Map<string, CompiledPolicy | undefined>>();
-
-/** Kept for as long as the policy itself: an account's id never changes its name. */
-function instanceOf(policy: CompiledPolicy, values: TemplateValues): CompiledPolicy | undefined {
-  if (!policy.templated) return policy;
-  const known = instances.get(policy) ?? new Map<string, CompiledPolicy | undefined>();
-  instances.set(policy, known);
-  const id = values['user.id'];
-  if (known.has(id)) return known.get(id);
-  if (known.size >= INSTANCES_MAX) known.clear();
-  const instance = instanceFor(policy, values);
-  known.set(id, instance);
-  return instance;
-}
-
-async function readPolicies(vault: Vault, tx: Tx, tenant: TenantId, ids: readonly string[]): Promise<CompiledPolicy[]> {
-  const rows = await tx<{ id: string; document: string }[]>`
-    SELECT policy_id || '.' || revision AS id, document FROM policies
-    WHERE tenant_id = ${tenant} AND policy_id || '.' || revision = ANY (${ids as string[]}) ORDER BY name`;
-  const cache = cacheOf(vault);
-  if (cache.size + rows.length > COMPILED_MAX) cache.clear();
-  const policies = rows.map(({ id, document }) => {
-    const policy = compileStored(document);
-    cache.set(cacheKey(tenant, id), policy);
-    return policy;
-  });
-  return policies.length === ids.length ? policies : [DENY_ALL];
-}
-
-const DENY_ALL = compilePolicy({ rules: [{ effect: 'deny', actions: ['*'], resources: ['**'] }] });
-
-function compileStored(document: string): CompiledPolicy {
-  try {
-    return compilePolicy(JSON.parse(document));
-  } catch {
-    return DENY_ALL;
-  }
 }
