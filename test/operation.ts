@@ -48,7 +48,16 @@ function documented(): Operation[] {
 
 /** What the patterns of /v1 hold that is no name of a thing. */
 const FIXED_WORDS: Readonly<Record<string, string>> = {
-  ...{ algorithm: 'sha2-256', bytes: '16', a: '16', b: '16', version: '1', kind: 'encryption-key' },
+  ...{
+    algorithm: 'sha2-256',
+    source: 'platform',
+    type: 'secret',
+    bytes: '16',
+    a: '16',
+    b: '16',
+    version: '1',
+    kind: 'encryption-key',
+  },
 };
 
 /** Where somebody logs in is called as its method is; roles of tokens are none. */

@@ -119,16 +119,19 @@ export async function issueToken(vault: Vault, tx: Tx, tenant: TenantId, wanted:
     INSERT INTO tokens (tenant_id, token_id, secret_hash, user_id, method, source, created_at, expires_at, max_expires_at,
                         kind, parent_id, depth, mfa, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
                         certificate, client_secret_id, login_role_id, name, metadata, explicit_max_ttl_seconds,
-                        without_default, role, role_suffix)
+                        without_default, role, role_suffix, ttl_seconds)
     SELECT ${tenant}, ${tokenId}, ${secretHash}, ${basis.userId}, ${basis.method}, ${wanted.source}, now,
-           least(now + make_interval(secs => ${ttl}), max_expires_at, ${basis.expiresAt}::timestamptz), max_expires_at,
+           expires_at, max_expires_at,
            ${kind}, ${parent}, ${basis.depth}, ${basis.mfa}, ${[...basis.policies]}, ${listOrNull(bounds)},
            ${listOrNull(grants)}, ${wanted.uses ?? null}, ${listOrNull(narrowed(basis.cidrs, wanted.cidrs))},
            ${periodSeconds}, ${wanted.renewable ?? true}, ${basis.certificate}, ${basis.clientSecretId},
            ${basis.loginRoleId}, ${wanted.name ?? null}, ${wanted.metadata ? JSON.stringify(wanted.metadata) : null},
-           ${explicit}, ${basis.withoutDefault || (wanted.withoutDefault ?? false)}, ${role?.name ?? null}, ${role?.suffix ?? null}
-    FROM ends RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt",
-                        round(extract(epoch FROM expires_at - created_at))::int AS "ttlSeconds"`;
+           ${explicit}, ${basis.withoutDefault || (wanted.withoutDefault ?? false)}, ${role?.name ?? null}, ${role?.suffix ?? null},
+           round(extract(epoch FROM expires_at - now))::int
+    FROM ends, LATERAL (
+      SELECT least(now + make_interval(secs => ${ttl}), max_expires_at, ${basis.expiresAt}::timestamptz) AS expires_at) life
+    RETURNING tokens.expires_at AS "expiresAt", tokens.max_expires_at AS "maxExpiresAt",
+              tokens.ttl_seconds AS "ttlSeconds"`;
   return { token, accessor: tokenId, ...row! };
 }
 
@@ -147,11 +150,11 @@ export async function reissueToken(
     INSERT INTO tokens (tenant_id, token_id, secret_hash, user_id, method, source, created_at, expires_at, max_expires_at,
                         kind, parent_id, depth, mfa, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
                         certificate, client_secret_id, login_role_id, name, metadata, explicit_max_ttl_seconds,
-                        without_default, role, role_suffix)
+                        without_default, role, role_suffix, ttl_seconds, renewed_at)
     SELECT tenant_id, ${accessor}, ${secretHash}, user_id, method, source, bulla.now(), expires_at, max_expires_at,
            kind, parent_id, depth, true, policies, bounds, grants, uses_left, cidrs, period_seconds, renewable,
            certificate, client_secret_id, login_role_id, name, metadata, explicit_max_ttl_seconds,
-           without_default, role, role_suffix
+           without_default, role, role_suffix, round(extract(epoch FROM expires_at - bulla.now()))::int, NULL
     FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId} AND expires_at > bulla.now()
     RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt", user_id AS "userId",
               round(extract(epoch FROM expires_at - created_at))::int AS "ttlSeconds"`;

@@ -42,6 +42,9 @@ export type TokenInfo = {
   /** The token role that it was made by. */
   readonly role: string | null;
   readonly roleSuffix: string | null;
+  /** From its making to its end of then. */
+  readonly creationTtlSeconds: number;
+  readonly renewedAt: Timestamp | null;
 };
 
 /** With the policies that count for it: its account's, those of its groups, and what its login brought. */
@@ -120,7 +123,7 @@ async function renew(tx: Tx, tenant: TenantId, tokenId: string, ttlSeconds: numb
     throw new VaultError('conflict', 'This token cannot be renewed: take another one before it ends.');
   const parentEnd = own.parent === null ? null : (await lockToken(tx, tenant, own.parent))?.expiresAt;
   const [row] = await tx<Omit<Renewed, 'accessor'>[]>`
-    UPDATE tokens SET expires_at = least(bulla.now() + make_interval(secs => coalesce(period_seconds, ${ttlSeconds})),
+    UPDATE tokens SET renewed_at = bulla.now(), expires_at = least(bulla.now() + make_interval(secs => coalesce(period_seconds, ${ttlSeconds})),
                                          max_expires_at, ${parentEnd ?? null}::timestamptz)
     WHERE tenant_id = ${tenant} AND token_id = ${tokenId}
     RETURNING expires_at AS "expiresAt", max_expires_at AS "maxExpiresAt",
@@ -280,7 +283,8 @@ const COLUMNS = `k.token_id AS accessor, k.kind, u.name AS username, u.user_id A
   k.expires_at AS "expiresAt", k.max_expires_at AS "maxExpiresAt",
   greatest(0, floor(extract(epoch FROM k.expires_at - bulla.now())))::int AS "ttlSeconds",
   k.explicit_max_ttl_seconds AS "explicitMaxTtlSeconds", k.without_default AS "withoutDefault", k.role,
-  k.role_suffix AS "roleSuffix"`;
+  k.role_suffix AS "roleSuffix", k.renewed_at AS "renewedAt",
+  coalesce(k.ttl_seconds, round(extract(epoch FROM k.expires_at - k.created_at)))::int AS "creationTtlSeconds"`;
 
 type TokenRow = Omit<TokenInfo, 'bound' | 'metadata'> & { bounds: string[] | null; metadata: string | null };
 

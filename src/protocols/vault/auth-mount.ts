@@ -6,7 +6,7 @@
 import { readSelf } from '../../auth/token.ts';
 import { listMounts } from '../../secret/mount.ts';
 import { listDataKeys } from '../../tenant/rotation.ts';
-import { type Answer, EMPTY } from './answer.ts';
+import { type Answer, data, EMPTY, json } from './answer.ts';
 import { badRequest, notFound } from './error.ts';
 import { isEmpty } from './field.ts';
 import { bySlash, engineInfo, type Info, twice } from './mount-info.ts';
@@ -95,6 +95,21 @@ const noKeys = async ({ vault, call }: VaultRequest): Promise<Answer> => {
   throw notFound();
 };
 
+const answered =
+  (members: Record<string, unknown>) =>
+  async ({ vault, call }: VaultRequest): Promise<Answer> => {
+    await readSelf(vault, call);
+    return data(json(members), { mountType: 'system' });
+  };
+
+const noCors = async ({ vault, call }: VaultRequest): Promise<Answer> => {
+  await readSelf(vault, call);
+  return twice({ enabled: false });
+};
+
+const PLUGINS = { auth: [], database: [], detailed: [], secret: [] };
+const REPLICATION = { dr: { mode: 'disabled' }, performance: { mode: 'disabled' } };
+
 /** The tenant's data key, which is what a barrier's key is there. */
 async function keyStatus({ vault, call }: VaultRequest): Promise<Answer> {
   const { items } = await listDataKeys(vault, call, { limit: 1 }, []);
@@ -109,4 +124,9 @@ export const AUTH_MOUNT_ROUTES: readonly Route[] = [
   { pattern: 'audit', verbs: { GET: nothing } },
   { pattern: 'namespaces', verbs: { LIST: noKeys } },
   { pattern: 'key-status', verbs: { GET: keyStatus } },
+  { pattern: 'plugins/catalog', verbs: { GET: answered(PLUGINS) } },
+  { pattern: 'plugins/catalog/{type}', verbs: { LIST: noKeys } },
+  { pattern: 'quotas/{kind}', verbs: { LIST: noKeys } },
+  { pattern: 'replication/status', verbs: { GET: answered(REPLICATION) } },
+  { pattern: 'config/cors', verbs: { GET: noCors } },
 ];

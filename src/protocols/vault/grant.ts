@@ -151,7 +151,7 @@ const FIXED: readonly Grant[] = [
   grant('sys/mounts/{path}', 'delete', 'mount.delete', 'mount:{path}'),
   grant('sys/seal', ['update', 'sudo'], 'seal.seal', 'seal:vault'),
   grant('sys/tools/random', 'update', 'transit.random', 'transit:random'),
-  grant('sys/tools/random/{name}', 'update', 'transit.random', 'transit:random'),
+  grant('sys/tools/random/{path}', 'update', 'transit.random', 'transit:random'),
   grant('database/creds/{name}', 'read', 'lease.create', 'lease:*/{name}'),
   grant('database/roles', 'list', 'role.read', 'role:*'),
   grant('database/roles/{name}', 'read', 'role.read', 'role:{name}'),

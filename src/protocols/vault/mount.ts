@@ -24,6 +24,7 @@ import { badRequest, said, saying } from './error.ts';
 import { isEmpty } from './field.ts';
 import { bySlash, engineInfo, type Info, infoOf, twice } from './mount-info.ts';
 import type { Route, VaultRequest } from './route.ts';
+import { ownText } from './token.ts';
 
 /** What stands at a fixed place beside sys/, in every tenant. */
 const ENGINES: readonly { readonly path: string; readonly type: string; readonly description: string }[] = [
@@ -46,8 +47,9 @@ async function allMounts(request: VaultRequest): Promise<Record<string, Info>> {
 
 const listAll = async (request: VaultRequest): Promise<Answer> => twice(await allMounts(request));
 
-/** Without a token there is nothing to see; with one, what it may list. */
+/** Without a token there is nothing to see; with one, what it may list; with what is none, as everywhere. */
 async function visible(request: VaultRequest): Promise<Answer> {
+  if (!request.call.token && ownText(request) !== '') throw said('unauthenticated', 'permission denied');
   if (!request.call.token) return data(json({ secret: {}, auth: {} }), { mountType: 'system' });
   let secret: Record<string, Info>;
   try {

@@ -27,7 +27,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   ...{ GET: 'GET', HEAD: 'HEAD', POST: 'POST', PUT: 'POST', DELETE: 'DELETE', PATCH: 'PATCH', LIST: 'LIST' },
 };
 
-/** The path is without the slash at its end, which only lists may have. */
+/** The path is without the slash at its end, which only lists may have, and reads of the system. */
 export function parseTarget(method: string, url: string): Target {
   const question = url.indexOf('?');
   const full = question === -1 ? url.slice(BASE.length) : url.slice(BASE.length, question);
@@ -39,7 +39,8 @@ export function parseTarget(method: string, url: string): Target {
   const verb = known === 'GET' && list ? 'LIST' : known;
   if (!full.endsWith('/')) return { verb, path: full, query };
   if (verb === 'POST' || verb === 'PATCH') throw badRequest("cannot write to a path ending in '/'");
-  if (verb !== 'LIST') throw notFound();
+  // No secret has a name that ends so; what is asked of the system is asked either way.
+  if (verb !== 'LIST' && !full.startsWith('sys/')) throw notFound();
   return { verb, path: full.slice(0, -1), query };
 }
 

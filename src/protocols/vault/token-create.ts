@@ -21,7 +21,11 @@ function refuseUnsupported(fields: Fields): void {
   }
 }
 
-const overZero = (number: number | undefined) => (number !== undefined && number > 0 ? number : undefined);
+/** Zero is what is so when nothing is said; less is nothing. */
+function overZero(number: number | undefined, name: string): number | undefined {
+  if (number !== undefined && number < 0) throw badRequest(`${name} must be positive`);
+  return number === 0 ? undefined : number;
+}
 
 /** A list without a name is none; one with `default` alone is a token that may what every token may, and no more. */
 function policiesIn(fields: Fields): Pick<ChildWish, 'policies' | 'withoutDefault'> {
@@ -32,8 +36,12 @@ function policiesIn(fields: Fields): Pick<ChildWish, 'policies' | 'withoutDefaul
 
 function wishOf({ vault, fields }: VaultRequest, orphan: boolean): ChildWish {
   refuseUnsupported(fields);
-  const [most, period] = [vault.config.tokenMaxTtlSeconds, overZero(fields.duration('period'))];
-  const ttl = overZero(fields.duration('ttl') ?? fields.duration('lease'));
+  const duration = (name: string) => overZero(fields.duration(name), name);
+  const [most, period, ttl] = [
+    vault.config.tokenMaxTtlSeconds,
+    duration('period'),
+    duration('ttl') ?? duration('lease'),
+  ];
   const display = fields.string('display_name') || undefined;
   const meta = fields.map('meta') ?? {};
   const named = display === undefined || NAME.test(display);
@@ -44,9 +52,9 @@ function wishOf({ vault, fields }: VaultRequest, orphan: boolean): ChildWish {
       : ttl !== undefined
         ? { ttlSeconds: Math.min(ttl, most) }
         : {}),
-    explicitMaxTtlSeconds: overZero(fields.duration('explicit_max_ttl')),
+    explicitMaxTtlSeconds: duration('explicit_max_ttl'),
     renewable: fields.boolean('renewable') ?? true,
-    uses: overZero(fields.integer('num_uses')),
+    uses: overZero(fields.integer('num_uses'), 'num_uses'),
     name: named ? display : undefined,
     metadata: named ? { ...meta } : { ...meta, display_name: display },
     orphan,

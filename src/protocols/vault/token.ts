@@ -56,13 +56,16 @@ function shape(token: TokenInfo, accountPolicies: readonly string[], id: string)
     accessor: token.accessor,
     ...(token.cidrs === null ? {} : { bound_cidrs: token.cidrs }),
     creation_time: unixSeconds(token.createdAt),
-    creation_ttl: Math.round((Date.parse(token.expiresAt) - Date.parse(token.createdAt)) / 1000),
+    creation_ttl: token.creationTtlSeconds,
     display_name: token.name ?? `${mountOf(token.method)}-${token.username}`,
     entity_id: '',
     expire_time: token.expiresAt,
     explicit_max_ttl: token.explicitMaxTtlSeconds ?? 0,
     id,
     issue_time: token.createdAt,
+    ...(token.renewedAt === null
+      ? {}
+      : { last_renewal: token.renewedAt, last_renewal_time: unixSeconds(token.renewedAt) }),
     meta: metaOf(token),
     num_uses: token.usesLeft ?? 0,
     orphan: isOrphan(token),
@@ -121,7 +124,8 @@ export function loginAuth(
   return { kind: 'envelope', auth };
 }
 
-const ownText = ({ exchange: { incoming } }: VaultRequest): string =>
+/** What was shown as the caller's token, whatever it is. */
+export const ownText = ({ exchange: { incoming } }: VaultRequest): string =>
   String(incoming.headers['x-vault-token'] ?? incoming.headers.authorization?.slice('Bearer '.length) ?? '');
 
 // ---- looking ------------------------------------------------------------------------------------------------------

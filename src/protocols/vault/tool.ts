@@ -24,8 +24,13 @@ export function bytesOf(text: string): Buffer {
   throw badRequest('unable to decode input as base64: illegal base64 data at input byte 0');
 }
 
+/** Where it could come from, for clients that say so: all of it is the operating system's. */
+const SOURCES = new Set(['platform', 'seal', 'all']);
+
 async function random({ vault, call, at, fields }: VaultRequest): Promise<Answer> {
-  const count = at.bytes === undefined ? (fields.integer('bytes') ?? 32) : Number(at.bytes);
+  const { source = 'platform', bytes: named } = SOURCES.has(at.bytes ?? '') ? { source: at.bytes } : at;
+  if (!SOURCES.has(source)) throw badRequest(`unsupported entropy source ${JSON.stringify(source.slice(0, 64))}`);
+  const count = named === undefined ? (fields.integer('bytes') ?? 32) : Number(named);
   const format = formatOf(fields.string('format'), 'base64');
   if (!Number.isInteger(count) || count < 1) throw badRequest('"bytes" cannot be less than 1');
   const bytes = await makeRandom(vault, call, { bytes: count });
@@ -44,6 +49,7 @@ async function hash({ vault, call, at, fields }: VaultRequest): Promise<Answer> 
 export const TOOL_ROUTES: readonly Route[] = [
   { pattern: 'tools/random', verbs: { POST: random } },
   { pattern: 'tools/random/{bytes}', verbs: { POST: random } },
+  { pattern: 'tools/random/{source}/{bytes}', verbs: { POST: random } },
   { pattern: 'tools/hash', verbs: { POST: hash } },
   { pattern: 'tools/hash/{algorithm}', verbs: { POST: hash } },
 ];

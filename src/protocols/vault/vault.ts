@@ -91,7 +91,8 @@ async function serve(vault: Vault, host: Host, exchange: Exchange): Promise<Wire
   const target = parseTarget(incoming.method!, incoming.url!);
   const place = await placeOf(vault, call, target.path);
   const match = matchRoute(place.routes, place.rest);
-  if (!match) throw unsupportedPath();
+  // A method that does not stand there is a mount that is not there.
+  if (!match) throw place.label === 'auth' ? noHandler(target.path) : unsupportedPath();
   exchange.route = [BASE.slice(0, -1), place.label, match.route.pattern].filter((part) => part !== '').join('/');
   const handler = match.route.verbs[target.verb];
   if (!handler) throw unsupportedOperation();
