@@ -5,7 +5,7 @@ import { connect as connectPlain } from 'node:net';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { ConnectionLimits } from '../src/http/limit.ts';
 import { type Made, make, makeServer, RSA } from './fixtures/certificate.ts';
 import { type TestVault, testVault } from './harness.ts';
@@ -119,6 +119,35 @@ describe('what is spoken', () => {
     expect(await spoken(only.port)).toMatch(/^TLSv1\.3 /);
     expect(await spoken(only.port, { maxVersion: 'TLSv1.2' })).toBe('ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION');
   });
+
+  it.each(['TLSv1.2', 'TLSv1.3'] as const)(
+    'a ticket of %s is taken for an hour, and then its key is gone',
+    async (version) => {
+      vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+      try {
+        const own = await serve([await makeServer(authority)]);
+        const resumed = async (session?: Buffer) => {
+          const socket = (await shake(own.port, { maxVersion: version, ...(session ? { session } : {}) })) as TLSSocket;
+          const reused = socket.isSessionReused();
+          let ticket: Buffer | undefined;
+          socket.on('session', (given) => {
+            ticket = given;
+          });
+          socket.write(request('/healthz'));
+          await untilClosed(socket);
+          return { reused, ticket };
+        };
+        const { ticket } = await resumed();
+        expect((await resumed(ticket)).reused).toBe(true);
+        vi.advanceTimersByTime(59 * 60_000);
+        expect((await resumed(ticket)).reused).toBe(true);
+        vi.advanceTimersByTime(60_000);
+        expect((await resumed(ticket)).reused).toBe(false);
+      } finally {
+        vi.useRealTimers();
+      }
+    },
+  );
 
   it('T-130 odd values that a client mixes in are skipped, and TLS 1.2 bears the mark that forbids a downgrade', async () => {
     const socket = await openPlain(`http://127.0.0.1:${server.port}`);
