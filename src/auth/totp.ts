@@ -14,6 +14,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { Secret, TOTP } from 'otpauth';
 import { LABEL } from '../crypto/context.ts';
 import { open, seal } from '../crypto/envelope.ts';
+import type { KnownAnswer } from '../crypto/self-test.ts';
 import type { TenantId, Tx } from '../db/database.ts';
 import { activeDataKey, dataKey, underActiveKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
@@ -149,6 +150,12 @@ async function takesCode(
     seed.fill(0);
   }
 }
+
+/** Tried before the vault serves, like the answers of crypto/self-test.ts. */
+export const TOTP_ANSWER: KnownAnswer = {
+  name: 'TOTP with HMAC-SHA-1 (RFC 6238 B, at 59 s)',
+  holds: () => totpOf(Buffer.from('12345678901234567890'), '').generate({ timestamp: 59_000 }) === '287082',
+};
 
 function totpOf(seed: Uint8Array, account: string): TOTP {
   const secret = new Secret({ buffer: Uint8Array.from(seed).buffer });

@@ -1,7 +1,10 @@
 /** From a vault to a listener: what the process does that answers requests, alone or as one of several workers. */
+
 import type { Logger } from 'pino';
 import { endTails } from '../audit/tail.ts';
+import { TOTP_ANSWER } from '../auth/totp.ts';
 import type { Config } from '../config.ts';
+import { assertKnownAnswers } from '../crypto/self-test.ts';
 import { type App, createApp } from '../http/app.ts';
 import { certificateSource } from '../http/certificate-source.ts';
 import { listen } from '../http/listener.ts';
@@ -32,6 +35,8 @@ export async function listenHere(
   down: Down,
   scrape?: () => Promise<string>,
 ): Promise<{ readonly address: string; readonly app: App }> {
+  // The primitive that comes with the program's larger part, and so after those of crypto/.
+  assertKnownAnswers([TOTP_ANSWER]);
   const app = createApp(vault, tls, scrape);
   const listener = await listen(vault, app, vault.config);
   down.push(() => listener.close());
