@@ -5,7 +5,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, get } from 'node:https';
-import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { pino } from 'pino';
@@ -18,6 +17,7 @@ import { openTls, type Tls } from '../src/http/tls.ts';
 import { type Made, make, makeServer } from './fixtures/certificate.ts';
 import { type TestVault, testVault } from './harness.ts';
 import { open } from './http.wire.ts';
+import { freePort } from './port.ts';
 import { keepPair, shake } from './tls-server.ts';
 import { until } from './until.ts';
 
@@ -33,14 +33,6 @@ let tls: Tls;
 let listener: Listener;
 let dataDir: string;
 let root: string;
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 beforeAll(async () => {
   if (!isHere) return;

@@ -4,13 +4,14 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createApp } from '../src/http/app.ts';
 import { type Listener, listen } from '../src/http/listener.ts';
 import { type TestVault, testVault } from './harness.ts';
 import { open, parseAnswers, talk, untilClosed, type Wire } from './http.wire.ts';
+import { freePort } from './port.ts';
 import { until } from './until.ts';
 
 let t: TestVault;
@@ -39,14 +40,6 @@ afterAll(async () => {
   await Promise.all([vault.close(), listing.close()]);
   await t.close();
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** Connections to the vault are kept and shared, so that what is left over of one request would meet the next. */
 const PROXIES: Record<string, (directory: string, port: number, backend: string) => readonly string[]> = {

@@ -5,7 +5,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import postgres from 'postgres';
@@ -13,6 +12,7 @@ import { findPackage, prepareBinaries } from '../src/db/embedded-binaries.ts';
 import { SYSTEM_DIR } from '../src/db/embedded-directory.ts';
 import { type CuttingProxy, cuttingProxy } from './cutting-proxy.ts';
 import type { TestVault } from './harness.ts';
+import { freePort } from './port.ts';
 import { until } from './until.ts';
 
 /** What a backend of it is configured with. */
@@ -114,14 +114,6 @@ export async function leaseTarget(): Promise<Target> {
       rmSync(directory, { recursive: true, force: true });
     },
   };
-}
-
-export async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((listening) => probe.listen(0, '127.0.0.1', listening));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((closed) => probe.close(closed));
-  return port;
 }
 
 export async function answers(options: postgres.Options<Record<string, never>>): Promise<boolean> {

@@ -17,9 +17,10 @@ import { effectOf } from '../src/lease/backend.ts';
 import { BACKENDS } from '../src/lease/backends/index.ts';
 import { publicLine } from '../src/lease/backends/ssh-certificate.ts';
 import { parseCidr } from '../src/policy/cidr.ts';
-import { freePort, hasMariaDb, NO_MARIADB, startMariaDb } from './fixtures/mariadb.ts';
+import { hasMariaDb, NO_MARIADB, startMariaDb } from './fixtures/mariadb.ts';
 import { hasRedis, NO_REDIS, startRedis } from './fixtures/redis.ts';
 import { leaseTarget, quote } from './lease-target.ts';
+import { freePort } from './port.ts';
 
 const LOOPBACK = [parseCidr('127.0.0.0/8')!];
 const about = { tenant: asTenantId('aaaaaaaaaaaaaaaa'), backendId: 'bbbbbbbbbbbbbbbb', outbound: LOOPBACK };

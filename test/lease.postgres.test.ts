@@ -10,7 +10,8 @@ import { effectOf } from '../src/lease/backend.ts';
 import { BACKENDS } from '../src/lease/backends/index.ts';
 import { closeBackends } from '../src/lease/pool.ts';
 import { type TestVault, testVault } from './harness.ts';
-import { answers, connectWith, freePort, leaseTarget, quote, type Target, works } from './lease-target.ts';
+import { answers, connectWith, leaseTarget, quote, type Target, works } from './lease-target.ts';
+import { freePort } from './port.ts';
 import { until } from './until.ts';
 
 let t: TestVault;

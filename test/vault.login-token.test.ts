@@ -3,6 +3,7 @@ import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, PASSWORD, type TestVault, testVault } from './harness.ts';
+import { errors, v1Of } from './v1.ts';
 import { entriesOf, tenantId } from './witness.ts';
 
 let t: TestVault;
@@ -23,13 +24,7 @@ afterAll(async () => {
   await t.close();
 });
 
-function v1(method: string, path: string, body?: unknown, token: string = t.admin): Promise<Answer> {
-  return t.request(method, `/v1/${path}`, {
-    headers: token === '' ? {} : { 'x-vault-token': token },
-    ...(body === undefined ? {} : { raw: JSON.stringify(body) }),
-  });
-}
-const errors = (answer: Answer) => [answer.status, answer.json?.errors];
+const v1 = v1Of(() => t);
 const lookup = async (token: string) => (await v1('POST', 'auth/token/lookup', { token })).json.data;
 
 const signed = (claims: Record<string, unknown>) =>

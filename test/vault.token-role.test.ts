@@ -1,6 +1,7 @@
 /** Token roles under /v1, and what a token is made with: an end that no renewal passes, and no policy `default`. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Answer, type TestVault, testVault } from './harness.ts';
+import { type TestVault, testVault } from './harness.ts';
+import { errors, v1Of } from './v1.ts';
 import { entriesOf, tenantId } from './witness.ts';
 
 let t: TestVault;
@@ -16,13 +17,7 @@ afterAll(async () => {
   await t.close();
 });
 
-function v1(method: string, path: string, body?: unknown, token: string = t.admin): Promise<Answer> {
-  return t.request(method, `/v1/${path}`, {
-    headers: token === '' ? {} : { 'x-vault-token': token },
-    ...(body === undefined ? {} : { raw: JSON.stringify(body) }),
-  });
-}
-const errors = (answer: Answer) => [answer.status, answer.json?.errors];
+const v1 = v1Of(() => t);
 const lookup = async (token: string) => (await v1('POST', 'auth/token/lookup', { token })).json.data;
 /** A token that is bound to a policy of this text. */
 async function holder(name: string, policy: string, more: readonly string[] = []): Promise<string> {

@@ -5,10 +5,10 @@
  */
 import { type ChildProcess, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../port.ts';
 import { warmUp } from './read.ts';
 import { ended, type Login, load, PASSWORD, post, type Stage, startBeside } from './stage.ts';
 import { type Row, round } from './table.ts';
@@ -179,15 +179,4 @@ async function v1<T>({ port, token }: Side, method: string, path: string, body?:
   const text = await answer.text();
   if (!answer.ok) throw new Error(`${method} /v1/${path}: ${answer.status} ${text}`);
   return (text === '' ? undefined : JSON.parse(text)) as T;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
-    });
-  });
 }

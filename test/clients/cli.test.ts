@@ -1,10 +1,11 @@
 /** The command lines of Vault and OpenBao, where one is on the PATH: what people type every day, against our listener. */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { PASSWORD, type TestVault, testVault } from '../harness.ts';
+import { runClient } from './program.ts';
 
 const hasProgram = (program: string) => spawnSync(program, ['version'], { stdio: 'ignore' }).status === 0;
 const PROGRAMS = ['vault', 'bao'].map((program) => ({ program, there: hasProgram(program) }));
@@ -21,22 +22,17 @@ afterAll(async () => {
   await t.close();
 });
 
-async function run(program: string, token: string, args: readonly string[], input = ''): Promise<[number, string]> {
+async function run(
+  program: string,
+  token: string,
+  args: readonly string[],
+  input = '',
+): Promise<[number | null, string]> {
   const env = {
     ...{ PATH: process.env.PATH, HOME: home },
     ...{ VAULT_ADDR: vaultAddress, VAULT_TOKEN: token, BAO_ADDR: vaultAddress, BAO_TOKEN: token },
   };
-  const child = spawn(program, args, { env });
-  let said = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (chunk: Buffer) => {
-      said += chunk;
-    });
-  }
-  child.stdin.end(input);
-  const timer = setTimeout(() => child.kill('SIGKILL'), 20_000);
-  const code = await new Promise<number>((resolve) => child.once('close', resolve));
-  clearTimeout(timer);
+  const [code, said] = await runClient(program, args, { env, input });
   return [code, said.trim()];
 }
 

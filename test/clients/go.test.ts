@@ -2,7 +2,7 @@
  * The Go client of the API under /v1, as HashiCorp and as OpenBao publish it, through a whole round: go/main.go, built once
  * with each, against our listener over TLS and a real PostgreSQL. It runs where Go is and its modules can be had.
  */
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,6 +15,7 @@ import { CLIENT_AUTH, make, makeServer } from '../fixtures/certificate.ts';
 import { PASSWORD, type TestVault, testVault } from '../harness.ts';
 import { leaseTarget, type Target } from '../lease-target.ts';
 import { type Served, serveTls } from '../tls-server.ts';
+import { runClient } from './program.ts';
 
 const SOURCE = fileURLToPath(new URL('go/', import.meta.url));
 const PUBLISHERS = ['vault', 'bao'] as const;
@@ -90,19 +91,8 @@ afterAll(async () => {
 it.skipIf(absent !== undefined).each(PUBLISHERS)(
   `the client of %s${absent === undefined ? '' : ` (skipped: ${absent})`}`,
   async (publisher) => {
-    const child = spawn(join(built, publisher), {
-      env: { ...env, NAME: publisher },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    let said = '';
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.on('data', (chunk: Buffer) => {
-        said += chunk;
-      });
-    }
-    const timer = setTimeout(() => child.kill('SIGKILL'), 100_000);
-    const code = await new Promise<number>((resolve) => child.once('close', resolve));
-    clearTimeout(timer);
+    const asked = { env: { ...env, NAME: publisher }, deadlineMs: 100_000 };
+    const [code, said] = await runClient(join(built, publisher), [], asked);
     expect([code, said]).toEqual([0, 'done\n']);
   },
   120_000,

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { runProgram } from '../../src/cli/program.ts';
 import { loadClientConfig } from '../../src/config-client.ts';
 import { type TestVault, testVault } from '../harness.ts';
-import { freePort } from '../lease-target.ts';
+import { freePort } from '../port.ts';
 
 const program = ['vault', 'bao'].find((one) => spawnSync(one, ['version'], { stdio: 'ignore' }).status === 0);
 const ROOT = 'root-of-the-source';

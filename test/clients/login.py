@@ -1,25 +1,14 @@
 """How hvac logs in by each method: prints each step, and ends at the first that is not as it should be."""
-import os, sys
+import os
 import hvac
 from hvac import exceptions
+from steps import refused, step
 
 env = os.environ
 name = env["NAME"]
 
 def connect(token=None, cert=None):
     return hvac.Client(url=env["VAULT_ADDR"], token=token, verify=env["SERVERS"], cert=cert)
-
-def step(what, holds):
-    print(("ok " if holds else "NOT ") + what)
-    if not holds:
-        sys.exit(1)
-
-def refused(kind, act):
-    try:
-        act()
-    except kind as error:
-        return error
-    return None
 
 admin = connect()
 admin.auth.userpass.login(username=env["BULLA_USER"], password=env["BULLA_PASSWORD"])

@@ -1,8 +1,6 @@
 /** Logging in with real clients by every method of the API under /v1, over TLS: node-vault, and hvac. */
-import { execFileSync, spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SignJWT } from 'jose';
@@ -11,6 +9,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CLIENT_AUTH, type Made, make, makeServer } from '../fixtures/certificate.ts';
 import { PASSWORD, type TestVault, testVault } from '../harness.ts';
 import { type Served, serveTls } from '../tls-server.ts';
+import { NO_HVAC, PYTHONS, runClient } from './program.ts';
 
 const ISSUER = 'https://issuer.example';
 const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -120,45 +119,23 @@ it('node-vault logs in by userpass, approle, jwt and cert, and is refused in the
   expect(await refusal(connect().write('auth/cert/login', {}))).toBe('400 client certificate must be supplied');
 });
 
-/** The newest that is at hand, and Debian's: what each can do is the same here. */
-const PYTHONS = [join(homedir(), '.cache/bulla-hvac/bin/python'), '/usr/bin/python3'].filter((python) => {
-  try {
-    execFileSync(python, ['-c', 'import hvac'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-});
 const SCRIPT = fileURLToPath(new URL('login.py', import.meta.url));
 
-async function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<[number, string]> {
-  const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
-  let said = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (chunk: Buffer) => {
-      said += chunk;
-    });
-  }
-  const timer = setTimeout(() => child.kill('SIGKILL'), 25_000);
-  const code = await new Promise<number>((resolve) => child.once('close', resolve));
-  clearTimeout(timer);
-  return [code, said];
-}
-
 it.skipIf(PYTHONS.length === 0)(
-  `hvac${PYTHONS.length > 0 ? '' : ' (skipped: no python3 that can import hvac; .ci/run installs python3-hvac)'}`,
+  `hvac${PYTHONS.length > 0 ? '' : ` (skipped: ${NO_HVAC})`}`,
   async () => {
     const file = (name: string, text: string) => {
       writeFileSync(join(t.dataDir, name), text, { mode: 0o600 });
       return join(t.dataDir, name);
     };
     for (const [i, python] of PYTHONS.entries()) {
-      const [code, said] = await run(python, [SCRIPT], {
+      const env = {
         ...{ PATH: process.env.PATH, VAULT_ADDR: address, BULLA_USER: 'admin', BULLA_PASSWORD: PASSWORD },
         ...{ NAME: `py${i}`, ISSUER, PUBLIC_KEY: publicKey, JWT: await signed(`repo:py${i}`) },
         ...{ SERVERS: file('servers.pem', trusted.pem), CLIENTS: file('clients.pem', clients.pem) },
         ...{ CERT: file('client.pem', machine.pem), KEY: file('client.key', machine.key) },
-      });
+      };
+      const [code, said] = await runClient(python, ['-B', SCRIPT], { env });
       expect([python, code, said]).toEqual([python, 0, expect.stringMatching(/done\n$/)]);
     }
   },

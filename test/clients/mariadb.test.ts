@@ -8,6 +8,7 @@ import { createConnection } from 'mysql2/promise';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { hasMariaDb, NO_MARIADB, startMariaDb } from '../fixtures/mariadb.ts';
 import { type TestVault, testVault } from '../harness.ts';
+import { v1Of } from '../v1.ts';
 import { entriesOf, tenantId } from '../witness.ts';
 
 const PLUGIN = '/usr/lib/mysql/plugin/hashicorp_key_management.so';
@@ -27,9 +28,7 @@ afterAll(async () => {
   await t.close();
 });
 
-function v1(method: string, path: string, body: unknown) {
-  return t.request(method, `/v1/${path}`, { headers: { 'x-vault-token': t.admin }, raw: JSON.stringify(body) });
-}
+const v1 = v1Of(() => t);
 
 it.skipIf(missing)(`encrypts its tables with keys of ours${missing ? ` (skipped: ${missing})` : ''}`, async () => {
   await v1('POST', 'sys/mounts/mariadb', { type: 'kv', options: { version: '2' } });

@@ -1,24 +1,13 @@
 """What hvac does against the server of a test: prints each step, and ends at the first that is not as it should be."""
-import base64, inspect, os, sys
+import base64, inspect, os
 import hvac
 from hvac import exceptions
+from steps import refused, step
 
 address, username, password = os.environ["VAULT_ADDR"], os.environ["BULLA_USER"], os.environ["BULLA_PASSWORD"]
 name = os.environ["NAME"]
 client = hvac.Client(url=address)
 HELLO, MESSAGE = (base64.b64encode(text).decode() for text in (b"hello", b"m"))
-
-def step(name, holds):
-    print(("ok " if holds else "NOT ") + name)
-    if not holds:
-        sys.exit(1)
-
-def refused(kind, act):
-    try:
-        act()
-    except kind as error:
-        return error
-    return None
 
 client.auth.userpass.login(username=username, password=password)
 step("userpass login", client.is_authenticated())

@@ -2,14 +2,12 @@
  * Clients of HashiCorp's API as their users have them, against our listener: node-vault, @litehex/node-vault, curl and,
  * where Python has it, hvac. Nothing about them is told that this is another server.
  */
-import { execFileSync, spawn } from 'node:child_process';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Client } from '@litehex/node-vault';
 import nodeVault from 'node-vault';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { PASSWORD, type TestVault, testVault } from '../harness.ts';
+import { NO_HVAC, PYTHONS, runClient } from './program.ts';
 
 let t: TestVault;
 let vaultAddress: string;
@@ -122,30 +120,13 @@ it('@litehex/node-vault: what its schemas check', async () => {
   });
 });
 
-/** A program beside the listener, which is in this process: nothing here may wait for it without letting go. */
-async function run(
-  command: string,
-  args: readonly string[],
-  input: string,
-  env = process.env,
-): Promise<[number, string]> {
-  const child = spawn(command, args, { env });
-  let said = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (chunk: Buffer) => {
-      said += chunk;
-    });
-  }
-  child.stdin.end(input);
-  const timer = setTimeout(() => child.kill('SIGKILL'), 25_000);
-  const code = await new Promise<number>((resolve) => child.once('close', resolve));
-  clearTimeout(timer);
-  return [code, said];
-}
-
 it('curl, as every example writes it', async () => {
   const curl = async (...args: string[]) =>
-    (await run('curl', ['-s', '-w', '\n%{http_code}', '-H', '@-', ...args], `X-Vault-Token: ${t.admin}\n`))[1];
+    (
+      await runClient('curl', ['-s', '-w', '\n%{http_code}', '-H', '@-', ...args], {
+        input: `X-Vault-Token: ${t.admin}\n`,
+      })
+    )[1];
   const at = (path: string) => `${vaultAddress}/v1/${path}`;
   const body = '{"data":{"a":12345678901234567890}}';
   expect(await curl('--request', 'POST', '--data', body, at('secret/data/curl'))).toMatch(/"version":1.*\n200$/);
@@ -158,26 +139,17 @@ it('curl, as every example writes it', async () => {
   expect(await curl('--request', 'DELETE', at('secret/metadata/curl'))).toBe('\n204');
 });
 
-/** Debian's, and a newer one where it is at hand. */
-const PYTHONS = ['/usr/bin/python3', join(homedir(), '.cache/bulla-hvac/bin/python')].filter((python) => {
-  try {
-    execFileSync(python, ['-c', 'import hvac'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-});
 const SCRIPT = fileURLToPath(new URL('vault.py', import.meta.url));
 
 it.skipIf(PYTHONS.length === 0)(
-  `hvac${PYTHONS.length > 0 ? '' : ' (skipped: no python3 that can import hvac; .ci/run installs python3-hvac)'}`,
+  `hvac${PYTHONS.length > 0 ? '' : ` (skipped: ${NO_HVAC})`}`,
   async () => {
     for (const [i, python] of PYTHONS.entries()) {
       const env = {
         ...{ PATH: process.env.PATH, VAULT_ADDR: vaultAddress, BULLA_USER: 'admin', BULLA_PASSWORD: PASSWORD },
         NAME: `py${i}`,
       };
-      const [code, said] = await run(python, [SCRIPT], '', env);
+      const [code, said] = await runClient(python, ['-B', SCRIPT], { env });
       expect([python, code, said]).toEqual([python, 0, expect.stringMatching(/done\n$/)]);
     }
   },

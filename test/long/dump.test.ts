@@ -4,10 +4,10 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { chownSync, copyFileSync, existsSync, mkdirSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ask, call, logIn } from '../lifecycle.ts';
+import { freePort } from '../port.ts';
 import { firstCredentials, run, startServer, temporaryDirectory } from '../process.ts';
 import { PASSWORD } from '../setup.ts';
 import { until } from '../until.ts';
@@ -59,14 +59,6 @@ async function startCluster(directory: string) {
       await ended;
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 const BY_VERSION = `
