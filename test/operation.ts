@@ -60,9 +60,8 @@ const FIXED_WORDS: Readonly<Record<string, string>> = {
   },
 };
 
-/** Where somebody logs in is called as its method is; roles of tokens are none. */
+/** Where somebody logs in is called as its method is. */
 const METHODS = '/v1/sys/auth/';
-const TOKEN_ROLES = /^\/v1\/auth\/token\/.*\{role\}$/;
 
 /** A tree of secrets may be mounted anywhere: the first kind where one has been, the second where every tenant has one. */
 const PLACES = [...FIXED, { at: '{mount}', routes: KV1_ROUTES }, { at: 'secret', routes: KV2_ROUTES }];
@@ -93,8 +92,7 @@ export const operations = (): Operation[] => [...documented(), ...tabled()];
 
 /** Whether what stands for `name` is a word of the protocol or a place in one's own log, and nobody's name. */
 export const isWord = ({ protocol, path }: Operation, name: string) =>
-  name === 'tile' ||
-  (protocol === 'vault' && (name in FIXED_WORDS || path.startsWith(METHODS) || TOKEN_ROLES.test(path)));
+  name === 'tile' || (protocol === 'vault' && (name in FIXED_WORDS || path.startsWith(METHODS)));
 
 export type Asked = {
   readonly token?: string | undefined;

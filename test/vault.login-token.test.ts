@@ -187,6 +187,10 @@ describe('claims of a signed token', () => {
     // A subject that reads like somebody's address is not that somebody.
     await putRole('looks', { bound_subject: 'ann@acme.example' });
     expect(await account('looks', { sub: 'ann@acme.example' })).not.toBe(ann);
+    await putRole('nested', { user_claim: '/job/owner', user_claim_json_pointer: true });
+    expect(await account('nested', { job: { owner: 'ann@acme.example' } })).not.toBe(ann);
+    const half = { ...ROLE, bound_subject: 'x', user_claim: '/job/owner' };
+    expect((await v1('POST', 'auth/jwt/role/half', half)).status).toBe(400);
     for (const email of [undefined, '', 'two words', ['ann@acme.example'], 'x'.repeat(300)]) {
       expect([email, (await logIn('mail', { email })).status]).toEqual([email, 400]);
     }

@@ -275,6 +275,12 @@ describe('no_default_policy', () => {
       expect([401, 403, 404, 405]).toContain((await t.request('GET', `/api/v1/${path}`, { token })).status);
     }
     expect((await lookup(token)).policies).toEqual(['ci-read']);
+    const paths = ['auth/token/lookup-self', 'secret/data/ci-read/x'];
+    const seen = { [paths[0]!]: ['deny'], [paths[1]!]: ['read'] };
+    expect((await v1('POST', 'sys/capabilities', { token, paths })).json.data).toEqual(seen);
+    expect((await v1('POST', 'sys/capabilities-accessor', { accessor: auth.accessor, paths })).json.data).toEqual(seen);
+    const native = await t.request('GET', `/api/v1/tokens/${auth.accessor}`, { token: t.admin });
+    expect(native.json).toMatchObject({ without_default: true, role: null, explicit_max_ttl_seconds: null });
     expect((await v1('POST', 'auth/token/revoke', { token })).status).toBe(204);
   });
 

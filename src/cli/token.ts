@@ -65,6 +65,8 @@ const FIELDS = [
   ['networks', ({ cidrs }: Token) => cidrs],
   ['period', ({ period_seconds }: Token) => duration(period_seconds)],
   ['renewable', ({ renewable }: Token) => renewable],
+  ['without default', ({ without_default }: Token) => without_default || null],
+  ['by the role', ({ role }: Token) => role],
   ['metadata', ({ metadata }: Token) => Object.entries(metadata).map(([key, value]) => `${key}=${value}`)],
   ['from', ({ source }: Token) => source],
   ['created', ({ created_at }: Token) => time(created_at)],

@@ -95,6 +95,12 @@ export type Self = {
   certificate: string | null;
   period_seconds: number | null;
   renewable: boolean;
+  /** From its making to an end that no renewal passes, also of a periodic one; null: none was asked for. */
+  explicit_max_ttl_seconds: number | null;
+  /** It does not look at, renew or end itself, and keeps nothing: only what its policies allow. */
+  without_default: boolean;
+  /** The token role that it was made by. */
+  role: string | null;
   name: string | null;
   metadata: Record<string, string>;
   /** The address that it was asked for from. */
@@ -235,6 +241,12 @@ export type NewToken = {
   certificate: string | null;
   period_seconds: number | null;
   renewable: boolean;
+  /** From its making to an end that no renewal passes, also of a periodic one; null: none was asked for. */
+  explicit_max_ttl_seconds: number | null;
+  /** It does not look at, renew or end itself, and keeps nothing: only what its policies allow. */
+  without_default: boolean;
+  /** The token role that it was made by. */
+  role: string | null;
   name: string | null;
   metadata: Record<string, string>;
   /** The address that it was asked for from. */
@@ -264,6 +276,12 @@ export type Token = {
   certificate: string | null;
   period_seconds: number | null;
   renewable: boolean;
+  /** From its making to an end that no renewal passes, also of a periodic one; null: none was asked for. */
+  explicit_max_ttl_seconds: number | null;
+  /** It does not look at, renew or end itself, and keeps nothing: only what its policies allow. */
+  without_default: boolean;
+  /** The token role that it was made by. */
+  role: string | null;
   name: string | null;
   metadata: Record<string, string>;
   /** The address that it was asked for from. */
@@ -332,6 +350,12 @@ export type Session = {
   certificate: string | null;
   period_seconds: number | null;
   renewable: boolean;
+  /** From its making to an end that no renewal passes, also of a periodic one; null: none was asked for. */
+  explicit_max_ttl_seconds: number | null;
+  /** It does not look at, renew or end itself, and keeps nothing: only what its policies allow. */
+  without_default: boolean;
+  /** The token role that it was made by. */
+  role: string | null;
   name: string | null;
   metadata: Record<string, string>;
   /** The address that it was asked for from. */

@@ -158,16 +158,20 @@ async function storeText(tx: Tx, tenant: TenantId, { name, revision }: PolicyInf
     ON CONFLICT (tenant_id, name) DO UPDATE SET revision = excluded.revision, text = excluded.text`;
 }
 
-/** What a resource and an action are, asked without doing it. */
-export type Question = { readonly action: Action; readonly resource: string };
+/** What a resource and an action are, asked without doing it; `auth.self`: whether a token has what `default` gives. */
+export type Question = { readonly action: Action | 'auth.self'; readonly resource: string };
 
-/** Which of these the caller could do here and now: one entry that says how many were asked. */
+/**
+ * Which of these the caller could do here and now: one entry that says how many were asked. Asking about oneself is part of
+ * what `default` gives; with `ofAnyToken` it is somebody who shows the token and asks what it can do.
+ */
 export async function mayDo(
   vault: Vault,
   call: Call,
   questions: readonly Question[],
+  { ofAnyToken }: { readonly ofAnyToken?: true } = {},
 ): Promise<(question: Question) => boolean> {
-  const own = { action: 'auth.self', resource: 'token:self' } as const;
+  const own = { action: 'auth.self', resource: 'token:self', ...(ofAnyToken ? { ofAnyToken } : {}) } as const;
   const allowed = await permit(vault, call, own, async (_, { allows }) => ({
     value: new Set(questions.filter((question) => allows(question)).map(keyOf)),
     notes: [{ details: { questions: questions.length } }],

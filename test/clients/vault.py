@@ -64,6 +64,15 @@ step("lookup by accessor", client.auth.token.lookup_accessor(child["accessor"])[
 client.auth.token.revoke_accessor(child["accessor"])
 step("revoked", reader.is_authenticated() is False)
 
+roles = client.auth.token
+roles.create_or_update_role(role_name=name, allowed_policies=[name + "-read"], path_suffix="jobs", renewable=True)
+step("token roles", roles.list_roles()["data"]["keys"] == [name] and roles.read_role(name)["data"]["path_suffix"] == "jobs")
+by_role = roles.create(role_name=name, ttl="5m", no_default_policy=True)["auth"]
+step("a token by a role", by_role["policies"] == [name + "-read"] and client.auth.token.lookup(by_role["client_token"])["data"]["role"] == name)
+step("without default", hvac.Client(url=address, token=by_role["client_token"]).is_authenticated() is False)
+step("and no other policy", refused(exceptions.InvalidRequest, lambda: roles.create(role_name=name, policies=["admin"])) is not None)
+roles.delete_role(name)
+
 made = client.write("sys/wrapping/wrap", wrap_ttl="60s", a="b")
 step("wrap", made["wrap_info"]["token"] != "")
 opened = client.sys.unwrap(made["wrap_info"]["token"])

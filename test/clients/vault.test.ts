@@ -67,6 +67,13 @@ it('node-vault: logins, secrets of both versions, policies, tokens, wrapping and
   expect((await reader.read('secret/data/js/app')).data.data).toEqual({ a: 2 });
   expect(await refusal(reader.write('secret/data/js/app', { data: {} }))).toMatch(/^403 .*permission denied/s);
   await reader.tokenRenewSelf({ increment: '5m' });
+  await vault.addTokenRole({ role_name: 'js-jobs', allowed_policies: 'js-read', period: 600, orphan: true });
+  expect((await vault.tokenRoles()).data.keys).toEqual(['js-jobs']);
+  expect((await vault.getTokenRole({ role_name: 'js-jobs' })).data).toMatchObject({ period: 600, orphan: true });
+  const byRole = await vault.tokenCreateRole({ role_name: 'js-jobs' });
+  vault.token = login.auth.client_token;
+  expect(byRole.auth).toMatchObject({ policies: ['default', 'js-read'], orphan: true, lease_duration: 600 });
+  await vault.removeTokenRole({ role_name: 'js-jobs' });
   await vault.tokenRevoke({ token: child.auth.client_token });
   expect(await refusal(reader.tokenLookupSelf())).toBe('403 permission denied');
 

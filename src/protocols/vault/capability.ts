@@ -27,9 +27,12 @@ function linesAt(path: string, grants: readonly Grant[]): { grant: Grant; questi
   });
 }
 
+/** Whether the token has what `default` gives. */
+const BY_DEFAULT: Question = { action: 'auth.self', resource: 'token:self' };
+
 function capabilitiesAt(path: string, grants: readonly Grant[], may: (question: Question) => boolean): string[] {
   const found = new Set<Capability>();
-  for (const { pattern, capabilities } of OF_EVERY_TOKEN) {
+  for (const { pattern, capabilities } of may(BY_DEFAULT) ? OF_EVERY_TOKEN : []) {
     if (matchRoute([{ pattern, verbs: {} }], path)) for (const capability of capabilities) found.add(capability);
   }
   for (const { grant, questions } of linesAt(path, grants)) {
@@ -57,7 +60,7 @@ async function answerFor(
 ): Promise<Answer> {
   const grants = grantsFor(await allMountsFor(vault, call));
   const asked = paths.flatMap((path) => linesAt(canonical(path), grants).flatMap(({ questions }) => questions));
-  const may = await ask(asked);
+  const may = await ask([BY_DEFAULT, ...asked]);
   const answers = paths.map((path) => [path, capabilitiesAt(canonical(path), grants, may)] as const);
   const single = answers.length === 1 ? { capabilities: answers[0]![1] } : {};
   return twice({ ...Object.fromEntries(answers), ...single });
@@ -73,7 +76,8 @@ async function ofToken(request: VaultRequest): Promise<Answer> {
   if (!token || token.tenantId !== call.token?.tenantId) throw badRequest('invalid token');
   const by = { ...call, token };
   exchange.call = by;
-  return saying(answerFor(request, by, paths), { unauthenticated: 'invalid token' });
+  const ask: Asking = (questions) => mayDo(request.vault, by, questions, { ofAnyToken: true });
+  return saying(answerFor(request, by, paths, ask), { unauthenticated: 'invalid token' });
 }
 
 /** By its accessor, for whoever may look at it. */

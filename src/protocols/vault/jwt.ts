@@ -97,7 +97,7 @@ async function readConfig({ vault, call }: VaultRequest): Promise<Answer> {
 
 const ROLE_NOT_KEPT = [
   ...['groups_claim', 'allowed_redirect_uris', 'oidc_scopes', 'verbose_oidc_logging', 'max_age'],
-  ...['expiration_leeway', 'not_before_leeway', 'clock_skew_leeway', 'user_claim_json_pointer', 'callback_mode'],
+  ...['expiration_leeway', 'not_before_leeway', 'clock_skew_leeway', 'callback_mode'],
 ];
 
 /** Claims that must fit: texts as they are, or with `*` for any run of characters. */
@@ -131,6 +131,10 @@ async function writeRole(request: VaultRequest): Promise<Answer> {
   if (type !== 'jwt') throw badRequest("role_type: only 'jwt' is supported; a login in a browser (oidc) is not");
   const user = fields.string('user_claim') ?? '';
   if (user === '') throw badRequest('a user claim must be defined on the role');
+  // A name that begins with a slash is a pointer here.
+  if (user.startsWith('/') !== (fields.boolean('user_claim_json_pointer') ?? false)) {
+    throw badRequest('user_claim: a pointer such as /job/id goes with user_claim_json_pointer, and only that');
+  }
   refuseNotKept(fields, ROLE_NOT_KEPT);
   const { policies = [], ...tokens } = tokenFieldsIn(fields);
   const audiences = fields.strings('bound_audiences') ?? [];
@@ -173,6 +177,7 @@ async function readRole(request: VaultRequest): Promise<Answer> {
     role_type: 'jwt',
     claim_mappings: Object.keys(role.claimNames).length === 0 ? null : role.claimNames,
     user_claim: role.subjectClaim,
+    user_claim_json_pointer: role.subjectClaim.startsWith('/'),
     ...shapeTokenFields(role, rule.policies),
   };
   return data(json(shape), { mountType: MOUNT_TYPE });

@@ -63,6 +63,21 @@ func tokens(client *Client) {
 	got(connect(few.Auth.ClientToken).Auth().Token().LookupSelf())
 	_, err := connect(few.Auth.ClientToken).Auth().Token().LookupSelf()
 	refused("a token without uses left", err, 403, "permission denied")
+	roles := "auth/token/roles/" + prefix
+	got(client.Logical().Write(roles, map[string]any{
+		"allowed_policies": []string{"reader"}, "orphan": true, "token_period": "10m", "token_explicit_max_ttl": "30m",
+	}))
+	byRole := got(token.CreateWithRole(&TokenCreateRequest{DisplayName: prefix}, prefix))
+	truth("by a role, an orphan", byRole.Auth.Orphan)
+	equal("by a role, its policies", byRole.Auth.Policies, []string{"default", "reader"})
+	equal("by a role, its period", byRole.Auth.LeaseDuration, 600)
+	_, err = token.CreateWithRole(&TokenCreateRequest{Policies: []string{"admin"}}, prefix)
+	refused("by a role, another policy", err, 400, "must be subset of the role's allowed policies")
+	got(client.Logical().Delete(roles))
+	_, err = connect(byRole.Auth.ClientToken).Auth().Token().RenewSelf(60)
+	refused("renewed without its role", err, 400, "original token role could not be found")
+	_, err = token.CreateWithRole(&TokenCreateRequest{}, prefix)
+	refused("by a role that is gone", err, 400, "unknown role")
 	_, err = token.Lookup("hvs.none")
 	refused("a token that never was", err, 403, "bad token")
 
