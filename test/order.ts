@@ -15,6 +15,7 @@ const LONGEST = [
   'cli.run',
   'cli.secret',
   'cli.login',
+  'http.header',
   'db.embedded',
   'secret.list',
   'isolation.routes',
