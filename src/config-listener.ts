@@ -1,4 +1,7 @@
-/** The settings of the listener: TLS and where its certificate comes from, and what a connection may cost. Part of config.ts. */
+/**
+ * The settings of the listener: TLS and where its certificate comes from, and what a connection may cost. Part of
+ * config.ts.
+ */
 import { z } from 'zod';
 import { HOUR } from './config-duration.ts';
 import { count, duration, flag, listen, parseListen } from './config-value.ts';

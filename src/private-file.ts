@@ -2,7 +2,6 @@
  * Files that only their owner may read, written so that no half of one is ever there: to a new name beside it, synced,
  * then renamed. A file that is replaced has the new rights, not the old.
  */
-
 import { randomBytes } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { VaultError } from './errors.ts';

@@ -50,7 +50,10 @@ export type VaultOptions = {
   readonly clockOffsetSeconds?: number;
 };
 
-/** What seals the vault must be at hand, or of a kind that people or another machine bring later; a vault without one is new. */
+/**
+ * What seals the vault must be at hand, or of a kind that people or another machine bring later; a vault without one is
+ * new.
+ */
 export async function openVault(options: VaultOptions): Promise<Vault> {
   const { config, log } = options;
   const databaseOptions = {

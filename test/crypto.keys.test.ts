@@ -1,5 +1,4 @@
 /** Keys act and never hand out bytes: wrapping, printing, wiping, caching. */
-
 import { setImmediate as settled } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { describe, expect, test, vi } from 'vitest';

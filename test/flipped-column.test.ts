@@ -2,7 +2,6 @@
  * T-199, for everything that is sealed or kept as a hash beside secrets and logins (test/flipped-bit.test.ts): one bit of a
  * stored column flips, what that row holds fails by name, its neighbour of the same kind works, and no column has no case.
  */
-
 import { generateKeyPairSync } from 'node:crypto';
 import { Secret, TOTP } from 'otpauth';
 import { afterAll, beforeAll, expect, test } from 'vitest';

@@ -2,7 +2,6 @@
  * One tenant against another: what lists and exports show, names that both use, and operators, who hold nobody's secrets.
  * Every operation by itself, asked about another's things, is test/isolation.routes.test.ts.
  */
-
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { exportEntries, exportTree } from '../src/audit/export.ts';
 import { readToken, revokeToken } from '../src/auth/token.ts';

@@ -1,5 +1,4 @@
 /** Every listing with hostile limits and cursors: refused, or one's own things; never a fault of ours. */
-
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { listUsers } from '../src/auth/user.ts';
 import type { PageAsk } from '../src/db/page.ts';

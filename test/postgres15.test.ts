@@ -2,7 +2,6 @@
  * The vault on a PostgreSQL of the user's own: Debian's version 15, with everything logged that PostgreSQL can log.
  * Linux with the package postgresql-15; without it this file says so and is skipped.
  */
-
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';

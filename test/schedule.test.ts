@@ -1,5 +1,4 @@
 /** Keys that rotate by themselves at a configured age, whatever is done to the clock. */
-
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { listJobs } from '../src/job/job.ts';
 import { startJobs } from '../src/job/kinds.ts';

@@ -1,5 +1,4 @@
 /** Tenants and keys through the verbs: states, names used again, rotations at once, damaged and wrong keys. */
-
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

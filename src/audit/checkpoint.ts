@@ -8,7 +8,6 @@
  * note's signature is checked before the note is believed. The row of audit_signing, locked, orders the nodes. They are
  * never deleted.
  */
-
 import type { SecretBytes } from '../crypto/keys.ts';
 import { proveConsistency, rootOf, verifyConsistency } from '../crypto/merkle.ts';
 import {

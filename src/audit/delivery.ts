@@ -4,8 +4,9 @@
  *
  * Every checkpoint goes to every target, in order, at least once; a witness gets the newest. What fails is tried again,
  * later and later: a place that does not answer as a whole, a log that it refuses by itself, so that one log which a
- * witness does not know keeps no other from it. What a witness answers is never believed against our own log: a 409 only says from which size it
- * wants the proof, and whether the log still extends what it cosigned is checked by ourselves when we sign.
+ * witness does not know keeps no other from it. What a witness answers is never believed against our own log: a 409
+ * only says from which size it wants the proof, and whether the log still extends what it cosigned is checked by
+ * ourselves when we sign.
  */
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -7,7 +7,6 @@
  * Lines are appended and synced; the file is rewritten when most of it is out of date. A last line without its line feed
  * was cut by a crash and is ignored. The file holds nothing secret, and must never be trusted without its signatures.
  */
-
 import {
   closeSync,
   existsSync,

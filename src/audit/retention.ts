@@ -3,7 +3,6 @@
  * hashes, tiles and checkpoints stay, so every proof still holds and what is left is still proved. Each removal is an
  * entry of the log that it shortens, in the same commit.
  */
-
 import { randomId } from '../crypto/token.ts';
 import { type TenantId, transaction } from '../db/database.ts';
 import type { Call } from '../policy/access.ts';

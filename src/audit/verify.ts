@@ -9,7 +9,6 @@
  *
  *     FILE.tree = "bulla-tree-v1" LF origin LF size LF root LF LF *( leaf hash LF )      hashes in base64, in order
  */
-
 import { appendLeaves, EMPTY_TREE, leafHash, rootOf, type Tree } from '../crypto/merkle.ts';
 import { align, type Finding } from './align.ts';
 import { HashList } from './hashes.ts';

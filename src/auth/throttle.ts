@@ -50,7 +50,10 @@ export function unknownSubject(name: string): string {
   return `unknown-${createHash('sha256').update(name).digest().readUInt32BE() % UNKNOWN_SUBJECTS}`;
 }
 
-/** Which counters an attempt is held to, and whether one of them holds it up: each found by its key, however many there are. */
+/**
+ * Which counters an attempt is held to, and whether one of them holds it up: each found by its key, however many there
+ * are.
+ */
 export async function readCounter(tx: Tx, { tenant, subject, kind, source }: Attempt): Promise<Counter> {
   const network = networkOf(source);
   const [row] = await tx<Counter[]>`

@@ -1,4 +1,7 @@
-/** The uses of a token that has few: counted by the gate, in the transaction of what the token does. Part of the table tokens. */
+/**
+ * The uses of a token that has few: counted by the gate, in the transaction of what the token does. Part of the table
+ * tokens.
+ */
 import type { Tx } from '../db/database.ts';
 
 /**

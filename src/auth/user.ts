@@ -2,7 +2,6 @@
  * Users of a tenant: people who log in with a password, and identities that somebody else proves. Owns the table users,
  * in which services (service.ts) are too.
  */
-
 import { detailsNaming } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { randomId } from '../crypto/token.ts';
@@ -254,8 +253,9 @@ export async function unlockUser(vault: Vault, call: Call, name: string): Promis
 }
 
 /**
- * An administrator, by itself or by a group, with how many others could log in now. Throws `not_found` where there is none of that name. Who is
- * locked from everywhere but networks of their own counts as locked: nobody knows whether they are there.
+ * An administrator, by itself or by a group, with how many others could log in now. Throws `not_found` where there is
+ * none of that name. Who is locked from everywhere but networks of their own counts as locked: nobody knows whether
+ * they are there.
  */
 export async function lockAdministrator(
   tx: Tx,

@@ -109,7 +109,10 @@ function sentenceOf(file: string, count: number, whole: boolean, proof: boolean)
   return `Wrote ${count} entries to ${file}. A part of the log can be proved only when it is exported with --proof.`;
 }
 
-/** A fresh checkpoint; of a log that grows no more, or without the right to have one signed, the newest; undefined where there is none. */
+/**
+ * A fresh checkpoint; of a log that grows no more, or without the right to have one signed, the newest; undefined where
+ * there is none.
+ */
 async function signedNote(audit: Audit, log: string | undefined): Promise<string | undefined> {
   try {
     if (log === undefined) return await audit.sign();

@@ -1,4 +1,7 @@
-/** How a process that may hold a secret ends: in order, for a reason that people are told, or by an error that nobody foresaw. */
+/**
+ * How a process that may hold a secret ends: in order, for a reason that people are told, or by an error that nobody
+ * foresaw.
+ */
 import type { Logger } from 'pino';
 import { VaultError } from '../errors.ts';
 

@@ -1,5 +1,4 @@
 /** From a vault to a listener: what the process does that answers requests, alone or as one of several workers. */
-
 import type { Logger } from 'pino';
 import { endTails } from '../audit/tail.ts';
 import { TOTP_ANSWER } from '../auth/totp.ts';

@@ -2,7 +2,8 @@
  * `bulla login`, `logout` and `status`.
  *
  * The password is asked for without echo, or is the first line of standard input; where the server wants a code of the
- * second factor, or another password first, that is asked for too, or is the next line. The token is kept in a file of the user's own.
+ * second factor, or another password first, that is asked for too, or is the next line. The token is kept in a file of
+ * the user's own.
  */
 import type { Command } from 'commander';
 import type { Bulla, Login, LoginBody, ProvenLogin, Status } from '../client/index.ts';

@@ -14,7 +14,10 @@ import { describeError, EXIT, exitCodeOf } from './exit.ts';
 import { type Io, print, readFile } from './io.ts';
 import { readToken } from './token-file.ts';
 
-/** `serve` is what `bulla server` does, with settings from its options; it is given, so that no other command loads the server. */
+/**
+ * `serve` is what `bulla server` does, with settings from its options; it is given, so that no other command loads the
+ * server.
+ */
 export type Program = {
   readonly io: Io;
   readonly config: ClientConfig;

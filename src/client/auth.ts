@@ -55,7 +55,10 @@ export function createAuth(connection: Connection) {
     jwt: (request: LoginJwtBody, options: CallOptions = {}): Promise<ProvenLogin> =>
       enter('jwt', 'none', request, options),
 
-    /** Begins a login at an OpenID provider: send a browser to `authorization_url`, and take what it brings back to `oidc`. */
+    /**
+     * Begins a login at an OpenID provider: send a browser to `authorization_url`, and take what it brings back to
+     * `oidc`.
+     */
     beginOidc: (request: BeginOidcLoginBody, options: CallOptions = {}): Promise<OidcLogin> => {
       const path = `${API}/auth/oidc/begin`;
       return sendForJson(connection, {

@@ -6,7 +6,6 @@
  * own, which is there while an order runs and knows nothing but the answers to its challenges. What goes wrong leaves
  * the present certificate in place and is tried again with the next look.
  */
-
 import type { KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';

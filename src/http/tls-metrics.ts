@@ -1,4 +1,7 @@
-/** What Prometheus is told of TLS: handshakes, refusals, when the certificates end, and whether something is wrong with them. */
+/**
+ * What Prometheus is told of TLS: handshakes, refusals, when the certificates end, and whether something is wrong with
+ * them.
+ */
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type { Tls } from './tls.ts';
 

@@ -2,7 +2,6 @@
  * The first start: root key, pepper, log key, the `system` tenant with one operator, and a first tenant `default` with an
  * administrator, all in one commit. No account has a default password; two first starts at once make one vault.
  */
-
 import { createLog } from '../audit/append.ts';
 import { VAULT_ACTOR } from '../audit/entry.ts';
 import { type NewPassword, oneTimePassword } from '../auth/password.ts';

@@ -208,7 +208,10 @@ export async function dueJobs(vault: Vault, limit: number, stale: number): Promi
   );
 }
 
-/** Queued and its time has come, or its node has fallen silent. A heartbeat of the future is one before a clock was set back. */
+/**
+ * Queued and its time has come, or its node has fallen silent. A heartbeat of the future is one before a clock was set
+ * back.
+ */
 export function isDue(tx: Tx, staleSeconds: number) {
   return tx`
     state = 'queued' AND not_before <= bulla.now()

@@ -2,7 +2,6 @@
  * A tenant's life where it touches what every folder owns: made whole in one commit, deleted in an order that a crash
  * cannot harm. This file says only the order; each owner does its own part.
  */
-
 import { setTimeout as sleep } from 'node:timers/promises';
 import { removeApprovals } from '../approval/approval.ts';
 import { createLog, readHead } from '../audit/append.ts';
@@ -99,7 +98,8 @@ const REMOVAL_AWAITED_MS = 2_000;
  * Deletes a tenant. The first commit destroys its data keys, ends its tokens and queues the job that removes its rows:
  * nothing of it can be read or done from there on, and whatever stops the removal, any node goes on with it. While
  * credentials of its leases are alive outside, the keys that open the way there are kept until those are revoked;
- * `force` gives up the ones whose target never answers, and says which. Called again, it changes nothing. The audit log stays, with its size and root in the log of the system tenant.
+ * `force` gives up the ones whose target never answers, and says which. Called again, it changes nothing. The audit log
+ * stays, with its size and root in the log of the system tenant.
  */
 export async function deleteTenant(
   vault: Vault,

@@ -11,7 +11,6 @@
  * refused it and lets the current one in, or was never reached, is the next one given up. Neither proven: the account is
  * stuck, says why, and is tried for ever, less and less often, or until somebody says which password it has.
  */
-
 import { VAULT_ACTOR } from '../audit/entry.ts';
 import { LIMITS } from '../config.ts';
 import { randomId, randomPassword } from '../crypto/token.ts';

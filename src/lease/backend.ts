@@ -123,7 +123,10 @@ export type About = {
 export type BackendMember<Config = unknown, Role = unknown> = {
   /** The configuration, whole. It is stored in an envelope; what is shown of it leaves out `secretFields`. */
   readonly config: z.ZodType<Config>;
-  /** Top-level names in `config` that hold secrets. A change that leaves them out keeps those that are stored, unless it leads elsewhere. */
+  /**
+   * Top-level names in `config` that hold secrets. A change that leaves them out keeps those that are stored, unless it
+   * leads elsewhere.
+   */
   readonly secretFields: readonly (keyof Config & string)[];
   /** The settings of a role. They hold no secret. */
   readonly role: z.ZodType<Role>;

@@ -4,7 +4,6 @@
  * A configuration is tried on its real target before it is stored, and is stored in an envelope, whole. It is shown
  * without its secrets. A backend with live leases is not deleted, because nothing could end them after it.
  */
-
 import { LIMITS } from '../config.ts';
 import { seal } from '../crypto/envelope.ts';
 import { randomId } from '../crypto/token.ts';
@@ -86,8 +85,9 @@ export async function readBackend(vault: Vault, call: Call, name: string): Promi
 }
 
 /**
- * Makes or changes a backend. Secrets that the configuration leaves out stay as they are, unless it leads elsewhere. Throws
- * `invalid_request` for a configuration that its kind does not take or its target refuses, `backend_failed` when the target cannot be reached.
+ * Makes or changes a backend. Secrets that the configuration leaves out stay as they are, unless it leads elsewhere.
+ * Throws `invalid_request` for a configuration that its kind does not take or its target refuses, `backend_failed` when
+ * the target cannot be reached.
  */
 export async function putBackend(
   vault: Vault,

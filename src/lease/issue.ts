@@ -157,7 +157,10 @@ function checkParameters(
   throw new VaultError('invalid_request', `parameters: a backend of the kind ${kind} takes none.`);
 }
 
-/** What an earlier request of the user with this key came to. Throws `idempotency_mismatch`, and `conflict` when it has ended. */
+/**
+ * What an earlier request of the user with this key came to. Throws `idempotency_mismatch`, and `conflict` when it has
+ * ended.
+ */
 export async function repeated(
   vault: Vault,
   tx: Tx,

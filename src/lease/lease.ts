@@ -1,6 +1,6 @@
 /**
- * Leases as their holders and administrators see them: read, listed, revoked; renew.ts renews them. Owns the table leases together with
- * the other files of this folder.
+ * Leases as their holders and administrators see them: read, listed, revoked; renew.ts renews them. Owns the table
+ * leases together with the other files of this folder.
  *
  * A lease is a row, never a timer. It says what exists outside before that exists (issue.ts) and is ended only when that
  * is gone (end.ts). Whoever took a lease may keep it and give it back with the token that took it, whatever policies say

@@ -34,7 +34,8 @@ type Row = {
 };
 
 /**
- * Lets a lease last `ttlSeconds` from now (its own time when absent), never beyond its maximum. Throws `conflict` when the lease has ended or is not renewable, `backend_failed` when the target did not follow.
+ * Lets a lease last `ttlSeconds` from now (its own time when absent), never beyond its maximum. Throws `conflict` when
+ * the lease has ended or is not renewable, `backend_failed` when the target did not follow.
  */
 export async function renewLease(vault: Vault, call: Call, id: string, ttlSeconds?: number): Promise<LeaseInfo> {
   const wanted = checkTtl(ttlSeconds);

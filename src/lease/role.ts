@@ -142,7 +142,10 @@ export type LockedRole = Times & {
   readonly backend: Times;
 };
 
-/** Throws `not_found`, and `conflict` for what is being deleted or not on the backend's list. One at a time for each role, so that its limit is exact. */
+/**
+ * Throws `not_found`, and `conflict` for what is being deleted or not on the backend's list. One at a time for each
+ * role, so that its limit is exact.
+ */
 export async function lockRole(
   tx: Tx,
   tenant: TenantId,

@@ -1,5 +1,4 @@
 /** What metrics are told of leases. */
-
 import { SYSTEM, type Tx, transaction } from '../db/database.ts';
 import type { Vault } from '../vault.ts';
 

@@ -124,7 +124,9 @@ export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<Acce
            u.user_id AS "userId", u.name AS "userName", u.kind AS "userKind", u.disabled,
            u.must_change_password AS "mustChange",
            u.kind = 'person' AND (u.mfa_required OR t.mfa_required) AS "mfaRequired",
-           t.state AS "tenantState", t.requests_per_second AS "tenantRate", t.account_requests_per_second AS "accountRate", h.acl_revision AS "aclRevision", (SELECT bulla.is_sealed()) AS sealed,
+           t.state AS "tenantState", t.requests_per_second AS "tenantRate",
+           t.account_requests_per_second AS "accountRate", h.acl_revision AS "aclRevision",
+           (SELECT bulla.is_sealed()) AS sealed,
            ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
                  WHERE p.tenant_id = r.tenant_id AND p.name = ANY (u.policies || k.policies || ARRAY(
                    SELECT unnest(g.policies) FROM group_members m,
@@ -141,7 +143,8 @@ export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<Acce
              WHERE tenant_id = r.tenant_id AND token_id = r.token_id LIMIT 1) k,
     LATERAL (SELECT user_id, name, kind, disabled, must_change_password, mfa_required, policies FROM users
              WHERE tenant_id = r.tenant_id AND user_id = k.user_id LIMIT 1) u,
-    LATERAL (SELECT state, mfa_required, requests_per_second, account_requests_per_second FROM tenants WHERE tenant_id = r.tenant_id LIMIT 1) t,
+    LATERAL (SELECT state, mfa_required, requests_per_second, account_requests_per_second FROM tenants
+             WHERE tenant_id = r.tenant_id LIMIT 1) t,
     LATERAL (SELECT acl_revision FROM audit_heads WHERE tenant_id = r.tenant_id LIMIT 1) h`;
 }
 

@@ -193,8 +193,8 @@ export type Action = keyof typeof TABLE;
 export const ACTIONS: Readonly<Record<Action, ActionFacts>> = TABLE;
 
 /**
- * What people and machines do to their own login, and to the leases that they took with it. No policy decides these (whoever holds a token may end it); they are
- * names in audit entries only, and `auth.*` in a policy is refused.
+ * What people and machines do to their own login, and to the leases that they took with it. No policy decides these
+ * (whoever holds a token may end it); they are names in audit entries only, and `auth.*` in a policy is refused.
  */
 export const AUTH_ACTIONS = [
   'auth.login',

@@ -4,9 +4,10 @@
  *     {"rules": [{"effect": "allow", "actions": ["secret.read", "secret.list"],
  *                 "resources": ["secret:prod/app/**"], "conditions": {"cidrs": ["10.0.0.0/8"]}}]}
  *
- * An action is exact, `family.*` or `*`; a resource is a pattern of glob.ts; conditions (condition.ts) must all hold; an
- * approval (approval-rule.ts) may stand in a rule that allows. Unknown actions, nouns and fields are refused, never ignored: a deny with a spelling mistake must not be stored as one that denies
- * nothing. A compiled policy is immutable and holds no reference to the document. Nothing here does I/O.
+ * An action is exact, `family.*` or `*`; a resource is a pattern of glob.ts; conditions (condition.ts) must all hold;
+ * an approval (approval-rule.ts) may stand in a rule that allows. Unknown actions, nouns and fields are refused, never
+ * ignored: a deny with a spelling mistake must not be stored as one that denies nothing. A compiled policy is immutable
+ * and holds no reference to the document. Nothing here does I/O.
  */
 import { z } from 'zod';
 import { assert, VaultError } from '../errors.ts';

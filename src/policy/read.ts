@@ -7,9 +7,10 @@
  * and never leaves before its entry is durable. Nothing here is cached but what never changes.
  *
  * A tenant whose log head is busy is left to a round of its own, so that no tenant delays another. What was decided and
- * decrypted for it is not done again there, unless access was taken away meanwhile: several nodes may read for one tenant. A member that fails
- * (its envelope does not open) has its own `error` entry. When the round fails as a whole, its members are read again
- * one tenant at a time, and then one by one, so that one bad member costs nobody else the answer.
+ * decrypted for it is not done again there, unless access was taken away meanwhile: several nodes may read for one
+ * tenant. A member that fails (its envelope does not open) has its own `error` entry. When the round fails as a whole,
+ * its members are read again one tenant at a time, and then one by one, so that one bad member costs nobody else the
+ * answer.
  */
 import { type Head, lockHeads, write, writeIfUnmoved } from '../audit/append.ts';
 import type { Entry } from '../audit/entry.ts';

@@ -39,7 +39,10 @@ export function denial(access: Access, call: Call, asks: readonly Ask[], refused
   return { tenant: access.tenant, entries };
 }
 
-/** A token that was made to be used a few times or for a short while, and is shown again: somebody else may have it (T-053). */
+/**
+ * A token that was made to be used a few times or for a short while, and is shown again: somebody else may have it
+ * (T-053).
+ */
 function deathOf(access: Access, call: Call): Details {
   const reason = deadBecause(access, call) ?? 'used_up';
   const handedOn = access.row.kind === 'lease' || access.row.kind === 'wrapping';

@@ -197,8 +197,8 @@ export async function ownPatterns(
 export type OwnPattern = { readonly effect: 'allow' | 'deny'; readonly resource: string };
 
 /**
- * What `mayDo` tells, of another's token, for whoever may read what it is, and from where the caller is. Throws `not_found` for one
- * that has ended.
+ * What `mayDo` tells, of another's token, for whoever may read what it is, and from where the caller is. Throws
+ * `not_found` for one that has ended.
  */
 export async function mayTokenDo(
   vault: Vault,

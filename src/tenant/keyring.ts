@@ -4,8 +4,8 @@
  *     seal ──wraps──▶ root key ──wraps──▶ data key of a tenant, pepper, log signing key
  *
  * Keys are cached by what never changes (kind, tenant, version) for a bounded time. A key is handed out to be used
- * before the next await: the cache may wipe it afterwards. Making and destroying keys is rotation.ts's and root-key.ts's; this file
- * only reads.
+ * before the next await: the cache may wipe it afterwards. Making and destroying keys is rotation.ts's and
+ * root-key.ts's; this file only reads.
  */
 import type { Context } from '../crypto/context.ts';
 import { Key, type SecretBytes } from '../crypto/keys.ts';

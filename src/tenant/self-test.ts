@@ -6,7 +6,6 @@
  * The root mark is a file outside the database: whoever puts old key tables back does not put it back. (A whole old
  * database shows in the mark of the audit log too; this one shows key tables that were put back alone.)
  */
-
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
 import { VAULT_ACTOR } from '../audit/entry.ts';
 import { open, seal } from '../crypto/envelope.ts';

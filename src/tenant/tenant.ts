@@ -93,8 +93,8 @@ export async function removeUsage(tx: Tx, id: TenantId): Promise<void> {
 }
 
 /**
- * Suspends or resumes a tenant, says whether its people must have second factors, and how much it may have. Both logs say so, and no grant of
- * the tenant decided before is used after.
+ * Suspends or resumes a tenant, says whether its people must have second factors, and how much it may have. Both logs
+ * say so, and no grant of the tenant decided before is used after.
  */
 export async function updateTenant(vault: Vault, call: Call, name: string, change: TenantChange): Promise<TenantInfo> {
   const ask = { action: 'tenant.update', resource: resourceOf(parseName(name, 'name')) } as const;

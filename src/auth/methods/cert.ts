@@ -1,10 +1,10 @@
 /**
  * A client certificate, whose key the TLS handshake has proven.
  *
- * Who somebody is, is role, issuer (by name and key), all names of subjectAltName and the certificate's own key, never the CN: a copy,
- * another authority's certificate of the same name, or a new key is somebody else (T-137). The chain is followed anew at
- * every login against the authority and the revocation lists of now, which are rows, so that no node has older ones. The
- * token is bound to the certificate (RFC 8705 §3).
+ * Who somebody is, is role, issuer (by name and key), all names of subjectAltName and the certificate's own key, never
+ * the CN: a copy, another authority's certificate of the same name, or a new key is somebody else (T-137). The chain is
+ * followed anew at every login against the authority and the revocation lists of now, which are rows, so that no node
+ * has older ones. The token is bound to the certificate (RFC 8705 §3).
  */
 import { createHash } from 'node:crypto';
 import { type Certificate, certificateReader, findPath, type Path } from '../../crypto/certificate.ts';
@@ -189,7 +189,10 @@ async function accountOf(tx: Tx, tenant: TenantId, roleId: string, identity: Buf
 
 const FORGOTTEN_AT_ONCE = 20;
 
-/** Each new key is a new account, so those that nobody has come back to go, unless somebody gave or forbade them something. */
+/**
+ * Each new key is a new account, so those that nobody has come back to go, unless somebody gave or forbade them
+ * something.
+ */
 async function removeForgotten(tx: Tx, tenant: TenantId, roleId: string): Promise<void> {
   await tx`
     WITH forgotten AS MATERIALIZED (

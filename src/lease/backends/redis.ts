@@ -25,7 +25,10 @@ const config = z.strictObject({
 });
 type Config = z.output<typeof config>;
 
-/** Of https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl: what gives or takes commands, keys and channels. */
+/**
+ * Of https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl: what gives or takes commands, keys and
+ * channels.
+ */
 const RULE =
   /^(?:(?:%(?:R|W|RW))?~[!-~]+|&[!-~]+|[+-]@?[a-z0-9-]+(?:\|[a-z0-9-]+)?|allkeys|allchannels|allcommands|nocommands)$/;
 

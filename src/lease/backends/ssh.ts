@@ -53,7 +53,10 @@ const EXTENSIONS = [
 
 const role = z.strictObject({
   kind: z.enum(['user', 'host']).default('user'),
-  /** Who the holder may log in as (or which host it is). A request may ask for some of them; `*.` in front of a host name is any one below it. */
+  /**
+   * Who the holder may log in as (or which host it is). A request may ask for some of them; `*.` in front of a host
+   * name is any one below it.
+   */
   principals: z
     .array(
       z

@@ -1,8 +1,8 @@
 /**
  * An opened secret version as JSON, written by hand.
  *
- * `data` is spliced as the text that was stored, so integers beyond 2^53 and the order of keys survive. A path needs no escaping, because a canonical one has nothing to
- * escape.
+ * `data` is spliced as the text that was stored, so integers beyond 2^53 and the order of keys survive. A path needs no
+ * escaping, because a canonical one has nothing to escape.
  */
 import { z } from '@hono/zod-openapi';
 import type { OpenedVersion } from '../../policy/opened.ts';

@@ -1,4 +1,7 @@
-/** Named keys: making, looking at, configuring, rotating, trimming, exporting and deleting them. What they do is transit.ts's. */
+/**
+ * Named keys: making, looking at, configuring, rotating, trimming, exporting and deleting them. What they do is
+ * transit.ts's.
+ */
 import { z } from '@hono/zod-openapi';
 import { LIMITS } from '../../config.ts';
 import { EXPORT_KINDS, exportKey } from '../../transit/export.ts';
