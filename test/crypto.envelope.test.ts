@@ -15,7 +15,7 @@ import {
 import { Key } from '../src/crypto/keys.ts';
 import { VaultError } from '../src/errors.ts';
 import { type Fields, hex, referenceContext, referenceDerive, referenceSeal, unhex, utf8 } from './crypto.reference.ts';
-import { opensUnder } from './crypto.twokeys.ts';
+import { ciphertextUnderTwoKeys, opensUnder } from './crypto.twokeys.ts';
 
 const VECTORS = new URL('./vectors/', import.meta.url);
 const KEY = Uint8Array.from({ length: 32 }, (_, i) => i);
@@ -203,11 +203,12 @@ describe('refusing', () => {
     expect(fail.envelope).toBe(ok.envelope);
     const envelope = unhex(ok.envelope);
     const aad = Buffer.concat([envelope.subarray(0, 38), referenceContext(ok.context)]);
-    for (const { key } of [ok, fail]) {
-      const encryptionKey = referenceDerive(unhex(key), 'bulla/v1/encrypt');
-      // The cipher alone accepts it under both.
-      expect(opensUnder(encryptionKey, envelope.slice(38, 62), aad, envelope.slice(62)).length).toBe(48);
-    }
+    const [nonce, body] = [envelope.slice(38, 62), envelope.slice(62)];
+    const own = referenceDerive(unhex(ok.key), 'bulla/v1/encrypt');
+    const other = referenceDerive(unhex(fail.key), 'bulla/v1/encrypt');
+    // How it was made; the cipher alone accepts it under both.
+    expect(hex(ciphertextUnderTwoKeys(own, other, nonce, aad))).toBe(hex(body));
+    for (const key of [own, other]) expect(opensUnder(key, nonce, aad, body).length).toBe(48);
     expect(refusal(Key.fromBytes(1, unhex(ok.key)), SECRET, envelope)).toBeUndefined();
     expect(refusal(Key.fromBytes(1, unhex(fail.key)), SECRET, envelope)).toBeDefined();
   });

@@ -254,7 +254,7 @@ function rootOfFrontier(frontier: Buffer): Buffer {
   return roots.length === 0 ? sha256() : roots.reduceRight((right, left) => sha256(Buffer.of(1), left, right));
 }
 
-export async function checkInvariants(vault: Vault, owner: postgres.Sql, secrets: ReadonlySet<string>): Promise<void> {
+async function checkInvariants(vault: Vault, owner: postgres.Sql, secrets: ReadonlySet<string>): Promise<void> {
   const heads = await owner`SELECT tenant_id, size, frontier FROM audit_heads`;
   for (const head of heads) await checkLog(owner, head.tenant_id, Number(head.size), head.frontier);
   await checkCiphertexts(vault, owner);

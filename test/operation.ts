@@ -105,7 +105,7 @@ export type Asked = {
 
 export type Said = { readonly status: number; readonly headers: Headers; readonly text: string };
 
-export function targetOf({ path, query: known, at }: Operation, asked: Asked): string {
+function targetOf({ path, query: known, at }: Operation, asked: Asked): string {
   const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => asked.at?.[name] ?? at[name]!);
   const required = known.filter(({ required }) => required).map(({ name, example }) => [name, String(example)]);
   const query = new URLSearchParams({ ...Object.fromEntries(required), ...asked.query }).toString();

@@ -30,7 +30,7 @@ export type Vaults = {
   readonly endAll: () => Promise<void>;
 };
 
-export const hasEnded = ({ child }: Server) => child.exitCode !== null || child.signalCode !== null;
+const hasEnded = ({ child }: Server) => child.exitCode !== null || child.signalCode !== null;
 
 export const ended = (server: Server) => until('the vault has ended', async () => hasEnded(server));
 

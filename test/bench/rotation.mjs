@@ -171,7 +171,7 @@ async function rotateAndWait({ vault, owner, admin, postmaster }) {
  * Re-encryption of `secrets` secrets of 1 KiB: alone, and with readers beside it, whose p99 is compared with the p99 of
  * the same readers before. Memory is the peak of this process, which is the vault, over what it was before.
  */
-export async function benchReencryption({ secrets = 100_000, readsPerSecond = 200, beforeMs = 5_000 } = {}) {
+async function benchReencryption({ secrets = 100_000, readsPerSecond = 200, beforeMs = 5_000 } = {}) {
   return withVault(async (stage) => {
     const { vault, owner, admin } = stage;
     const tenant = admin.token.tenantId;
@@ -207,7 +207,7 @@ export async function benchReencryption({ secrets = 100_000, readsPerSecond = 20
 }
 
 /** One root rotation with the data keys of `tenants` tenants to re-wrap. */
-export async function benchRootRotation({ tenants = 10_000 } = {}) {
+async function benchRootRotation({ tenants = 10_000 } = {}) {
   return withVault(async ({ vault, owner, operator }) => {
     const root = await activeRootKey(vault);
     const rows = Array.from({ length: tenants }, () => {

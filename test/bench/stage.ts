@@ -167,7 +167,7 @@ function parentOf(pid: string): number {
 }
 
 /** Processor time of all threads, by the scheduler's own count of nanoseconds. */
-export function microsOf(pid: string | number): number {
+function microsOf(pid: string | number): number {
   try {
     const threads = readdirSync(`/proc/${pid}/task`);
     return threads.reduce(
