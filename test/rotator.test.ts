@@ -167,6 +167,30 @@ describe('a secret that rotates', () => {
     await api('DELETE', '/metadata/gen/shown');
     expect((await api('GET', '/rotators/gen/shown')).status).toBe(404);
   });
+
+  it('where it is moved to its values are read, so that takes what giving it one there takes', async () => {
+    await put('guarded/a', { kind: 'diceware' });
+    const allow = (actions: string[], resources: string[]) => ({ effect: 'allow', actions, resources });
+    const moving = [
+      allow(['secret.read', 'secret.delete'], ['secret:guarded/**']),
+      allow(['secret.read', 'secret.write'], ['secret:taken/**']),
+    ];
+    const move = (token: string) => api('POST', '/move', { from: 'guarded/a', to: 'taken/a' }, token);
+    const mover = await t.user('mover', [], moving);
+    const refused = await move(mover);
+    expect([refused.status, refused.json]).toMatchObject([403, { action: 'secret.rotator-write' }]);
+    const rotating = ['secret:guarded/**', 'secret:taken/**'];
+    const keeper = await t.user('keeper', [], [...moving, allow(['secret.rotator-write'], rotating)]);
+    const of = (kind: string, account: string | null) =>
+      t.owner`UPDATE rotators r SET kind = ${kind}, account = ${account} FROM secrets s
+              WHERE s.secret_id = r.secret_id AND s.path = 'guarded/a'`;
+    await of('account', 'billing');
+    const byAccount = await move(keeper);
+    expect([byAccount.status, byAccount.json.action]).toEqual([403, 'account.rotate']);
+    await of('diceware', null);
+    expect((await read('guarded/a')).status).toBe(200);
+    expect((await move(keeper)).status).toBe(200);
+  });
 });
 
 describe('at the same moment', () => {

@@ -10,7 +10,7 @@ import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Ask, Call } from '../policy/access.ts';
-import { permit } from '../policy/permit.ts';
+import { type Permit, permit } from '../policy/permit.ts';
 import { activeDataKey, dataKey, underActiveKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import type { Webhook } from '../webhook.ts';
@@ -192,6 +192,41 @@ type Put = RotatorInfo & {
   readonly isEmpty: boolean;
 };
 
+/** What it takes that a rotator gives its values here, beside writing here. */
+const asksOf = (path: SecretPath, account: string | null): Ask[] => [
+  secretAsk('secret.rotator-write', path),
+  ...(account === null
+    ? []
+    : ([
+        { action: 'account.rotate', resource: `account:${account}` },
+        { action: 'account.reveal', resource: `account:${account}` },
+      ] as const)),
+];
+
+/**
+ * A rotator goes with its secret: whoever moves one takes it away from the one path, and gives it to the other. Throws
+ * `forbidden`.
+ */
+export async function checkRotatorMove(
+  tx: Tx,
+  { tenant, allows }: Pick<Permit, 'tenant' | 'allows'>,
+  secretId: string,
+  from: SecretPath,
+  to: SecretPath,
+): Promise<void> {
+  const [row] = await tx<{ account: string | null }[]>`
+    SELECT account FROM rotators WHERE tenant_id = ${tenant} AND secret_id = ${secretId} FOR SHARE`;
+  if (!row) return;
+  const lacking = [secretAsk('secret.rotator-write', from), ...asksOf(to, row.account)].find((ask) => !allows(ask));
+  if (!lacking) return;
+  const { action, resource } = lacking;
+  throw new VaultError(
+    'forbidden',
+    `The rotator of ${from} goes with it, and no policy allows you ${action} on ${resource}.`,
+    { details: { action, resource } },
+  );
+}
+
 /**
  * Gives a secret a rotator, or changes it. The secret need not be there: the first rotation makes its first version. It
  * is due now when the secret has none yet, and a period after the last one otherwise.
@@ -199,16 +234,7 @@ type Put = RotatorInfo & {
 export async function putRotator(vault: Vault, call: Call, path: SecretPath, wanted: NewRotator): Promise<Put> {
   checkRotator(wanted);
   const { kind, account, periodSeconds = null, graceSeconds = GRACE_SECONDS } = wanted;
-  const asks: Ask[] = [
-    secretAsk('secret.rotator-write', path),
-    secretAsk('secret.write', path),
-    ...(account === undefined
-      ? []
-      : ([
-          { action: 'account.rotate', resource: `account:${account}` },
-          { action: 'account.reveal', resource: `account:${account}` },
-        ] as const)),
-  ];
+  const asks = [...asksOf(path, account ?? null), secretAsk('secret.write', path)];
   return permit(vault, call, asks, async (tx, { tenant }) => {
     if (account !== undefined) await requireAccount(tx, tenant, account);
     const { secretId, currentVersion } = await findOrInsert(tx, tenant, path);
