@@ -173,6 +173,14 @@ export async function configure(t: TestVault, target: Target, settings: object =
   if (role.status !== 201) throw new Error(`the role was not made: ${role.text}`);
 }
 
+/** A credential of `backend/role`, as whoever holds the admin's token takes it. */
+export async function takeLease(t: TestVault, role: string, ttl: number | string = '10m') {
+  const answer = await t.request('POST', '/api/v1/leases', { token: t.admin, body: { role, ttl } });
+  if (answer.status !== 201) throw new Error(`no lease was given: ${answer.text}`);
+  t.secrets.add(answer.json.credential.password);
+  return answer.json;
+}
+
 /** Waits until the lease is in a state. */
 export async function inState(
   t: TestVault,

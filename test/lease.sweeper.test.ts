@@ -4,7 +4,7 @@ import { confirmClock, lookAtClock, readSweeper } from '../src/lease/clock.ts';
 import { type Sweeper, startSweeper } from '../src/lease/sweeper.ts';
 import type { Vault } from '../src/vault.ts';
 import { callOf, type TestVault, testVault } from './harness.ts';
-import { inState, leaseTarget, makeRole, type Target, works } from './lease-target.ts';
+import { inState, leaseTarget, makeRole, type Target, takeLease, works } from './lease-target.ts';
 import { until } from './until.ts';
 import { codeOf } from './witness.ts';
 
@@ -43,13 +43,7 @@ afterAll(async () => {
   await target.close();
 });
 
-async function taken(name: string, ttl: number | string = '10m') {
-  const body = { role: `${name}/${name}`, ttl };
-  const answer = await t.request('POST', '/api/v1/leases', { token: t.admin, body });
-  expect(answer.status, answer.text).toBe(201);
-  t.secrets.add(answer.json.credential.password);
-  return answer.json;
-}
+const taken = (name: string, ttl?: number | string) => takeLease(t, `${name}/${name}`, ttl);
 
 const read = async (id: string) => (await t.request('GET', `/api/v1/leases/${id}`, { token: t.admin })).json;
 

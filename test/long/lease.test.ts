@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startJobs } from '../../src/job/kinds.ts';
 import { type Sweeper, startSweeper } from '../../src/lease/sweeper.ts';
 import { type TestVault, testVault } from '../harness.ts';
-import { inState, leaseTarget, makeRole, type Target, works } from '../lease-target.ts';
+import { inState, leaseTarget, makeRole, type Target, takeLease, works } from '../lease-target.ts';
 import { until } from '../until.ts';
 
 let t: TestVault;
@@ -32,13 +32,7 @@ afterAll(async () => {
   await target.close();
 });
 
-async function taken(name: string, ttl: number | string = '10m') {
-  const body = { role: `${name}/${name}`, ttl };
-  const answer = await t.request('POST', '/api/v1/leases', { token: t.admin, body });
-  expect(answer.status, answer.text).toBe(201);
-  t.secrets.add(answer.json.credential.password);
-  return answer.json;
-}
+const taken = (name: string, ttl?: number | string) => takeLease(t, `${name}/${name}`, ttl);
 
 describe('a target', () => {
   it('T-078 that hangs keeps only its own leases waiting; they are shown as stuck, and end when it answers', async () => {
