@@ -121,6 +121,26 @@ describe('a token for one secret', () => {
     expect(kept).toHaveLength(0);
   });
 
+  it('T-076 T-125 with a token that may do less than a login, the key gives only what was taken with that token', async () => {
+    const headers = { 'idempotency-key': 'share-2' };
+    const { id } = await share({}, t.admin, headers);
+    const body = { secret: 'prod/web/tls' };
+    const again = (token: string) => t.request('POST', '/api/v1/leases', { token, body, headers });
+    for (const narrow of [{ cidrs: ['127.0.0.1/32'] }, { ttl: '1m' }, { policies: ['admin'] }]) {
+      const child = await t.request('POST', '/api/v1/tokens', { token: t.admin, body: narrow });
+      const refused = await again(child.json.token);
+      expect([narrow, refused.status, refused.json.code]).toEqual([narrow, 422, 'idempotency_mismatch']);
+    }
+    const child = await t.request('POST', '/api/v1/tokens', { token: t.admin, body: {} });
+    const own = { ...headers, 'idempotency-key': 'share-3' };
+    expect((await share({}, child.json.token, own)).id).toBe((await share({}, child.json.token, own)).id);
+    // Who logs in again goes on.
+    const user = await t.user('returning', ['admin']);
+    const mine = { ...headers, 'idempotency-key': 'share-4' };
+    expect((await share({}, user, mine)).id).toBe((await share({}, await t.login('default', 'returning'), mine)).id);
+    expect((await share({}, t.admin, headers)).id).toBe(id);
+  });
+
   it('many are revoked at once by prefix, and none opens anything from then on', async () => {
     const leases = await Promise.all(Array.from({ length: 5 }, () => share({})));
     const revoked = await t.request('POST', '/api/v1/leases/revoke', { token: t.admin, body: { prefix: 'prod/web' } });

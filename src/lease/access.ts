@@ -46,7 +46,7 @@ export async function takeAccess(vault: Vault, call: Call, ask: AccessAsk): Prom
   ] as const;
   const taken = await permit(vault, call, asks, async (tx, granted) => {
     const { tenant, actor, userId, tokenId } = granted;
-    const before = repeat && (await repeated(vault, tx, tenant, userId, repeat));
+    const before = repeat && (await repeated(vault, tx, granted, repeat));
     if (before && before !== 'waiting') {
       const { credential, ...lease } = before;
       const value = { ...lease, token: String(credential.token) };

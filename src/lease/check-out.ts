@@ -72,7 +72,7 @@ async function checkOutIn(
   repeat: Repeat,
 ): Promise<Act<CredentialLease>> {
   const { tenant, actor, userId, tokenId } = granted;
-  const before = repeat && (await repeated(vault, tx, tenant, userId, repeat));
+  const before = repeat && (await repeated(vault, tx, granted, repeat));
   if (before && before !== 'waiting') {
     return { value: before, notes: [{ lease: before.id, details: { repeated: true } }] };
   }

@@ -122,7 +122,7 @@ async function beginIn(
   repeat: Repeat,
 ): Promise<Act<Begun>> {
   const { tenant, actor, userId, tokenId } = granted;
-  const before = repeat && (await repeated(vault, tx, tenant, userId, repeat));
+  const before = repeat && (await repeated(vault, tx, granted, repeat));
   if (before === 'waiting') return { value: { state: 'waiting' }, notes: [] };
   if (before)
     return { value: { state: 'kept', lease: before }, notes: [{ lease: before.id, details: { repeated: true } }] };
@@ -158,14 +158,13 @@ function checkParameters(
 }
 
 /**
- * What an earlier request of the user with this key came to. Throws `idempotency_mismatch`, and `conflict` when it has
- * ended.
+ * What an earlier request of the user with this key came to. A token that may do less than a login, or from elsewhere, or
+ * not for so long, gets only what was taken with it. Throws `idempotency_mismatch`, and `conflict` when it has ended.
  */
 export async function repeated(
   vault: Vault,
   tx: Tx,
-  tenant: TenantId,
-  userId: string,
+  { tenant, userId, tokenId, asker, bounds }: Permit,
   { key, request }: NonNullable<Repeat>,
 ): Promise<CredentialLease | 'waiting' | undefined> {
   const [row] = await tx<
@@ -174,15 +173,17 @@ export async function repeated(
       state: string;
       reason: string | null;
       same: boolean;
+      tokenId: string;
       keyVersion: number | null;
       envelope: Uint8Array | null;
     }[]
   >`
-    SELECT l.lease_id AS id, l.state, l.reason, l.request_hash = ${request} AS same, c.key_version AS "keyVersion", c.envelope
+    SELECT l.lease_id AS id, l.state, l.reason, l.request_hash = ${request} AS same, l.token_id AS "tokenId", c.key_version AS "keyVersion", c.envelope
     FROM leases l LEFT JOIN lease_credentials c USING (tenant_id, lease_id)
     WHERE l.tenant_id = ${tenant} AND l.user_id = ${userId} AND l.idempotency_key = ${key}`;
   if (!row) return undefined;
-  if (!row.same) {
+  const isWhole = asker.tokenKind === 'login' && bounds.cidrs === null && !bounds.certificate;
+  if (!row.same || (!isWhole && row.tokenId !== tokenId)) {
     throw new VaultError('idempotency_mismatch', 'This Idempotency-Key was used for another lease: take a new key.');
   }
   if (row.state === 'pending' && row.reason === null) return 'waiting';
