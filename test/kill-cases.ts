@@ -2,7 +2,7 @@
 import type { Killpoint } from '../src/db/killpoint.ts';
 import { SCENARIOS, type Scenario } from './kill-scenarios.ts';
 
-const { rotate, pepper, reencrypt, root, migrate, seal, unseal, tenantDelete, lease, account, rotator, load } =
+const { rotate, pepper, reencrypt, root, migrate, seal, unseal, tenantDelete, lease, account, backend, rotator, load } =
   SCENARIOS;
 
 type Case = { readonly case: string; readonly scenario?: Scenario };
@@ -16,6 +16,7 @@ const migrating = { case: 'T-171', scenario: migrate };
 const deleting = { case: 'T-176', scenario: tenantDelete };
 const leased = { case: 'T-173', scenario: lease };
 const held = { case: 'T-173', scenario: account };
+const own = { case: 'T-173', scenario: backend };
 const rotating = { case: 'T-174', scenario: rotator };
 const loaded = { case: 'T-174', scenario: load };
 const first = { case: 'T-175' };
@@ -70,6 +71,10 @@ export const KILL_CASES: Readonly<Record<Killpoint, Case>> = {
   'account.changed': held,
   'account.proven': held,
   'account.rotated': held,
+  'backend.proposed': own,
+  'backend.changed': own,
+  'backend.proven': own,
+  'backend.rotated': own,
   'rotator.claimed': rotating,
   'rotator.made': rotating,
   'rotator.stored': rotating,

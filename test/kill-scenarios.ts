@@ -165,6 +165,34 @@ export const SCENARIOS = {
       }
     },
   },
+  backend: {
+    before: async ({ address, token }) => {
+      target = await leaseTarget();
+      const body = { kind: 'postgres', config: target.config };
+      expect((await api(address, 'PUT', '/backends/db', token, body)).status).toBe(201);
+    },
+    act: ({ address, token }) =>
+      fetch(`${address}/v1/database/rotate-root/db`, { method: 'POST', headers: { 'X-Vault-Token': token } }),
+    after: async (t, { address, token }) => {
+      const found = target!;
+      const { username, password } = found.config;
+      try {
+        await until('the change has ended', async () => {
+          // As time does: the claim of the dead node runs out.
+          await t.owner`UPDATE backends SET root_due_at = now() WHERE root_due_at > now()`;
+          await t.owner`NOTIFY bulla_leases`;
+          return (await t.owner`SELECT 1 FROM backends WHERE root_due_at IS NOT NULL`).length === 0;
+        });
+        // What the vault has stored logs in, and what it had before does not.
+        const reset = { method: 'POST', headers: { 'X-Vault-Token': token } };
+        expect((await fetch(`${address}/v1/database/reset/db`, reset)).status).toBe(204);
+        expect(await works(found, { username, password })).toBe(false);
+      } finally {
+        target = undefined;
+        await found.close();
+      }
+    },
+  },
   rotator: {
     before: async ({ address, token }) => {
       expect((await api(address, 'PUT', '/secrets/turned', token, { text: 'the first' })).status).toBe(201);

@@ -6,7 +6,7 @@ import { settingsOf } from '../src/protocols/vault/statement.ts';
 import { hasMariaDb, NO_MARIADB, startMariaDb } from './fixtures/mariadb.ts';
 import { hasRedis, NO_REDIS, startRedis } from './fixtures/redis.ts';
 import { type TestVault, testVault } from './harness.ts';
-import { v1Of } from './v1.ts';
+import { errors, v1Of } from './v1.ts';
 
 let t: TestVault;
 beforeAll(async () => {
@@ -61,6 +61,9 @@ it.skipIf(!hasMariaDb)(
         username,
         connection_url,
       });
+      expect(errors(await v1('PUT', 'database/rotate-root/maria'))).toEqual([
+        ...[400, ['The password of a backend of the kind mysql is not changed by the vault.']],
+      ]);
       const creation = `CREATE USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'; GRANT SELECT ON shop.* TO '{{name}}'@'%';`;
       const wrong = {
         db_name: 'maria',

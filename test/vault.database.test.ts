@@ -364,8 +364,5 @@ it('what would not be done as it is asked is refused by its name, and a URL is n
   ]);
   expect((await fixed({ rotation_period: 0 }))[1]).toEqual(['rotation_period is required to create static accounts']);
   expect((await fixed({ db_name: 'absent' }))[1]).toEqual(['db_name: there is no connection "absent"']);
-  expect(errors(await v1('PUT', 'database/rotate-root/pg'))).toEqual([
-    400,
-    [expect.stringMatching(/^rotate-root is not supported/)],
-  ]);
+  expect(errors(await v1('PUT', 'database/rotate-root/absent'))).toEqual([400, ['no connection named "absent"']]);
 });

@@ -65,6 +65,11 @@ export const KILLPOINTS = [
   'account.changed', // the target has the next one, nobody has proven it
   'account.proven', // a login has proven it, the row does not know
   'account.rotated',
+  // Changing the password that a backend itself logs in with.
+  'backend.proposed', // both passwords are in the envelope, the target has the current one
+  'backend.changed', // the target has the next one, nobody has proven it
+  'backend.proven', // a login has proven it, the row does not know
+  'backend.rotated',
   // The rotation of a stored secret.
   'rotator.claimed', // a node has taken it, nothing is made
   'rotator.made', // the next value is made, or asked for, nothing is stored

@@ -101,6 +101,8 @@ export type AccountAct = Pick<Act<unknown>, 'signal' | 'deadlineMs'> & { readonl
 export type Accounts = {
   /** The account that the backend itself logs in with: another password would lock the vault out. */
   isOwn(username: string): boolean;
+  /** The same as these acts take it, where the vault may change its password too: at its target that then lasts. */
+  readonly own?: string;
   /** What somebody logs in with, in the shape that `issue` gives. */
   credentialOf(username: string, password: string): Credential;
   /** Gives the account this password in place of any other. After `refused` the account is as it was. Idempotent. */

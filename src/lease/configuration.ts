@@ -273,8 +273,10 @@ async function storeBackend(
                     ${defaultTtlSeconds}, ${maxTtlSeconds}, bulla.now(), bulla.now()) RETURNING ${tx.unsafe(COLUMNS)}`
         : tx<Row[]>`
             UPDATE backends SET revision = revision + 1, key_version = ${key.version}, envelope = ${envelope},
-                   allowed_roles = ${allowedRoles}, default_ttl_seconds = ${defaultTtlSeconds}, max_ttl_seconds = ${maxTtlSeconds}, updated_at = bulla.now()
-            WHERE tenant_id = ${tenant} AND backend_id = ${id} AND revision = ${was} RETURNING ${tx.unsafe(COLUMNS)}`,
+                   allowed_roles = ${allowedRoles}, default_ttl_seconds = ${defaultTtlSeconds}, max_ttl_seconds = ${maxTtlSeconds}, updated_at = bulla.now(),
+                   root_claim = NULL, root_due_at = NULL, root_attempts = 0
+            WHERE tenant_id = ${tenant} AND backend_id = ${id} AND revision = ${was}
+              AND (root_claim IS NULL OR root_due_at <= bulla.now()) RETURNING ${tx.unsafe(COLUMNS)}`,
     );
     if (row) return row;
   } catch (error) {

@@ -63,14 +63,25 @@ export async function connected(vault: Vault, tx: Tx, tenant: TenantId, backendI
   return made;
 }
 
-export function openConfig(
+export type WithNext = {
+  readonly config: Readonly<Record<string, unknown>>;
+  /** The password that follows, while the change is under way: the target may have either. */
+  readonly next: string | undefined;
+};
+
+export function openWithNext(
   key: Parameters<typeof open>[0],
   tenant: TenantId,
   backend: string,
   envelope: Uint8Array,
-): Readonly<Record<string, unknown>> {
-  return JSON.parse(Buffer.from(open(key, { label: 'backend-config', tenant, backend }, envelope)).toString('utf8'));
+): WithNext {
+  const opened = open(key, { label: 'backend-config', tenant, backend }, envelope);
+  const { next_password: next, ...config } = JSON.parse(Buffer.from(opened).toString('utf8'));
+  return { config, next };
 }
+
+export const openConfig = (...stored: Parameters<typeof openWithNext>): WithNext['config'] =>
+  openWithNext(...stored).config;
 
 /** A kind that this release does not know is another release's: its leases wait for a node that does. */
 export function memberOf(kind: string): BackendMember {

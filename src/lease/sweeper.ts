@@ -16,6 +16,7 @@ import { type Claim, claimDue } from './claim.ts';
 import { type Look, lookAtClock, type SeenClock } from './clock.ts';
 import { endClaimed, endDueAccess, removeEnded, reviveDue } from './end.ts';
 import { closeBackends, freeAt, isFailing, pausedBackends } from './pool.ts';
+import { rotateRootDue } from './root-rotation.ts';
 import { CHANNEL, onWake } from './wake.ts';
 
 export type Sweeper = {
@@ -29,6 +30,7 @@ const LOOK_MS_MIN = 50;
 const BACKENDS_AT_ONCE = 1_000;
 const ACTS_MAX = 256;
 const ACCOUNTS_AT_ONCE = 500;
+const ROOTS_AT_ONCE = 50;
 const TENANTS_AT_ONCE = 100;
 /** Entries in one commit: what a reader of the same tenant waits for at most. */
 const ACCESS_AT_ONCE = 100;
@@ -93,9 +95,10 @@ export function startSweeper(vault: Vault): Sweeper {
     lookedAtMs = vault.clock.monotonicMs();
     const clock = await lookAtClock(vault, seen);
     seen = clock.seen;
-    const { due, accounts, nextInMs, access, removable } = await readDue(vault);
+    const { due, accounts, roots, nextInMs, access, removable } = await readDue(vault);
     sweepBackends(due, clock);
     if (!clock.latched) rotateAccounts(accounts);
+    if (!clock.latched) for (const { tenant, backendId } of roots) begin(rotateRootDue(vault, tenant, backendId));
     endAccess(access, clock);
     for (const tenant of removable) await removeEnded(vault, tenant, REMOVED_AT_ONCE);
     soon(clock.latched ? LOOK_MS : nextInMs);
@@ -181,6 +184,8 @@ async function sweepAccess(
 type DueAccount = { readonly tenant: TenantId; readonly backendId: string; readonly id: string };
 
 type Due = {
+  /** Backends whose own password was being changed when somebody was cut off. */
+  readonly roots: readonly { tenant: TenantId; backendId: string }[];
   /** Static accounts whose password is to be changed. */
   readonly accounts: readonly DueAccount[];
   /** Backends where something is due, the longest due first. */
@@ -206,6 +211,10 @@ async function readDue(vault: Vault): Promise<Due> {
              (extract(epoch FROM due_at - bulla.now()) * 1000)::double precision AS "inMs"
       FROM static_accounts WHERE due_at IS NOT NULL AND NOT closing AND backend_id <> ALL (${paused.ids})
       ORDER BY due_at LIMIT ${ACCOUNTS_AT_ONCE}`;
+    const roots = await tx<{ tenant: TenantId; backendId: string; inMs: number }[]>`
+      SELECT tenant_id AS tenant, backend_id AS "backendId",
+             (extract(epoch FROM root_due_at - bulla.now()) * 1000)::double precision AS "inMs"
+      FROM backends WHERE root_due_at IS NOT NULL ORDER BY root_due_at LIMIT ${ROOTS_AT_ONCE}`;
     const [access] = await tx<{ tenants: TenantId[]; inMs: number | null }[]>`
       SELECT ARRAY(SELECT DISTINCT tenant_id FROM (
                SELECT tenant_id FROM leases WHERE kind = 'access' AND state <> 'ended' AND due_at <= (SELECT bulla.now())
@@ -216,10 +225,11 @@ async function readDue(vault: Vault): Promise<Due> {
     const removable = await tx<{ tenant: TenantId }[]>`
       SELECT DISTINCT tenant_id AS tenant FROM (
         SELECT tenant_id FROM leases WHERE state = 'ended' AND due_at <= (SELECT bulla.now()) ORDER BY due_at LIMIT ${REMOVED_AT_ONCE}) AS ended`;
-    const later = [...first, ...accounts].filter(({ inMs }) => inMs > 0).map(({ inMs }) => inMs);
+    const later = [...first, ...accounts, ...roots].filter(({ inMs }) => inMs > 0).map(({ inMs }) => inMs);
     return {
       due: first.filter(({ inMs }) => inMs <= 0),
       accounts: accounts.filter(({ inMs }) => inMs <= 0),
+      roots: roots.filter(({ inMs }) => inMs <= 0),
       nextInMs: Math.max(0, Math.min(paused.againMs, access!.inMs ?? LOOK_MS, LOOK_MS, ...later)),
       access: access!.tenants,
       removable: removable.map(({ tenant }) => tenant),

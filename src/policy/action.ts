@@ -127,6 +127,7 @@ const TABLE = {
   // backend:<name>, role:<name>
   'backend.read': { noun: 'backend', about: 'Read a backend, without its credentials.' },
   'backend.write': { noun: 'backend', about: 'Create or change a backend.' },
+  'backend.rotate': { noun: 'backend', about: 'Change the password that a backend itself logs in with.' },
   'backend.delete': { noun: 'backend', about: 'Delete a backend.' },
   'role.read': { noun: 'role', about: 'Read a role.' },
   'role.write': { noun: 'role', about: 'Create or change a role.' },

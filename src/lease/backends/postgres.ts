@@ -200,6 +200,7 @@ const UNDEFINED_OBJECT = '42704';
 function accountsOf(configured: Config, lanes: Lanes): Accounts {
   return {
     isOwn: (username) => username === configured.username,
+    own: configured.username,
     credentialOf: (username, password) => credentialOf(configured, username, password),
     setPassword: async ({ username, password, signal, deadlineMs }) => {
       const verifier = literal(await scramVerifier(password)).text;

@@ -99,6 +99,8 @@ function credentialOf({ host, port, tls }: Config, user: string, password: strin
 function accountsOf(configured: Config, run: ReturnType<typeof connection>['run'], keep: string[][]): Accounts {
   return {
     isOwn: (name) => name === configured.username,
+    // Without an ACL file a restart would bring the old password back.
+    ...(keep.length === 0 ? {} : { own: configured.username }),
     credentialOf: (name, password) => credentialOf(configured, name, password),
     setPassword: ({ username: name, password, ...act }) =>
       run(act, 'change the password of', async (send) => {

@@ -17,6 +17,7 @@ import {
 import { takeLease } from '../../lease/issue.ts';
 import { deleteAccount, deleteBackend, deleteRole } from '../../lease/removal.ts';
 import { leasePathOf, listRoles, putRole, type RoleInfo, readRole } from '../../lease/role.ts';
+import { rotateRoot } from '../../lease/root-rotation.ts';
 import { ignoreAbsent, orNone } from './absent.ts';
 import { type Answer, data, EMPTY, json } from './answer.ts';
 import { connectionIn, detailsOf, pluginOf } from './connection.ts';
@@ -91,10 +92,9 @@ async function reset({ vault, call, at }: VaultRequest): Promise<Answer> {
   return EMPTY;
 }
 
-async function rotateRoot(): Promise<Answer> {
-  throw badRequest(
-    "rotate-root is not supported: change the password of the connection's own user at the database, then give it with database/config",
-  );
+async function changeRoot({ vault, call, at }: VaultRequest): Promise<Answer> {
+  await saying(rotateRoot(vault, call, at.name!), { not_found: `no connection named "${at.name}"` });
+  return EMPTY;
 }
 
 // ---- roles --------------------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ export const DATABASE_ROUTES: readonly Route[] = [
   { pattern: 'config', verbs: { LIST: listConfigNames } },
   { pattern: 'config/{name}', verbs: { GET: readConfig, POST: writeConfig, DELETE: removeConfig } },
   { pattern: 'reset/{name}', verbs: { POST: reset } },
-  { pattern: 'rotate-root/{name}', verbs: { POST: rotateRoot } },
+  { pattern: 'rotate-root/{name}', verbs: { POST: changeRoot } },
   { pattern: 'roles', verbs: { LIST: listRoleNames } },
   { pattern: 'roles/{role}', verbs: { GET: showRole, POST: writeRole, DELETE: removeRole } },
   { pattern: 'creds/{role}', verbs: { GET: creds } },

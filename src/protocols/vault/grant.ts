@@ -162,6 +162,7 @@ const FIXED: readonly Grant[] = [
   grant('database/config/{name}', 'read', 'backend.read', 'backend:{name}'),
   grant('database/config/{name}', WRITE, ['backend.read', 'backend.write'], 'backend:{name}'),
   grant('database/config/{name}', 'delete', 'backend.delete', 'backend:{name}'),
+  grant('database/rotate-root/{name}', 'update', 'backend.rotate', 'backend:{name}'),
   grant('database/reset/{name}', 'update', 'backend.write', 'backend:{name}'),
   grant('database/static-roles', 'list', 'account.read', 'account:*'),
   grant('database/static-roles/{name}', 'read', 'account.read', 'account:{name}'),
