@@ -35,7 +35,7 @@ const hostile = SIGNS.flatMap((sign) => {
   return [`x${run}x`, `Bearer ${run}!`];
 });
 
-it('T-109 each takes less than 10 ms, or than ten times as long as plain letters, with a token or without', async () => {
+it('T-109 each takes less than 10 ms of the processor, or than ten times what plain letters take, with a token or without', async () => {
   const names = headersRead();
   expect(names).toEqual(expect.arrayContaining(['authorization', 'x-forwarded-for', 'x-vault-namespace', 'if-match']));
   const routes = [
@@ -46,20 +46,23 @@ it('T-109 each takes less than 10 ms, or than ten times as long as plain letters
   const slow: unknown[] = [];
   for (const [method, path, token] of routes) {
     for (const name of names) {
+      /** Of this process, in which client and server are: what others do on the machine is not in it. */
       const took = async (value: string) => {
-        const began = performance.now();
+        const before = process.cpuUsage();
         await t.request(method, path, { ...(token ? { token } : {}), headers: { [name]: value } });
-        return performance.now() - began;
+        const { user, system } = process.cpuUsage(before);
+        return (user + system) / 1000;
       };
       const best = async (value: string) => {
         const times = [];
         for (let i = 0; i < 5; i += 1) times.push(await took(value));
         return Math.min(...times);
       };
-      const most = Math.max(10, 10 * (await best('x'.repeat(CHARS))));
+      const plain = 'x'.repeat(CHARS);
+      const most = Math.max(10, 10 * (await best(plain)));
       for (const value of hostile) {
-        // A busy machine is slow once, not every time.
-        if ((await took(value)) < most || (await best(value)) < most) continue;
+        // Once may be somebody else's garbage that was collected; then it is compared with letters of the same moment.
+        if ((await took(value)) < most || (await best(value)) < Math.max(10, 10 * (await best(plain)))) continue;
         slow.push([method, path, name, `${value.slice(0, 12)}…`]);
       }
     }
