@@ -1,4 +1,6 @@
 /** database/ under /v1 on other targets than PostgreSQL, real ones: MariaDB and Redis; and how statements are read. */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { createClient } from '@redis/client';
 import { createConnection } from 'mysql2/promise';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -126,6 +128,38 @@ it.skipIf(!hasRedis)(
       expect(await client.get('app:x')).toBeNull();
       await expect(client.get('other')).rejects.toThrow(/NOPERM|permission/);
       client.destroy();
+    } finally {
+      await server.stop();
+    }
+  },
+  60_000,
+);
+
+it.skipIf(!hasRedis)(
+  `the password of the vault’s own user at Redis, where it lasts${hasRedis ? '' : ` (skipped: ${NO_REDIS})`}`,
+  async () => {
+    const server = await startRedis();
+    t.secrets.add(server.password);
+    try {
+      const { host, port, password } = server;
+      const config = { host, port, password, tls: 'off' };
+      const put = (more: object) =>
+        t.request('PUT', '/api/v1/backends/own', {
+          token: t.admin,
+          body: { kind: 'redis', config: { ...config, ...more } },
+        });
+      expect((await put({})).status).toBe(201);
+      // A restart would bring the old one back.
+      expect(errors(await v1('PUT', 'database/rotate-root/own'))).toEqual([
+        ...[400, ['The password of a backend of the kind redis is not changed by the vault.']],
+      ]);
+      expect((await put({ acl_file: true })).status).toBe(200);
+      expect((await v1('PUT', 'database/rotate-root/own')).status).toBe(204);
+      expect((await v1('PUT', 'database/reset/own')).status).toBe(204);
+      expect(readFileSync(server.aclFile, 'utf8')).not.toContain(
+        createHash('sha256').update(server.password).digest('hex'),
+      );
+      expect((await put({ acl_file: true })).status).toBe(400);
     } finally {
       await server.stop();
     }
