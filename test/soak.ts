@@ -41,12 +41,16 @@ async function round(address: string, token: string, agent: Agent, number: numbe
 }
 
 /** Asks until `over`, and gives what was measured after each stretch of rounds, with nobody asking meanwhile. */
-export async function soak(server: Server, rounds: number, over: (stretch: number) => boolean): Promise<Sample[]> {
+export async function soak(
+  server: Server,
+  rounds: number,
+  over: (samples: readonly Sample[]) => boolean,
+): Promise<Sample[]> {
   const first = JSON.parse(readFileSync(join(server.dataDir, 'first-credentials.json'), 'utf8'));
   const token = await logIn(server.address, first.default, ADMIN);
   const samples: Sample[] = [];
   let number = 0;
-  while (!over(samples.length)) {
+  while (!over(samples)) {
     const agents = Array.from({ length: CLIENTS }, () => new Agent({ keepAlive: true, maxSockets: 1 }));
     const end = number + rounds;
     await Promise.all(
