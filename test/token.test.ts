@@ -69,6 +69,22 @@ describe('what bounds a token', () => {
     expect(await read((await child(t.admin, { bound: [] })).token)).toBe('forbidden');
   });
 
+  it('orphans of orphans are bound only so often, and by the same policies once', async () => {
+    const wish = (policies: string[]) => ({ policies: ['admin', ...policies], orphan: true });
+    const orphan = async (of: string, policies: string[] = []) => createToken(t.vault, t.call(of), wish(policies));
+    const names = Array.from({ length: 9 }, (_, i) => `bound-${i}`);
+    for (const name of names) await putPolicy(t.vault, t.call(t.admin), name, { rules: [] });
+    let { token, bound } = await orphan(t.admin);
+    for (const policies of [[], ...names.slice(0, 8).map((name) => [name]), []]) {
+      ({ token, bound } = await orphan(token, policies));
+      expect(bound).toEqual(['admin', ...policies]);
+    }
+    expect(await codeOf(orphan(token, [names[8]!]))).toBe('conflict');
+    const [row] = await t.owner`SELECT max(cardinality(bounds)) AS most FROM tokens`;
+    expect(row!.most).toBe(9);
+    expect(await read(token)).toBe('ok');
+  });
+
   it('T-073 a bound follows its policy as it is now, and allows nothing once that is gone', async () => {
     await putPolicy(t.vault, t.call(t.admin), 'passing', { rules: [] });
     const { token } = await child(t.admin, { bound: ['passing', 'admin'] });

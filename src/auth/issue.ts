@@ -109,7 +109,7 @@ export async function issueToken(vault: Vault, tx: Tx, tenant: TenantId, wanted:
   const { kind = 'parent' in wanted ? 'child' : 'login', bound, grant, periodSeconds = null } = wanted;
   const { ttl, maxTtl, explicit } = lifetimes(vault, wanted);
   const role = 'parent' in wanted ? wanted.role : undefined;
-  const bounds = bound ? [...basis.bounds, bound.join(' ')] : basis.bounds;
+  const bounds = bound ? boundsWith(basis.bounds, bound.join(' ')) : basis.bounds;
   const grants = grant ? [...basis.grants, JSON.stringify(grant)] : basis.grants;
   const [row] = await tx<Pick<IssuedToken, 'expiresAt' | 'maxExpiresAt' | 'ttlSeconds'>[]>`
     WITH clock AS MATERIALIZED (SELECT bulla.now() AS now), ends AS MATERIALIZED (
@@ -203,6 +203,19 @@ export async function lockToken(tx: Tx, tenant: TenantId, tokenId: string): Prom
     FROM tokens WHERE tenant_id = ${tenant} AND token_id = ${tokenId} AND expires_at > bulla.now() FOR SHARE`;
   return row;
 }
+
+/** Its own is the last. Those of a chain of orphans are limited too: the gate looks at all of them with every request. */
+function boundsWith(above: readonly string[], own: string): readonly string[] {
+  const bounds = [...above.filter((bound) => bound !== own), own];
+  if (bounds.length <= BOUNDS_MAX) return bounds;
+  throw new VaultError(
+    'conflict',
+    `A token is bound at most ${BOUNDS_MAX} times: make it from one that is bound less.`,
+  );
+}
+
+/** A login's and those of the tokens under it. */
+const BOUNDS_MAX = 1 + LIMITS.tokenDepthMax;
 
 type Lifetimes = { readonly ttl: number; readonly maxTtl: number | null; readonly explicit: number | null };
 
