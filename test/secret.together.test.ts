@@ -1,12 +1,14 @@
 /** Writes that come together: stored in few transactions, and to each caller as if they had come alone. */
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TenantId } from '../src/db/database.ts';
+import { createRounds } from '../src/policy/rounds.ts';
 import type { NewVersion } from '../src/secret/insert.ts';
 import { patchMetadata } from '../src/secret/metadata.ts';
 import { parsePath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import { type TestVault, testVault } from './harness.ts';
-import { added, codeOf, rowsHash, sizeOf, tenantId, text, waiting } from './witness.ts';
+import { until } from './until.ts';
+import { added, codeOf, hold, holdHead, rowsHash, sizeOf, tenantId, text, waiting } from './witness.ts';
 
 let t: TestVault;
 let tenant: TenantId;
@@ -136,4 +138,64 @@ it('two nodes that lock the same secrets in other orders all go through', async 
   const rows = await t.owner`SELECT DISTINCT current_version AS at FROM secrets WHERE path LIKE 'both/%'`;
   expect(rows.map(({ at }) => at)).toEqual([10]);
   await t.check();
+});
+
+describe('what somebody else holds for long', () => {
+  it('is waited for by whoever wants it, and by nobody who came with them', async () => {
+    await patchMetadata(t.vault, t.call(t.admin), parsePath('held/pruned'), {
+      ...{ create: true, versionsKept: 1, metadata: {} },
+    });
+    for (const path of ['held/row', 'held/pruned']) await put(t.admin, path);
+    const ofSecret = (path: string) => `SELECT 1 FROM secrets WHERE path = '${path}' FOR UPDATE`;
+    const ofVersion = (path: string) => `
+      SELECT 1 FROM secret_versions v JOIN secrets s USING (tenant_id, secret_id) WHERE s.path = '${path}' FOR UPDATE OF v`;
+    for (const [path, statement] of [
+      ['held/row', ofSecret('held/row')],
+      // As a batch of a re-encryption does.
+      ['held/pruned', ofVersion('held/pruned')],
+    ] as const) {
+      const release = await hold(t.owner, statement);
+      const wanting = codeOf(put(t.admin, path));
+      const others = Array.from({ length: 9 }, (_, i) => codeOf(put(t.admin, `held/other${i}`)));
+      expect(new Set(await Promise.all(others))).toEqual(new Set(['ok']));
+      await release();
+      expect(await wanting).toBe('ok');
+    }
+    await t.check();
+  });
+
+  it('the log is waited for together, as long as by one alone', async () => {
+    const release = await holdHead(t.owner, tenant);
+    const before = await sizeOf(t.owner, tenant);
+    const puts = Array.from({ length: 10 }, (_, i) => codeOf(put(t.admin, `head/s${i}`)));
+    await until('somebody has waited for the head for more than a second', async () => {
+      const rows = await t.owner`
+        SELECT 1 FROM pg_locks JOIN pg_stat_activity a USING (pid)
+        WHERE NOT granted AND a.datname = current_database() AND clock_timestamp() - waitstart > interval '1.2 seconds'`;
+      return rows.length > 0;
+    });
+    await release();
+    expect(new Set(await Promise.all(puts))).toEqual(new Set(['ok']));
+    expect(await segmentsFrom(before)).toEqual([10]);
+  });
+
+  it('who comes beside two rounds waits for none that hangs', async () => {
+    const begun: string[] = [];
+    const ends: (() => void)[] = [];
+    type Member = { arrivedMs: number; begunMs: undefined; reject: () => void; name: string };
+    const rounds = createRounds<Member>(t.vault, 100, async (members) => {
+      begun.push(...members.map(({ name }) => name));
+      await new Promise<void>((resolve) => ends.push(resolve));
+    });
+    const add = (name: string) =>
+      rounds.add({ arrivedMs: t.vault.clock.monotonicMs(), begunMs: undefined, reject: () => undefined, name });
+    for (const name of ['hangs', 'ends']) {
+      for (let i = 0; i < 10; i += 1) add(name);
+      await until(`the round that ${name} is under way`, () => begun.includes(name));
+    }
+    add('late');
+    ends[1]!();
+    await until('the late one has its round', () => begun.includes('late'));
+    for (const end of ends) end();
+  });
 });

@@ -15,6 +15,7 @@ import { markRecorded } from '../audit/recorded.ts';
 import { useToken } from '../auth/use.ts';
 import type { ParsedToken } from '../crypto/token.ts';
 import { type TenantId, type Tx, transaction } from '../db/database.ts';
+import { waitingAtMost } from '../db/lock-wait.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import {
@@ -152,6 +153,9 @@ export function preview<T>(vault: Vault, call: Call, read: (tx: Tx, permit: Perm
 
 const isQuota = (error: unknown): error is VaultError => error instanceof VaultError && error.code === 'quota_exceeded';
 
+/** A row that somebody holds for longer holds up whoever wants it, and nobody who came with them. */
+const LOCKED_TOGETHER_MS = 500;
+
 /** One of several acts of a tenant that go together. */
 export type Joint = { readonly call: Call; readonly token: ParsedToken; readonly ask: Ask };
 
@@ -159,7 +163,7 @@ export type Joint = { readonly call: Call; readonly token: ParsedToken; readonly
  * Several acts of one tenant in one transaction, with one append and one flush for all. `act` gets a permit in the place of
  * each who may at once, and does it or leaves it out. Gives the values of those that were done. Who has none left no
  * trace, and is to be asked for by themselves with `permit`: refusals, approvals, rates and tokens of few uses are there.
- * When it throws, nothing happened, or nobody knows.
+ * When it throws, nothing happened, or nobody knows. It waits not long for what somebody else holds.
  */
 export async function permitTogether<T>(
   vault: Vault,
@@ -173,10 +177,8 @@ export async function permitTogether<T>(
     [tenant],
     async (tx) => {
       const accesses = await accessesAtOnce(vault, tx, joints);
-      const done = await act(
-        tx,
-        accesses.map((access) => access && permitOf(access, NONE_APPROVED)),
-      );
+      const permits = accesses.map((access) => access && permitOf(access, NONE_APPROVED));
+      const done = await waitingAtMost(tx, LOCKED_TOGETHER_MS, () => act(tx, permits));
       const own = joints.flatMap(({ call, ask }, i) => {
         const access = accesses[i];
         const one = done[i];

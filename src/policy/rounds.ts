@@ -57,6 +57,8 @@ export function createRounds<M extends Waiting>(
       rounds -= 1;
     }
     pumps -= 1;
+    // Few are left, who wait for the other round: not for ever.
+    if (waiting.length > 0) beginOrWait();
   };
 
   const beginOrWait = () => {

@@ -7,7 +7,7 @@
  * writer that was overtaken by that key's destruction is refused by the database and runs again under the new one.
  */
 import { open } from '../crypto/envelope.ts';
-import { RetryTransaction, type TenantId, type Tx } from '../db/database.ts';
+import type { TenantId, Tx } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import { type Note, permit } from '../policy/permit.ts';
@@ -59,19 +59,21 @@ const putTogether = together<Put, Written>({
   alone: putAlone,
 });
 
-/** Who may not put this version is left out, and hears why when they put it alone. */
+/** Who may not put this version, or whose secret comes and goes, is left out, and hears of it when they put it alone. */
 async function putAll(vault: Vault, tx: Tx, members: readonly Permitted<Put>[]) {
   const { tenant } = members[0]!.permit;
   const paths = members.map(({ item }) => item.path);
   const [secrets, ground] = await Promise.all([findOrInsertAll(tx, tenant, paths), groundOf(vault, tx, tenant, paths)]);
-  if (secrets.size < paths.length) throw new RetryTransaction();
-  const insertions = members.map(({ permit: writer, item: { path, version: asked } }) => {
-    return { writer, path, secret: secrets.get(path)!, asked };
+  const insertions = members.flatMap(({ permit: writer, item: { path, version: asked } }) => {
+    const secret = secrets.get(path);
+    return secret ? [{ writer, path, secret, asked }] : [];
   });
   const written = await insertVersions(vault, tx, tenant, ground, insertions);
-  return written.map((one) =>
-    one instanceof VaultError ? undefined : { value: one, notes: [{ version: one.version }] },
-  );
+  const stored = new Map(written.flatMap((one) => (one instanceof VaultError ? [] : [[one.path, one] as const])));
+  return paths.map((path) => {
+    const value = stored.get(path);
+    return value && { value, notes: [{ version: value.version }] };
+  });
 }
 
 /** Applies an RFC 7396 merge patch (JSON text) to the current `data` and stores the result as a new version. */
