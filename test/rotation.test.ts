@@ -7,13 +7,16 @@ import { cancelJob, listJobs, readJob, resumeJob } from '../src/job/job.ts';
 import { startJobs } from '../src/job/kinds.ts';
 import { ENVELOPE_TABLES, rotateKey, rotateRoot } from '../src/job/reencrypt.ts';
 import { readSecret } from '../src/policy/read.ts';
+import { SECRET_VERSIONS } from '../src/secret/envelopes.ts';
 import { parsePath } from '../src/secret/path.ts';
 import { deleteVersions, putSecret } from '../src/secret/secret.ts';
+import { newPace, reencryptPass } from '../src/tenant/reencrypt.ts';
 import { listRootKeys } from '../src/tenant/root-key.ts';
 import { destroyDataKey, listDataKeys } from '../src/tenant/rotation.ts';
 import type { Vault } from '../src/vault.ts';
 import { callOf, type TestVault, testVault } from './harness.ts';
 import { until } from './until.ts';
+import { tenantId } from './witness.ts';
 
 let t: TestVault;
 beforeAll(async () => {
@@ -76,6 +79,31 @@ describe('re-encryption', () => {
     } finally {
       await runner.stop();
     }
+    await t.check();
+  });
+
+  test('a batch is over soon, however large its rows are: who wants one of them waits for no more than a few of them', async () => {
+    const token = await t.tenant('large');
+    const body = Buffer.alloc(900_000, 'x');
+    const stored = Array.from({ length: 14 }, (_, i) => (i < 3 ? body.subarray(0, 9) : body));
+    for (const [i, one] of stored.entries()) {
+      await putSecret(t.vault, callOf(token), parsePath(`l/s${i}`), { kind: 'bytes', body: one });
+    }
+    const { key } = await rotateKey(t.vault, callOf(token), { reencrypt: false });
+    const pass = {
+      tenant: await tenantId(t.owner, 'large'),
+      below: key.version,
+      after: undefined,
+      busy: 'skip',
+    } as const;
+    const moved: number[] = [];
+    await reencryptPass(t.vault, SECRET_VERSIONS, pass, newPace(t.vault), async (batch) => {
+      moved.push(batch.moved);
+    });
+    expect(moved.reduce((sum, count) => sum + count, 0)).toBe(14);
+    // What is small goes along.
+    expect(Math.max(...moved)).toBeLessThanOrEqual(5 + 3);
+    expect(moved.length).toBeGreaterThanOrEqual(3);
     await t.check();
   });
 

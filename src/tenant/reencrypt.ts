@@ -4,7 +4,7 @@
  * A batch is one transaction: its rows are locked, opened, sealed and written, so no writer's change is overwritten and
  * a crash leaves each row under the old version or the new. Rows that another transaction holds are passed over and
  * taken in the next pass. Batches overlap: one is in the database while another is being encrypted. Memory is bounded by
- * the batch, not by the table.
+ * the batch, not by the table, and so is the wait of who wants a row of it: a batch is so many rows, and so many bytes.
  *
  * A batch waits for no flush of the log: what a crash of the database takes back is under its old version again, and
  * whatever counts on the rest (progress, the destruction of the old version) is a later commit that is flushed with all
@@ -57,6 +57,8 @@ export type Batch = {
 const ROWS_PER_BATCH = 256;
 /** While requests are served: a batch is then over within a few milliseconds. */
 const ROWS_PER_CROWDED_BATCH = 32;
+/** But for the last row of it. */
+const BYTES_PER_BATCH = 4 * 1024 * 1024;
 /** Larger envelopes are moved one by one, which bounds what a batch holds in memory. */
 const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
 /** One is read, one is encrypted, one is written. */
@@ -104,8 +106,8 @@ export async function reencryptPass(
   /** Begins a batch, and waits until it is known what it takes. */
   const start = (most: number) =>
     new Promise<void>((begun) => {
-      const onRead = (rows: readonly Row[]) => {
-        if (rows.length < most) ended = true;
+      const onRead = (rows: readonly Row[], wanted: number) => {
+        if (rows.length < wanted || wanted === 0) ended = true;
         after = rows.at(-1)?.key ?? after;
         begun();
       };
@@ -143,10 +145,10 @@ export async function reencryptPass(
 }
 
 /** A transaction that is run again must not turn the pass back. */
-function onceOnly<T>(hear: (value: T) => void): (value: T) => void {
+function onceOnly<T extends readonly unknown[]>(hear: (...values: T) => void): (...values: T) => void {
   let heard = false;
-  return (value) => {
-    if (!heard) hear(value);
+  return (...values) => {
+    if (!heard) hear(...values);
     heard = true;
   };
 }
@@ -177,12 +179,13 @@ async function moveBatch(
   pass: Pass,
   part: Part,
   pace: Pace,
-  onRead: (rows: readonly Row[]) => void,
+  onRead: (rows: readonly Row[], wanted: number) => void,
 ): Promise<Batch | undefined> {
   const { tenant } = pass;
   const work = async (tx: Tx) => {
-    const rows = await readRows(tx, table, pass, part);
-    onRead(rows);
+    const wanted = await countFitting(tx, table, pass, part);
+    const rows = await readRows(tx, table, pass, { ...part, most: wanted }, wanted === part.most);
+    onRead(rows, wanted);
     const last = rows.at(-1);
     if (last === undefined) return undefined;
     killpoint('reencrypt.read');
@@ -217,18 +220,40 @@ async function moveBatch(
 
 const columnsOf = ({ key }: EnvelopeTable) => key.map(({ column }) => column).join(', ');
 
-/** Large envelopes are null: see readWhole. */
-async function readRows(tx: Tx, table: EnvelopeTable, { tenant, below, busy }: Pass, { from, most }: Part) {
+/** The rows of a part, in their order; its parameters are those of partOf. */
+function partIn(table: EnvelopeTable, { from, most }: Part): string {
   const columns = columnsOf(table);
   const behind = table.key.map(({ type }, i) => `$${i + 3}::${type}`).join(', ');
+  return `FROM ${table.table} WHERE tenant_id = $1 AND key_version < $2 ${from ? `AND (${columns}) > (${behind})` : ''}
+    ORDER BY ${columns} LIMIT ${most}`;
+}
+
+const partOf = ({ tenant, below }: Pass, { from }: Part) => [tenant, below, ...(from ?? [])];
+
+/** How many of the rows are within the bytes of a batch, read without a lock. */
+async function countFitting(tx: Tx, table: EnvelopeTable, pass: Pass, part: Part): Promise<number> {
+  const columns = columnsOf(table);
+  const [row] = await tx.unsafe<{ count: number }[]>(
+    `SELECT count(*) FROM (
+       SELECT sum(bytes) OVER (ORDER BY ${columns}) - bytes AS before
+       FROM (SELECT ${columns}, octet_length(envelope) AS bytes ${partIn(table, part)}) sizes) sums
+     WHERE before < ${BYTES_PER_BATCH}`,
+    partOf(pass, part),
+    { prepare: true },
+  );
+  return row!.count;
+}
+
+/** Large envelopes are null: see readWhole. `prepare`: it is asked for as many again and again. */
+async function readRows(tx: Tx, table: EnvelopeTable, pass: Pass, part: Part, prepare: boolean) {
   return asRows(
     table,
     await tx.unsafe(
-      `SELECT ${columns}, key_version, CASE WHEN octet_length(envelope) <= ${SHARED_ENVELOPE_BYTES_MAX} THEN envelope END AS envelope
-       FROM ${table.table} WHERE tenant_id = $1 AND key_version < $2 ${from ? `AND (${columns}) > (${behind})` : ''}
-       ORDER BY ${columns} LIMIT ${most} FOR UPDATE ${busy === 'skip' ? 'SKIP LOCKED' : ''}`,
-      [tenant, below, ...(from ?? [])],
-      { prepare: true },
+      `SELECT ${columnsOf(table)}, key_version,
+              CASE WHEN octet_length(envelope) <= ${SHARED_ENVELOPE_BYTES_MAX} THEN envelope END AS envelope
+       ${partIn(table, part)} FOR UPDATE ${pass.busy === 'skip' ? 'SKIP LOCKED' : ''}`,
+      partOf(pass, part),
+      { prepare },
     ),
   );
 }
