@@ -1,6 +1,6 @@
 /** Commits that share a flush, on a PostgreSQL of its own that ends before it has written them to its disk. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { closeDatabase, type Database, openDatabase, SYSTEM, transaction } from '../src/db/database.ts';
+import { closeDatabase, type Database, openDatabase, SYSTEM, statements, transaction } from '../src/db/database.ts';
 import { answers, leaseTarget, type Target } from './lease-target.ts';
 import { until } from './until.ts';
 import { codeOf } from './witness.ts';
@@ -64,4 +64,45 @@ it('a flush by a server that has lost the commit meanwhile makes it not durable:
   expect(await codeOf(beside)).toBe('outcome_unknown');
   expect(await stored()).not.toContain(1);
   expect(await stored()).not.toContain(2);
+});
+
+it('a wait for the standby that somebody ends is no answer of the standby: nobody is told that it has the commit', async () => {
+  const standbys = async (names: string) => {
+    await target.sql.unsafe(`ALTER SYSTEM SET synchronous_standby_names = '${names}'`);
+    await target.sql`SELECT pg_reload_conf()`;
+    await until('the server has heard of it', async () => {
+      const [row] = await named();
+      return row!.names === names;
+    });
+  };
+  const named = () => target.sql<{ names: string }[]>`SELECT current_setting('synchronous_standby_names') AS names`;
+  const cancelled = (act: Promise<unknown>) =>
+    Promise.all([
+      codeOf(act),
+      until('it waits for the standby, and no more', async () => {
+        const rows = await target.sql`
+          SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid <> pg_backend_pid()`;
+        return rows.length > 0;
+      }),
+    ]).then(([code]) => code);
+  await tell(3);
+  await standbys('nobody');
+  expect(await cancelled(tell(4))).toBe('outcome_unknown');
+  expect(await cancelled(read())).toBe('unavailable');
+  const alone = statements(db, [SYSTEM], (tx) => tx`INSERT INTO public.told VALUES (9)`);
+  expect(await cancelled(alone)).toBe('unavailable');
+  // Beside another one, by the connection that flushes for all.
+  let finish: () => void = () => undefined;
+  const beside = transaction(db, [SYSTEM], async (tx) => {
+    await tx`SELECT 1`;
+    await new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+  });
+  for (const n of [5, 6, 7]) expect(await cancelled(tell(n))).toBe('outcome_unknown');
+  await standbys('');
+  finish();
+  await beside;
+  await tell(8);
+  expect(await stored()).toEqual(expect.arrayContaining([3, 4, 5, 6, 7, 8]));
 });

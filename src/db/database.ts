@@ -199,10 +199,13 @@ export async function statements<T>(
   const timer = setTimeout(() => drop(lane), Math.max(1, deadlineMs - (performance.now() - started)));
   try {
     const wanted = `,${tenants.map(asTenantId).join(',')},`;
-    if (lane.tenants === wanted) return await fn(lane.sql as Tx);
-    const set = lane.sql.unsafe(`SET bulla.tenants = '${wanted}'`);
-    set.catch(() => drop(lane));
+    let set: Promise<unknown> | undefined;
+    if (lane.tenants !== wanted) {
+      set = lane.sql.unsafe(`SET bulla.tenants = '${wanted}'`);
+      set.catch(() => drop(lane));
+    }
     const [, result] = await Promise.all([set, fn(lane.sql as Tx)]);
+    if (lane.dead) throw unavailable('the database connection was lost');
     lane.tenants = wanted;
     return result;
   } catch (error) {

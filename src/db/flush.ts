@@ -23,9 +23,10 @@ export type Flusher = {
 };
 
 /** Writes next to nothing on a lane and waits for the disk. */
-export async function flushOn({ sql }: Lane): Promise<string> {
-  const [row] = await sql<{ server: string }[]>`
+export async function flushOn(lane: Lane): Promise<string> {
+  const [row] = await lane.sql<{ server: string }[]>`
     SELECT pg_postmaster_start_time()::text AS server, pg_logical_emit_message(true, 'bulla', '')`;
+  if (lane.dead) throw new Error('the connection was lost around a flush');
   return row!.server;
 }
 

@@ -70,7 +70,10 @@ function laneOptions(lane: Lane, deadlineMs: number, onClose: (lane: Lane) => vo
     idle_timeout: 0,
     max_lifetime: null,
     connect_timeout: Math.max(1, Math.ceil(deadlineMs / 2000)),
-    onnotice: () => undefined,
+    // A wait for a synchronous standby that is ended, by a timeout too, is told as a commit, with a warning.
+    onnotice: ({ routine }: postgres.Notice) => {
+      if (routine === 'SyncRepWaitForLSN') drop(lane);
+    },
     onclose: () => {
       lane.dead = true;
       onClose(lane);
