@@ -56,7 +56,7 @@ export type Batch = {
 
 const ROWS_PER_BATCH = 256;
 /** While requests are served: a batch is then over within a few milliseconds. */
-const ROWS_PER_CROWDED_BATCH = 32;
+const ROWS_PER_CROWDED_BATCH = 16;
 /** But for the last row of it. */
 const BYTES_PER_BATCH = 4 * 1024 * 1024;
 /** Larger envelopes are moved one by one, which bounds what a batch holds in memory. */
