@@ -1,8 +1,9 @@
 /** Token roles under /v1, and what a token is made with: an end that no renewal passes, and no policy `default`. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createToken } from '../src/auth/child.ts';
 import { type TestVault, testVault } from './harness.ts';
 import { errors, v1Of } from './v1.ts';
-import { entriesOf, tenantId } from './witness.ts';
+import { codeOf, entriesOf, tenantId } from './witness.ts';
 
 let t: TestVault;
 beforeAll(async () => {
@@ -166,6 +167,10 @@ describe('auth/token/create/<role>', () => {
     expect([auth.num_uses, auth.renewable]).toEqual([3, false]);
     expect((await lookup(auth.client_token)).bound_cidrs).toEqual(['192.0.2.0/24']);
     expect((await v1('GET', 'auth/token/lookup-self', undefined, auth.client_token)).status).toBe(403);
+    // What is asked for narrows it further, and never widens it.
+    const asking = (cidr: string) => createToken(t.vault, t.call(t.admin), { cidrs: [cidr] }, 'bounded');
+    expect((await asking('192.0.2.7/32')).cidrs).toEqual(['192.0.2.7/32']);
+    expect(await codeOf(asking('192.0.0.0/16'))).toBe('invalid_request');
     await v1('POST', 'auth/token/roles/periodic', { token_period: '30m' });
     const periodic = (await v1('POST', 'auth/token/create/periodic', { ttl: '2h', period: '50m' })).json.auth;
     expect(periodic.lease_duration).toBe(1800);

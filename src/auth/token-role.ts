@@ -13,6 +13,7 @@ import { type Page, type PageAsk, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Call } from '../policy/access.ts';
 import type { Action } from '../policy/action.ts';
+import { isAmong } from '../policy/cidr.ts';
 import { permit } from '../policy/permit.ts';
 import type { Vault } from '../vault.ts';
 import type { ChildWish } from './child.ts';
@@ -204,12 +205,18 @@ export function wishBy(role: TokenRole, wish: ChildWish, held: ReadonlySet<strin
     renewable: role.renewable && (wish.renewable ?? true),
     policies: policiesBy(role, wish.policies, held),
     uses: leastOf(role.uses ?? undefined, wish.uses),
-    cidrs: role.cidrs ?? wish.cidrs,
+    cidrs: cidrsBy(role, wish.cidrs),
     orphan: role.orphan || wish.orphan,
     withoutDefault: wish.withoutDefault || role.withoutDefault || isDisallowed(role, 'default'),
     // What a role names is to be had, and not to be left out in silence.
     policiesHeld: true,
   };
+}
+
+function cidrsBy({ cidrs }: TokenRole, asked: readonly string[] | undefined): readonly string[] | undefined {
+  const strange = cidrs === null ? undefined : asked?.find((cidr) => !isAmong(cidr, cidrs));
+  if (strange === undefined) return asked ?? cidrs ?? undefined;
+  throw new VaultError('invalid_request', `cidrs: ${strange} reaches beyond the networks of the role.`);
 }
 
 /** Undefined: all that its maker has. */

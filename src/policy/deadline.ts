@@ -1,6 +1,6 @@
 /**
- * How long a read may wait: it is answered within one request deadline of its first round, whatever rounds follow, and
- * not long after one round that hung. So a database that hangs is told to everybody in time.
+ * How long a member of rounds may wait: it is answered within one request deadline of its first round, whatever rounds
+ * follow, and not long after one round that hung. So a database that hangs is told to everybody in time.
  */
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
@@ -46,4 +46,4 @@ export function refuseBehind(vault: Vault, queue: Waiting[]): void {
 }
 
 const tooLate = () =>
-  new VaultError('unavailable', 'The audit log could not be written in time; try again.', { retryAfterSeconds: 1 });
+  new VaultError('unavailable', 'This could not be done and recorded in time; try again.', { retryAfterSeconds: 1 });
