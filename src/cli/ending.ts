@@ -8,8 +8,25 @@ import { VaultError } from '../errors.ts';
 /** What is to be undone at the end, the last first. */
 export type Down = (() => Promise<void>)[];
 
-export async function takeDown(down: Down, log: Logger): Promise<void> {
-  for (const step of down.reverse()) await step().catch((error) => log.error({ err: error }, 'while stopping'));
+const STEP_MS = 60_000;
+
+/** Each step ends within `stepMs`, or is left behind. */
+export async function takeDown(down: Down, log: Logger, stepMs: number = STEP_MS): Promise<void> {
+  for (const step of down.reverse()) {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`a step did not end within ${stepMs} ms`)), stepMs);
+    });
+    await Promise.race([step(), late]).catch((error) => log.error({ err: error }, 'while stopping'));
+    clearTimeout(timer);
+  }
+}
+
+const LEFT_MS = 1_000;
+
+/** For a process that has taken everything down: what a library still holds keeps it alive for a moment and no longer. */
+export function exitSoon(): void {
+  setTimeout(() => process.exit(), LEFT_MS).unref();
 }
 
 /** Why a start failed. What is not meant for people goes to the log. */

@@ -21,7 +21,7 @@ import { resolveDataDir } from '../db/embedded-directory.ts';
 import { migrate } from '../db/migrate.ts';
 import { VaultError } from '../errors.ts';
 import { closeVault, hasherOf, openVault } from '../vault.ts';
-import { type Down, sentenceOf, takeDown } from './ending.ts';
+import { type Down, exitSoon, sentenceOf, takeDown } from './ending.ts';
 import { type AskPassphrase, passphraseSource } from './host-seal.ts';
 import { openLog } from './log.ts';
 import { guardProcess } from './process-guard.ts';
@@ -52,10 +52,15 @@ export async function runServer(config: Config, io: ServerIo): Promise<number> {
     io.stderr.write(`bulla: ${sentenceOf(error, log)}\n`);
     return 1;
   } finally {
-    await takeDown(down, log);
+    await takeDown(down, log, stepMsOf(config));
     signals.stop();
+    exitSoon();
   }
 }
+
+/** Running requests have the drain's deadline; all else is quick, or waits for a database that does not answer. */
+const stepMsOf = ({ http, requestDeadlineSeconds }: Config) =>
+  (http.drainDeadlineSeconds + 2 * requestDeadlineSeconds + 10) * 1000;
 
 async function serve(config: Config, io: ServerIo, log: Logger, down: Down): Promise<void> {
   const startedMs = performance.now();
