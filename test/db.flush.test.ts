@@ -76,15 +76,19 @@ it('a wait for the standby that somebody ends is no answer of the standby: nobod
     });
   };
   const named = () => target.sql<{ names: string }[]>`SELECT current_setting('synchronous_standby_names') AS names`;
-  const cancelled = (act: Promise<unknown>) =>
-    Promise.all([
-      codeOf(act),
-      until('it waits for the standby, and no more', async () => {
-        const rows = await target.sql`
-          SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid <> pg_backend_pid()`;
-        return rows.length > 0;
-      }),
-    ]).then(([code]) => code);
+  /** Ends every wait for the standby until the act has ended. */
+  const cancelled = async (act: Promise<unknown>) => {
+    let ended = false;
+    const code = codeOf(act).finally(() => {
+      ended = true;
+    });
+    await until('it has ended', async () => {
+      await target.sql`
+        SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid <> pg_backend_pid()`;
+      return ended;
+    });
+    return code;
+  };
   await tell(3);
   await standbys('nobody');
   expect(await cancelled(tell(4))).toBe('outcome_unknown');
