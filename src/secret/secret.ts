@@ -3,8 +3,7 @@
  * destroyed_versions and secret_metadata together with the other files of this folder.
  *
  * A secret is a row with an id that never changes; its ciphertexts are bound to that id, so moving a secret is renaming
- * a row. current_version only grows. What is encrypted names the data key version that opens it by a foreign key: a
- * writer that was overtaken by that key's destruction is refused by the database and runs again under the new one.
+ * a row. Puts of one tenant that come together are stored together (policy/together.ts); how, insert.ts says.
  */
 import { open } from '../crypto/envelope.ts';
 import type { TenantId, Tx } from '../db/database.ts';
