@@ -188,6 +188,8 @@ export const LIMITS = {
   wrappedBytesMax: 2 * 1024 * 1024,
   readBatchMembersMax: 512,
   readBatchBytesMax: 8 * 1024 * 1024,
+  /** Rows that a node keeps for reads while nobody else moves a tenant's log, with what they take beside their ciphertext. */
+  knownRowsBytesMax: 8 * 1024 * 1024,
   readQueueMax: 10_000,
   writesTogetherMax: 64,
   writeQueueMax: 1000,

@@ -19,6 +19,7 @@ import { migrate } from '../dist/db/migrate.js';
 import { type FirstAccount, initialise } from '../dist/job/initialise.js';
 import { closeVault, openVault } from '../dist/vault.js';
 import { leaveMemory } from './memory.ts';
+import { refuseUnmoved } from './unmoved.ts';
 
 export const PASSWORD = 'correct horse battery staple';
 /** Of what OWASP's floor leaves, the quickest: the tests hash often. */
@@ -89,6 +90,7 @@ async function startWithRoom(dataDir: string): Promise<Embedded> {
 /** A database can be cloned only while nobody is connected to it: nobody ever is to this one. */
 async function makeTemplate(owner: Endpoint): Promise<void> {
   const sql = postgres({ ...owner, max: 1 });
+  await refuseUnmoved(sql);
   await sql.unsafe(`CREATE DATABASE ${TEMPLATE} TEMPLATE ${owner.database}`);
   await sql.end();
 }

@@ -96,8 +96,8 @@ export const READERS: readonly { file: RegExp; tables: RegExp; why: string }[] =
     why: 'whether a log that is not the caller’s own is that of a deleted tenant',
   },
   {
-    file: /^src\/policy\/read\.ts$/,
-    tables: /^(secrets|secret_versions|secret_metadata)$/,
+    file: /^src\/policy\/rows\.ts$/,
+    tables: /^(secrets|secret_versions|secret_metadata|audit_heads)$/,
     why: 'the joined read of the hot path; a property test compares it with the plain path',
   },
   {

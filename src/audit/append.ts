@@ -10,7 +10,7 @@
  */
 import { randomFillSync } from 'node:crypto';
 import { appendLeaves, HASH_BYTES, writeLeafHashOfText } from '../crypto/merkle.ts';
-import { sendLast, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { type Fragment, sendLast, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
 import { assert } from '../errors.ts';
 import { type Entry, entryLine } from './entry.ts';
@@ -77,27 +77,32 @@ export function write(tx: Tx, head: Head, appendix: Appendix): Head {
 }
 
 /**
- * Writes in a statement of its own under a head that is known and not locked. Undefined when it wrote nothing: somebody
- * else holds the head, has appended to it, or took access away. Never waits for others.
+ * Writes in a statement of its own under a head that is known and not locked, whose `now` is where the clock is thought to
+ * be. Undefined when it wrote nothing: somebody else holds the head, has appended to it, or took access away; the vault is
+ * sealed; the clock is elsewhere. Never waits for others.
  */
 export async function writeIfUnmoved(tx: Tx, head: Head, appendix: Appendix): Promise<Head | undefined> {
-  const { statement, next } = appendStatement(tx, head, appendix);
-  return (await statement).length > 0 ? next : undefined;
+  const stands = tx`
+    AND NOT bulla.is_sealed()
+    AND bulla.now() BETWEEN ${head.now}::timestamptz - interval '1 second' AND ${head.now}::timestamptz + interval '1 second'`;
+  const { statement, next } = appendStatement(tx, head, appendix, stands);
+  const [written] = await statement;
+  return written && { ...next, now: written.now };
 }
 
-function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appendix) {
+function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appendix, stands: Fragment = tx``) {
   const time = head.now > head.lastTime ? head.now : head.lastTime;
-  const salts = newSalts(entries.length);
-  const lines = entries.map((entry, i) => entryLine(entry, head.size + i, time, salts[i]!));
+  const lines = entries.map((entry, i) => entryLine(entry, head.size + i, time, newSalt()));
   const hashes = Buffer.alloc(lines.length * HASH_BYTES);
   for (let i = 0; i < lines.length; i += 1) writeLeafHashOfText(lines[i]!, hashes, i * HASH_BYTES);
   const next = appendLeaves(head.size, head.frontier, hashes);
   const aclRevision = head.aclRevision + (revokes ? 1 : 0);
   // The lines go as text because a bytea parameter would be sent in hex, twice as long. One round trip for the three.
-  const statement = tx<{ size: number }[]>`
+  const statement = tx<{ now: Timestamp }[]>`
     WITH head AS (
       SELECT tenant_id FROM audit_heads
-      WHERE tenant_id = ${tenant} AND size = ${head.size} AND acl_revision = ${head.aclRevision} FOR UPDATE SKIP LOCKED
+      WHERE tenant_id = ${tenant} AND size = ${head.size} AND acl_revision = ${head.aclRevision} ${stands}
+      FOR UPDATE SKIP LOCKED
     ), segment AS (
       INSERT INTO audit_segments (tenant_id, first_seq, count, first_time, last_time, lines)
       SELECT ${tenant}, ${head.size}, ${entries.length}, ${time}, ${time}, convert_to(${`${lines.join('\n')}\n`}, 'UTF8')
@@ -108,7 +113,7 @@ function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appen
     )
     UPDATE audit_heads SET size = ${next.size}, frontier = ${next.frontier}, last_time = ${time},
            acl_revision = ${aclRevision}
-    FROM head WHERE audit_heads.tenant_id = ${tenant} RETURNING audit_heads.size`;
+    FROM head WHERE audit_heads.tenant_id = ${tenant} RETURNING bulla.now() AS now`;
   const after: Head = { ...head, ...next, aclRevision, lastTime: time };
   return { statement, next: after };
 }
@@ -129,9 +134,15 @@ export async function createLog(tx: Tx, tenant: TenantId): Promise<void> {
 }
 
 const SALT_BYTES = 16;
+/** Random bytes that no line has yet: asking for many at once costs as much as for a few. */
+const fresh = Buffer.alloc(512 * SALT_BYTES);
+let used = fresh.length;
 
-function newSalts(count: number): string[] {
-  const random = Buffer.alloc(count * SALT_BYTES);
-  randomFillSync(random);
-  return Array.from({ length: count }, (_, i) => random.toString('base64url', i * SALT_BYTES, (i + 1) * SALT_BYTES));
+function newSalt(): string {
+  if (used === fresh.length) {
+    randomFillSync(fresh);
+    used = 0;
+  }
+  used += SALT_BYTES;
+  return fresh.toString('base64url', used - SALT_BYTES, used);
 }

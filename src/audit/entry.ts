@@ -71,8 +71,11 @@ export function cleanText(text: string): string {
     .replace(UNSAFE, '\ufffd');
 }
 
-const quote = (text: string) => JSON.stringify(text);
-const quoteClean = (text: string) => JSON.stringify(cleanText(text));
+/** What stands in JSON as it is. */
+const PLAIN_IN_JSON = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/;
+
+const quote = (text: string) => (PLAIN_IN_JSON.test(text) ? `"${text}"` : JSON.stringify(text));
+const quoteClean = (text: string) => quote(cleanText(text));
 
 /**
  * Details with lists of names, as many as it takes: an entry whose text is cut would say the first of what was given and

@@ -58,6 +58,8 @@ export type Database = {
   readonly held: Map<string, number>;
   /** How often a lane was taken. */
   taken: number;
+  /** How many lanes were made: each may lead to another server than those before. */
+  made: number;
   readonly flusher: Flusher;
   closed: boolean;
 };
@@ -65,7 +67,17 @@ export type Database = {
 /** Nothing is connected until the first transaction. */
 export function openDatabase(options: DatabaseOptions): Database {
   const flusher = createFlusher(options);
-  return { options, idle: [], busy: new Set(), waiting: [], held: new Map(), taken: 0, flusher, closed: false };
+  return {
+    options,
+    idle: [],
+    busy: new Set(),
+    waiting: [],
+    held: new Map(),
+    taken: 0,
+    made: 0,
+    flusher,
+    closed: false,
+  };
 }
 
 /** Ends every lane. Transactions still running fail as `unavailable`. */
@@ -282,6 +294,20 @@ export function sendLast<T extends postgres.MaybeRow[]>(tx: Tx, statement: postg
   lane.last.push(statement.execute());
 }
 
+/** SQLSTATE of a statement in a transaction that another one has failed in. */
+const FAILED_BY_ANOTHER = '25P02';
+
+/**
+ * Two statements sent one behind the other. When one fails the other may be refused for that alone, and, while they are being
+ * prepared, be refused first: what is thrown is the failure itself.
+ */
+export async function inOneTrip<A, B>(one: PromiseLike<A>, other: PromiseLike<B>): Promise<[A, B]> {
+  const [first, second] = await Promise.allSettled([one, other]);
+  if (first.status === 'fulfilled' && second.status === 'fulfilled') return [first.value, second.value];
+  const failures = [first, second].flatMap((ended) => (ended.status === 'rejected' ? [ended.reason as unknown] : []));
+  throw failures.find((failure) => sqlState(failure) !== FAILED_BY_ANOTHER) ?? failures[0];
+}
+
 const laneOf = new WeakMap<object, Lane>();
 
 /**
@@ -367,6 +393,7 @@ function checkIn(db: Database, lane: Lane): void {
 }
 
 function newLane(db: Database): Lane {
+  db.made += 1;
   const lane = openLane(db.options, (gone) => {
     const index = db.idle.indexOf(gone);
     if (index >= 0) db.idle.splice(index, 1);

@@ -11,6 +11,7 @@
  */
 import { assert } from '../errors.ts';
 import type { Timestamp } from './database.ts';
+import { timestampOf } from './timestamp.ts';
 
 /** Reads fields in their order; `at` moves along. */
 export type Packed = { readonly bytes: Buffer; at: number };
@@ -78,5 +79,5 @@ export function timestamptz(from: Packed): Timestamp | null {
   const thousands = Math.floor(low / 1000);
   const millis = high * 4_294_967 + thousands;
   const rest = low - thousands * 1000;
-  return `${new Date(EPOCH_MS + millis).toISOString().slice(0, -1)}${String(rest).padStart(3, '0')}Z`;
+  return timestampOf(EPOCH_MS + millis, rest);
 }

@@ -20,11 +20,21 @@ export function createMetrics(): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
-  const requests = new Counter({
+  // Looking a child up by its labels costs more than counting, and there are few.
+  const seriesOf = new Map<string, Map<string, Series>>();
+  new Counter({
     name: 'bulla_http_requests_total',
     help: 'Answers by method, route pattern and status.',
     labelNames: ['method', 'route', 'status'],
     registers,
+    collect() {
+      for (const [route, ofRoute] of seriesOf) {
+        for (const [method, { byStatus }] of ofRoute) {
+          for (const [status, count] of byStatus) this.labels(method, route, String(status)).inc(count);
+          byStatus.clear();
+        }
+      }
+    },
   });
   const durations = new Histogram({
     name: 'bulla_http_request_duration_seconds',
@@ -33,10 +43,14 @@ export function createMetrics(): Metrics {
     buckets: DURATION_BUCKETS_SECONDS,
     registers,
   });
-  const running = new Gauge({
+  let atOnce = 0;
+  new Gauge({
     name: 'bulla_http_requests_running',
     help: 'Requests without a full answer yet.',
     registers,
+    collect() {
+      this.set(atOnce);
+    },
   });
   const refused = new Counter({
     name: 'bulla_http_connections_refused_total',
@@ -44,17 +58,17 @@ export function createMetrics(): Metrics {
     labelNames: ['limit'],
     registers,
   });
-  // Looking a child up by its labels costs more than counting, and there are few.
-  const seriesOf = new Map<string, Map<string, Series>>();
   return {
     registry,
     connections: { refused: (limit) => refused.inc({ limit }) },
-    begin: () => running.inc(),
+    begin: () => {
+      atOnce += 1;
+    },
     end: (method, route, status, seconds) => {
-      running.dec();
+      atOnce -= 1;
       const ofRoute = memo(seriesOf, route, () => new Map<string, Series>());
       const series = memo(ofRoute, method, () => ({ duration: durations.labels(method, route), byStatus: new Map() }));
-      memo(series.byStatus, status, () => requests.labels(method, route, String(status))).inc();
+      series.byStatus.set(status, (series.byStatus.get(status) ?? 0) + 1);
       series.duration.observe(seconds);
     },
   };
@@ -62,7 +76,8 @@ export function createMetrics(): Metrics {
 
 type Series = {
   readonly duration: Histogram.Internal<'method' | 'route'>;
-  readonly byStatus: Map<number, Counter.Internal>;
+  /** Answers since the last scrape: counting by labels costs more than all else here. */
+  readonly byStatus: Map<number, number>;
 };
 
 function memo<K, T>(cache: Map<K, T>, key: K, make: () => T): T {

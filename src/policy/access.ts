@@ -63,8 +63,8 @@ export type AccessRow = {
   readonly tenantId: string;
   readonly tokenId: string;
   readonly secretHash: Uint8Array;
-  readonly live: boolean;
   readonly now: Timestamp;
+  readonly expiresAt: Timestamp;
   readonly method: string;
   readonly kind: TokenKind;
   readonly mfa: boolean;
@@ -91,6 +91,8 @@ export type AccessRow = {
   readonly tenantRate: number | null;
   readonly accountRate: number | null;
   readonly aclRevision: number;
+  /** How long the tenant's log was. */
+  readonly logSize: number;
   /** An operator has sealed the vault, and this node has not looked since. */
   readonly sealed: boolean;
   /** `policy_id.revision` of each policy that the account holds, by itself, by its login or by a group. */
@@ -119,13 +121,14 @@ export type Access = {
  */
 export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<AccessRow[]> {
   return tx<AccessRow[]>`
-    SELECT bulla.now() AS now, r.tenant_id AS "tenantId", k.token_id AS "tokenId", k.secret_hash AS "secretHash", k.live, k.method,
+    SELECT bulla.now() AS now, r.tenant_id AS "tenantId", k.token_id AS "tokenId", k.secret_hash AS "secretHash",
+           k.expires_at AS "expiresAt", k.method,
            k.kind, k.mfa, k.uses_left AS "usesLeft", k.cidrs, k.certificate, k.without_default AS "withoutDefault", k.bounds, k.grants,
            u.user_id AS "userId", u.name AS "userName", u.kind AS "userKind", u.disabled,
            u.must_change_password AS "mustChange",
            u.kind = 'person' AND (u.mfa_required OR t.mfa_required) AS "mfaRequired",
            t.state AS "tenantState", t.requests_per_second AS "tenantRate",
-           t.account_requests_per_second AS "accountRate", h.acl_revision AS "aclRevision",
+           t.account_requests_per_second AS "accountRate", h.acl_revision AS "aclRevision", h.size AS "logSize",
            (SELECT bulla.is_sealed()) AS sealed,
            ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
                  WHERE p.tenant_id = r.tenant_id AND p.name = ANY (u.policies || k.policies || ARRAY(
@@ -138,14 +141,14 @@ export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<Acce
            END AS "boundIds"
     FROM unnest(${tokens.map((token) => token.tenantId)}::text[], ${tokens.map((token) => token.tokenId)}::text[])
          AS r (tenant_id, token_id),
-    LATERAL (SELECT token_id, secret_hash, method, user_id, expires_at > bulla.now() AS live, kind, mfa, uses_left, cidrs,
+    LATERAL (SELECT token_id, secret_hash, method, user_id, expires_at, kind, mfa, uses_left, cidrs,
                     certificate, without_default, policies, bounds, grants FROM tokens
              WHERE tenant_id = r.tenant_id AND token_id = r.token_id LIMIT 1) k,
     LATERAL (SELECT user_id, name, kind, disabled, must_change_password, mfa_required, policies FROM users
              WHERE tenant_id = r.tenant_id AND user_id = k.user_id LIMIT 1) u,
     LATERAL (SELECT state, mfa_required, requests_per_second, account_requests_per_second FROM tenants
              WHERE tenant_id = r.tenant_id LIMIT 1) t,
-    LATERAL (SELECT acl_revision FROM audit_heads WHERE tenant_id = r.tenant_id LIMIT 1) h`;
+    LATERAL (SELECT acl_revision, size FROM audit_heads WHERE tenant_id = r.tenant_id LIMIT 1) h`;
 }
 
 /** Whether the row is the token's that was shown: its secret's hash, compared in constant time. */
@@ -202,9 +205,14 @@ async function limitsOf(
   return limits;
 }
 
+/** Whether the token has not expired, at the time of the row. */
+export function isLive({ expiresAt, now }: AccessRow): boolean {
+  return expiresAt > now;
+}
+
 /** Why a token that was issued opens nothing here and now. For the log; whoever shows it hears `unauthenticated`. */
 export function deadBecause({ row }: Access, call: Call): string | undefined {
-  if (!row.live) return 'expired';
+  if (!isLive(row)) return 'expired';
   if (row.disabled) return 'disabled';
   if (row.usesLeft === 0) return 'used_up';
   if (row.cidrs !== null && !isFrom(row.cidrs, call.source)) return 'other_network';

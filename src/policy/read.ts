@@ -4,7 +4,7 @@
  * All reads that arrive while the previous batch commits form the next one. Two statements in one round trip read who is
  * asking and what is asked for, for the whole batch; decisions and decryption happen in memory; one append per tenant and one
  * commit make every entry durable; only then do the answers go out. So an answer never waits for an fsync of its own,
- * and never leaves before its entry is durable. Nothing here is cached but what never changes.
+ * and never leaves before its entry is durable. What is read again while nothing has changed is known already (known.ts).
  *
  * A tenant whose log head is busy is left to a round of its own, so that no tenant delays another. What was decided and
  * decrypted for it is not done again there, unless access was taken away meanwhile: several nodes may read for one
@@ -16,26 +16,23 @@ import { type Head, lockHeads, write, writeIfUnmoved } from '../audit/append.ts'
 import type { Entry } from '../audit/entry.ts';
 import { markRecorded } from '../audit/recorded.ts';
 import { LIMITS } from '../config.ts';
-import type { ParsedToken } from '../crypto/token.ts';
 import { statements, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
-import { type Access, type AccessRow, type Call, proves, readAccess, resolve, unauthenticated } from './access.ts';
+import { type Access, type AccessRow, type Call, proves, resolve, unauthenticated } from './access.ts';
 import { refuseBehind, refuseLate, type Waiting } from './deadline.ts';
 import { type Draft, draft, draftSlowly, keepDrafts, type Redraftable, SINGLY, takeDrafts } from './draft.ts';
-import { createKnownHeads, type KnownHeads } from './known-head.ts';
-import { checkApproved, type OpenedVersion, openVersion, unpackVersions, type VersionRow } from './opened.ts';
+import { createKnownTenants, type Known, type KnownTenants } from './known.ts';
+import { checkApproved, type OpenedVersion, openVersion } from './opened.ts';
 import { permit } from './permit.ts';
 import { hasRate, overRate } from './rate.ts';
 import { createRounds, type Rounds } from './rounds.ts';
+import { nameOf, type Reading, readVersions, rowsOf } from './rows.ts';
 
-/** `version` 0 is the current one. */
 type Member = Waiting &
-  Redraftable & {
+  Redraftable &
+  Reading & {
     readonly call: Call;
-    readonly token: ParsedToken;
-    readonly path: string;
-    readonly version: number;
     readonly resolve: (opened: OpenedVersion) => void;
   };
 
@@ -43,7 +40,7 @@ type Lane = {
   readonly rounds: Rounds<Member>;
   /** When the heads are free for the next round of ours. */
   turn: Promise<void>;
-  readonly heads: KnownHeads;
+  readonly known: KnownTenants;
   /** What shared rounds left out, by tenant, and the tenants among them that no round is running for, in turn. */
   readonly apart: Map<string, Member[]>;
   readonly apartTurns: string[];
@@ -51,9 +48,6 @@ type Lane = {
 };
 const lanes = new WeakMap<Vault, Lane>();
 
-/** Larger envelopes are read one by one, which bounds what a round holds in memory. */
-const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
-const ENVELOPE_BYTES_MAX = LIMITS.secretBytesMax + 1024;
 /** A tenant whose log stays busy may fill this much and no more. */
 const APART_MEMBERS_MAX = 1000;
 /** A single read is decided again this often when access rights change under it. */
@@ -78,7 +72,7 @@ function newLane(vault: Vault): Lane {
   const run = async (members: readonly Member[]) => setApart(vault, lane, await settle(vault, lane, members, 'shared'));
   const lane: Lane = {
     ...{ rounds: createRounds(vault, LIMITS.readBatchMembersMax, run), turn: Promise.resolve() },
-    ...{ heads: createKnownHeads(), apart: new Map(), apartTurns: [], apartPumps: 0 },
+    ...{ known: createKnownTenants(vault), apart: new Map(), apartTurns: [], apartPumps: 0 },
   };
   lanes.set(vault, lane);
   return lane;
@@ -173,8 +167,8 @@ function readSingly(vault: Vault, member: Member): Promise<OpenedVersion> {
   const subject = version === 0 ? 'current' : String(version);
   const ask = { action: 'secret.read', resource: `secret:${path}`, subject } as const;
   return permit(vault, member.call, ask, async (tx, { tenant, approved }) => {
-    const [row] = await readVersions(tx, [member]);
-    const value = await openVersion(vault, tx, tenant, path, row);
+    const { rows } = await readVersions(tx, [member]);
+    const value = await openVersion(vault, tx, tenant, path, rows[0]);
     checkApproved(approved, value);
     return { value, notes: [{ version: value.version }] };
   });
@@ -194,9 +188,9 @@ async function round(
   deadlineMs: number,
 ): Promise<Settled[]> {
   const tenants = [...new Set(members.map((member) => member.token.tenantId as TenantId))];
-  if (tenants.length === 1 && lane.heads.get(tenants[0]!) && mode === 'shared') {
-    return roundOfOne(vault, lane, members, tenants[0]!, deadlineMs);
-  }
+  const known = tenants.length === 1 && mode === 'shared' ? lane.known.get(tenants[0]!) : undefined;
+  if (known) return roundOfOne(vault, lane, members, known, deadlineMs);
+  const { made } = vault.db;
   let release: (() => void) | undefined;
   try {
     const act = async (tx: Tx) => {
@@ -211,7 +205,7 @@ async function round(
       return { settled, heads };
     };
     const { settled, heads } = await transaction(vault.db, tenants, act, { deadlineMs });
-    for (const head of heads) lane.heads.set(head);
+    for (const head of heads) lane.known.set(head, made);
     return settled;
   } finally {
     release?.();
@@ -219,40 +213,42 @@ async function round(
 }
 
 /**
- * The common round, of one tenant whose head we wrote last: no lock is waited for and no transaction opened. Two round
- * trips: the reads, and one statement that appends if the head is still what we know it to be, which commits by itself.
+ * The common round, of one tenant whose head we wrote last: no lock is waited for and no transaction opened. What is not
+ * known is read in one round trip; another one, with one statement that commits by itself, appends if the head is still
+ * what we know it to be.
  */
 async function roundOfOne(
   vault: Vault,
   lane: Lane,
   members: readonly Member[],
-  tenant: TenantId,
+  known: Known,
   deadlineMs: number,
 ): Promise<Settled[]> {
+  const { tenant } = known;
   let release: (() => void) | undefined;
   try {
     const act = async (tx: Tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
-      const drafts = await draftAll(vault, tx, members, settled);
+      const drafts = await draftAll(vault, tx, members, settled, known);
       release = await takeTurn(lane);
-      const head = lane.heads.get(tenant);
-      const now = drafts.find((drafted) => drafted !== undefined)?.access.row.now;
-      if (head === undefined || now === undefined) return settled;
+      // What was decided from what is not known any more is decided again.
+      if (lane.known.get(tenant) !== known) return settled;
+      const head = { ...known.head, now: known.now() };
       const { entries, answers } = entriesUnder(head, drafts);
       if (entries.length === 0) return settled;
-      const next = await writeIfUnmoved(tx, { ...head, now }, { tenant, entries });
+      const sentMs = vault.clock.monotonicMs();
+      const next = await writeIfUnmoved(tx, head, { tenant, entries });
       if (next === undefined) {
-        lane.heads.wasWrong(tenant);
-        keepDrafts(vault, members, drafts, settled);
+        lane.known.wasWrong(tenant);
         return settled;
       }
-      lane.heads.set(next, 'guessed');
+      lane.known.wasRight(known, next, sentMs);
       for (const [i, answer] of answers) settled[i] = answer;
       return settled;
     };
     return await statements(vault.db, [tenant], act, { deadlineMs });
   } catch (error) {
-    lane.heads.forget(tenant);
+    lane.known.forget(tenant);
     throw error;
   } finally {
     release?.();
@@ -276,13 +272,9 @@ async function draftAll(
   tx: Tx,
   members: readonly Member[],
   settled: Settled[],
+  known?: Known,
 ): Promise<(Draft | undefined)[]> {
-  const tokens = new Map(members.map(({ token }) => [nameOf(token), token]));
-  const [accessRows, rowOfMember] = await Promise.all([
-    readAccess(tx, [...tokens.values()]),
-    readVersions(tx, members),
-  ]);
-  const rowOfToken = new Map(accessRows.map((row) => [nameOf(row), row]));
+  const { rowOfToken, rowOfMember } = await rowsOf(vault, tx, members, known);
   const accesses = new Map<AccessRow, Access>();
   const drafts: (Draft | undefined)[] = new Array(members.length).fill(undefined);
   for (const [i, member] of members.entries()) {
@@ -317,10 +309,6 @@ async function draftAll(
   return drafts;
 }
 
-/** A token id names a token in its tenant only: one that claims another tenant is another token. */
-const nameOf = ({ tenantId, tokenId }: { readonly tenantId: string; readonly tokenId: string }) =>
-  `${tenantId}.${tokenId}`;
-
 /**
  * Appends what was drafted under the heads that could be locked and have not moved; the rest stays unsettled. Gives the
  * heads as they are when this commits.
@@ -353,30 +341,4 @@ function entriesUnder(head: Head, drafts: readonly (Draft | undefined)[]) {
     answers.push([i, drafted.answer]);
   }
   return { entries, answers };
-}
-
-/**
- * What is asked for: a row for each member whose secret and version are there and readable. Tenant ids and paths hold no
- * line feed, so that lists of them need no quoting.
- */
-async function readVersions(tx: Tx, members: readonly Member[]): Promise<(VersionRow | undefined)[]> {
-  const largest = members.length === 1 ? ENVELOPE_BYTES_MAX : SHARED_ENVELOPE_BYTES_MAX;
-  const tenants = members.map((member) => member.token.tenantId).join('\n');
-  const paths = members.map((member) => member.path).join('\n');
-  const versions = members.map((member) => member.version).join('\n');
-  const [answer] = await tx<{ packed: Uint8Array | null }[]>`
-    SELECT string_agg(record_send(ROW(r.member::int, s.secret_id, v.version, v.key_version, v.kind, v.content_type, v.envelope,
-                                      v.created_at, v.expires_at, m.key_version, m.envelope)), '') AS packed
-    FROM unnest(string_to_array(${tenants}, E'\\n'), string_to_array(${paths}, E'\\n'), string_to_array(${versions}, E'\\n')::int[])
-         WITH ORDINALITY AS r (tenant_id, path, version, member),
-    LATERAL (SELECT secret_id, current_version FROM secrets
-             WHERE tenant_id = r.tenant_id AND path = r.path LIMIT 1) s,
-    LATERAL (SELECT version, key_version, kind, content_type, created_at, expires_at,
-                    CASE WHEN octet_length(envelope) <= ${largest} THEN envelope END AS envelope
-             FROM secret_versions WHERE tenant_id = r.tenant_id AND secret_id = s.secret_id
-               AND version = CASE r.version WHEN 0 THEN s.current_version ELSE r.version END
-               AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > bulla.now()) LIMIT 1) v
-    LEFT JOIN LATERAL (SELECT key_version, envelope FROM secret_metadata
-                       WHERE tenant_id = r.tenant_id AND secret_id = s.secret_id LIMIT 1) m ON true`;
-  return unpackVersions(answer!.packed, members.length);
 }

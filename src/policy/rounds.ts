@@ -14,8 +14,6 @@ export type Rounds<M extends Waiting> = {
 const ROUNDS_AT_ONCE = 2;
 /** Longer than this nobody waits for a round under way that is larger. */
 const PATIENCE_MS = 10;
-/** Fewer than this go faster in one round: each has its own round trips and its own fsync. */
-const WORTH_SHARING = 128;
 
 /** `run` settles all of its members, who are at most `most`, and never throws. */
 export function createRounds<M extends Waiting>(
@@ -36,20 +34,14 @@ export function createRounds<M extends Waiting>(
    * own: its statements and its fsync cost the same for one member as for a hundred.
    */
   const isWorthARound = () =>
-    rounds === 0 || waiting.length * 2 >= members || clock.monotonicMs() - waiting[0]!.arrivedMs >= PATIENCE_MS;
-
-  /** What one round takes: all that waits, or half of it when nothing is under way and there is enough for two. */
-  const take = () => {
-    const share = rounds === 0 && waiting.length >= WORTH_SHARING ? waiting.length / ROUNDS_AT_ONCE : waiting.length;
-    return waiting.splice(0, Math.min(Math.ceil(share), most));
-  };
+    rounds === 0 || waiting.length >= members || clock.monotonicMs() - waiting[0]!.arrivedMs >= PATIENCE_MS;
 
   const pump = async () => {
     pumps += 1;
     // Let everything that has already arrived join.
     await new Promise(setImmediate);
     while (waiting.length > 0 && isWorthARound()) {
-      const taken = take();
+      const taken = waiting.splice(0, most);
       rounds += 1;
       members += taken.length;
       await run(taken);

@@ -10,7 +10,7 @@ import { parseName } from '../db/name.ts';
 import { type Page, type PageAsk, pageOf, parseVersionsPage, visiblePage } from '../db/page.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
-import { allows, type Call, readAccess, resolve } from './access.ts';
+import { allows, type Call, isLive, readAccess, resolve } from './access.ts';
 import type { Action } from './action.ts';
 import { BUILT_IN_POLICIES } from './built-in.ts';
 import { checkChange } from './give.ts';
@@ -211,7 +211,7 @@ export async function mayTokenDo(
     // Nothing is proven by this: it says what a holder could do.
     const token = { tenantId: tenant, tokenId: accessor, secretHash: NO_HASH };
     const [row] = await readAccess(tx, [token]);
-    if (!row?.live || row.disabled) throw new VaultError('not_found', 'There is no such token.');
+    if (!row || !isLive(row) || row.disabled) throw new VaultError('not_found', 'There is no such token.');
     const access = await resolve(vault, tx, token, row, call.source);
     const held = questions.filter((question) => allows(access, question)).map(keyOf);
     return { value: new Set(held), notes: [{ details: { questions: questions.length } }] };

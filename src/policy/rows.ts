@@ -1,0 +1,110 @@
+/**
+ * The rows of a round of reads: who asks and what is asked for, as far as they are known (known.ts), and the rest from the
+ * database in one round trip, which is known from then on.
+ */
+import { LIMITS } from '../config.ts';
+import type { ParsedToken } from '../crypto/token.ts';
+import { inOneTrip, type TenantId, type Timestamp, type Tx } from '../db/database.ts';
+import { cachedDataKey } from '../tenant/keyring.ts';
+import type { Vault } from '../vault.ts';
+import { type AccessRow, readAccess } from './access.ts';
+import type { Known, Seen } from './known.ts';
+import { unpackVersions, type VersionRow } from './opened.ts';
+import { hasRate } from './rate.ts';
+
+/** `version` 0 is the current one. */
+export type Reading = { readonly token: ParsedToken; readonly path: string; readonly version: number };
+
+/** Larger envelopes are read one by one, and each time, which bounds what a round holds in memory. */
+const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
+const ENVELOPE_BYTES_MAX = LIMITS.secretBytesMax + 1024;
+
+/** Who asks and what is asked for: as far as it is known, and the rest from the database, which is then known. */
+export async function rowsOf(vault: Vault, tx: Tx, members: readonly Reading[], known: Known | undefined) {
+  const rowOfToken = new Map<string, AccessRow>();
+  const rowOfMember: (VersionRow | undefined)[] = new Array(members.length).fill(undefined);
+  const tokensToRead = new Map<string, ParsedToken>();
+  const toRead: number[] = [];
+  const now = known?.now();
+  for (const [i, member] of members.entries()) {
+    const name = nameOf(member.token);
+    if (!rowOfToken.has(name) && !tokensToRead.has(name)) {
+      const row = known?.token(name);
+      if (row && now) rowOfToken.set(name, { ...row, now });
+      else tokensToRead.set(name, member.token);
+    }
+    const version = known?.version(versionName(member));
+    if (version && now && opensNow(vault, member, version, now)) rowOfMember[i] = version;
+    else toRead.push(i);
+  }
+  if (tokensToRead.size === 0 && toRead.length === 0) return { rowOfToken, rowOfMember };
+  const [accessRows, versions] = await inOneTrip(
+    tokensToRead.size === 0 ? NO_ROWS : readAccess(tx, [...tokensToRead.values()]),
+    toRead.length === 0 ? NOTHING_READ : readVersions(tx, pick(members, toRead)),
+  );
+  for (const row of accessRows) {
+    rowOfToken.set(nameOf(row), row);
+    if (isKept(row)) known?.keepToken(nameOf(row), row, { size: row.logSize, aclRevision: row.aclRevision });
+  }
+  for (const [at, i] of toRead.entries()) {
+    const row = versions!.rows[at];
+    rowOfMember[i] = row;
+    const isSmall = row?.envelope && row.envelope.length <= SHARED_ENVELOPE_BYTES_MAX;
+    if (isSmall && versions!.seen) known?.keepVersion(versionName(members[i]!), row, versions!.seen);
+  }
+  return { rowOfToken, rowOfMember };
+}
+
+const NO_ROWS: Promise<AccessRow[]> = Promise.resolve([]);
+const NOTHING_READ = Promise.resolve(undefined);
+
+const pick = <T>(all: readonly T[], places: readonly number[]): T[] => places.map((i) => all[i]!);
+
+/** What is sealed or comes too fast is told without an entry, so nothing would say that it still is so. */
+const isKept = (row: AccessRow) => !row.sealed && !hasRate(row);
+
+/** A path holds no line feed. */
+const versionName = ({ path, version }: Reading) => (version === 0 ? path : `${version}\n${path}`);
+
+/** Whether a version that is known has not expired, and its keys are in memory: one that is gone may have been destroyed. */
+function opensNow(vault: Vault, { token }: Reading, row: VersionRow, now: Timestamp): boolean {
+  const hasKey = (version: number) => cachedDataKey(vault, token.tenantId as TenantId, version) !== undefined;
+  if (row.expiresAt !== null && row.expiresAt <= now) return false;
+  return hasKey(row.keyVersion) && (row.metadataKeyVersion === null || hasKey(row.metadataKeyVersion));
+}
+
+/** A token id names a token in its tenant only: one that claims another tenant is another token. */
+export const nameOf = ({ tenantId, tokenId }: { readonly tenantId: string; readonly tokenId: string }) =>
+  `${tenantId}.${tokenId}`;
+
+/**
+ * What is asked for: a row for each member whose secret and version are there and readable, and where the log of the first
+ * member's tenant stood. Tenant ids and paths hold no line feed, so that lists of them need no quoting.
+ */
+export async function readVersions(
+  tx: Tx,
+  members: readonly Reading[],
+): Promise<{ readonly rows: (VersionRow | undefined)[]; readonly seen: Seen | undefined }> {
+  const largest = members.length === 1 ? ENVELOPE_BYTES_MAX : SHARED_ENVELOPE_BYTES_MAX;
+  const tenants = members.map((member) => member.token.tenantId).join('\n');
+  const paths = members.map((member) => member.path).join('\n');
+  const versions = members.map((member) => member.version).join('\n');
+  const [answer] = await tx<{ packed: Uint8Array | null; size: number | null; aclRevision: number }[]>`
+    SELECT h.size, h.acl_revision AS "aclRevision", (SELECT string_agg(record_send(ROW(r.member::int, s.secret_id, v.version, v.key_version, v.kind, v.content_type, v.envelope,
+                                      v.created_at, v.expires_at, m.key_version, m.envelope)), '')
+    FROM unnest(string_to_array(${tenants}, E'\\n'), string_to_array(${paths}, E'\\n'), string_to_array(${versions}, E'\\n')::int[])
+         WITH ORDINALITY AS r (tenant_id, path, version, member),
+    LATERAL (SELECT secret_id, current_version FROM secrets
+             WHERE tenant_id = r.tenant_id AND path = r.path LIMIT 1) s,
+    LATERAL (SELECT version, key_version, kind, content_type, created_at, expires_at,
+                    CASE WHEN octet_length(envelope) <= ${largest} THEN envelope END AS envelope
+             FROM secret_versions WHERE tenant_id = r.tenant_id AND secret_id = s.secret_id
+               AND version = CASE r.version WHEN 0 THEN s.current_version ELSE r.version END
+               AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > bulla.now()) LIMIT 1) v
+    LEFT JOIN LATERAL (SELECT key_version, envelope FROM secret_metadata
+                       WHERE tenant_id = r.tenant_id AND secret_id = s.secret_id LIMIT 1) m ON true) AS packed
+    FROM (VALUES (${members[0]!.token.tenantId})) AS first (tenant_id) LEFT JOIN audit_heads h USING (tenant_id)`;
+  const { packed, size, aclRevision } = answer!;
+  const seen = size === null ? undefined : { size, aclRevision };
+  return { rows: unpackVersions(packed, members.length), seen };
+}
