@@ -191,6 +191,9 @@ export const LIMITS = {
   /** Rows that a node keeps for reads while nobody else moves a tenant's log, with what they take beside their ciphertext. */
   knownRowsBytesMax: 8 * 1024 * 1024,
   readQueueMax: 10_000,
+  /** Secrets that fetches read in one round; one fetch may ask for more. */
+  fetchBatchSecretsMax: 128,
+  fetchQueueMax: 1000,
   writesTogetherMax: 64,
   writeQueueMax: 1000,
   policiesPerUserMax: 50,

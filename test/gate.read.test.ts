@@ -1,19 +1,21 @@
 /** The gate in batches: every member its own answer and entry, the same as by the plain path, and nobody delayed. */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createToken } from '../src/auth/child.ts';
 import { updateUser } from '../src/auth/user.ts';
 import { LIMITS } from '../src/config.ts';
 import { parseToken } from '../src/crypto/token.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { VaultError } from '../src/errors.ts';
 import { createKnownTenants } from '../src/policy/known.ts';
+import type { OpenedVersion } from '../src/policy/opened.ts';
 import { readSecret } from '../src/policy/read.ts';
 import { putPolicy } from '../src/policy/store.ts';
 import { fetchSecrets } from '../src/secret/fetch.ts';
 import { parsePath } from '../src/secret/path.ts';
 import { deleteVersions, putSecret } from '../src/secret/secret.ts';
 import { type TestVault, testVault } from './harness.ts';
-import { added, codeOf, data, entriesOf, hold, holdHead, tenantId, text, textOf } from './witness.ts';
+import { added, codeOf, data, entriesOf, hold, holdHead, type LogEntry, tenantId, text, textOf } from './witness.ts';
 
 let t: TestVault;
 let tenant: TenantId;
@@ -240,19 +242,19 @@ describe('batches', () => {
 });
 
 describe('the batched read against the single path', () => {
-  /** The same question through permit: fetch of one path answers current versions as the plain gate does. */
-  async function single(token: string | undefined, path: string): Promise<string> {
-    return fetchSecrets(t.vault, t.call(token), { paths: [parsePath(path)] }).then(
-      ([opened]) =>
-        `${opened!.version} ${textOf(opened!)} ${opened!.metadata ? textOf({ body: opened!.metadata }) : ''}`,
-      (error: VaultError) => error.code,
-    );
-  }
-  const batched = (token: string | undefined, path: string) =>
-    read(token, path).then(
-      (opened) => `${opened.version} ${textOf(opened)} ${opened.metadata ? textOf({ body: opened.metadata }) : ''}`,
-      (error: VaultError) => error.code,
-    );
+  const said = ({ version, body, metadata }: OpenedVersion) =>
+    `${version} ${textOf({ body })} ${metadata ? textOf({ body: metadata }) : ''}`;
+  const ask = (token: string | undefined, paths: readonly string[]): Promise<string> => {
+    const [first] = paths;
+    const answer =
+      paths.length === 1
+        ? read(token, first!).then(said)
+        : fetchSecrets(t.vault, t.call(token), { paths: paths.map(parsePath) }).then((all) => all.map(said).join());
+    return answer.catch((error: VaultError) => error.code);
+  };
+  /** The same holder, whose uses are counted: each of its acts goes by itself. */
+  const counted = async (token: string) =>
+    (await createToken(t.vault, t.call(token), { uses: LIMITS.tokenUsesMax })).token;
 
   it('design §5: random tokens, policies and paths get the same answer and the same entry', async () => {
     const segment = fc.constantFrom('a', 'b', 'c');
@@ -271,31 +273,31 @@ describe('the batched read against the single path', () => {
     await put(t.admin, 'p/a', 'second');
     await deleteVersions(t.vault, t.call(t.admin), parsePath('p/b'), undefined);
     await putSecret(t.vault, t.call(t.admin), parsePath('p/a/b'), { ...data('{}'), metadata: { of: 'p' } });
-    const users = await Promise.all([0, 1, 2].map((i) => t.user(`random-${i}`, [], [])));
+    const maker = [allow(['token.create'], ['token:**'])];
+    const users = await Promise.all([0, 1, 2].map((i) => t.user(`random-${i}`, [], maker)));
     const disabled = await t.user('random-disabled', ['admin']);
+    const known = [...users, t.admin, acmeAdmin, disabled];
+    const tokens = [...known, undefined];
+    const alone = [...(await Promise.all(known.map(counted))), undefined];
     await updateUser(t.vault, t.call(t.admin), 'random-disabled', { disabled: true });
-    const tokens = [...users, t.admin, acmeAdmin, disabled, undefined];
+    const paths = fc.oneof(
+      { weight: 2, arbitrary: fc.array(path, { minLength: 1, maxLength: 1 }) },
+      fc.uniqueArray(path, { minLength: 2, maxLength: 3 }).map((several) => several.sort()),
+    );
     await fc.assert(
       fc.asyncProperty(
         fc.tuple(rules, rules, rules),
-        fc.array(fc.tuple(fc.nat(tokens.length - 1), path), { minLength: 1, maxLength: 12 }),
+        fc.array(fc.tuple(fc.nat(tokens.length - 1), paths), { minLength: 1, maxLength: 12 }),
         async (policies, asked) => {
           for (const [i, document] of policies.entries()) {
             await putPolicy(t.vault, t.call(t.admin), `random-${i}`, { rules: document });
           }
-          const strip = ({
-            action,
-            resource,
-            outcome,
-            code,
-            version,
-            actor,
-          }: Awaited<ReturnType<typeof entriesOf>>[0]) =>
-            JSON.stringify([action, resource, outcome, code, version, actor.name]);
-          const one = await added(t.owner, tenant, () => Promise.all(asked.map(([who, p]) => batched(tokens[who], p))));
+          const strip = ({ action, resource, outcome, code, version, actor, details }: LogEntry) =>
+            JSON.stringify([action, resource, outcome, code, version, actor.name, details]);
+          const one = await added(t.owner, tenant, () => Promise.all(asked.map(([who, p]) => ask(tokens[who], p))));
           const two = await added(t.owner, tenant, async () => {
             const answers: string[] = [];
-            for (const [who, p] of asked) answers.push(await single(tokens[who], p));
+            for (const [who, p] of asked) answers.push(await ask(alone[who], p));
             return answers;
           });
           expect(one.value).toEqual(two.value);
@@ -304,5 +306,20 @@ describe('the batched read against the single path', () => {
       ),
       { numRuns: 20 },
     );
+  });
+
+  it('a fetch of many, of some too large to go with others, and of more than a round holds', async () => {
+    const names = Array.from({ length: 150 }, (_, i) => `bulk/s${String(i).padStart(3, '0')}`);
+    await Promise.all(names.map((name, i) => put(t.admin, name, i % 50 === 49 ? name.repeat(3_000) : name)));
+    const all = () => fetchSecrets(t.vault, t.call(t.admin), { paths: names.map(parsePath) });
+    const few = () => fetchSecrets(t.vault, t.call(t.admin), { paths: names.slice(0, 40).map(parsePath) });
+    const { value, entries } = await added(t.owner, tenant, () => Promise.all([few(), all(), few(), few()]));
+    expect(value.map((opened) => opened.map((one) => one.path))).toEqual(
+      [40, 150, 40, 40].map((count) => names.slice(0, count)),
+    );
+    expect(textOf(value[1]![49]!)).toBe(names[49]!.repeat(3_000));
+    expect(entries.filter(({ resource }) => resource === 'secret:bulk/s007')).toHaveLength(4);
+    expect(entries).toHaveLength(270);
+    await t.check();
   });
 });

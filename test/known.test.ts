@@ -87,50 +87,52 @@ describe('while nothing changes', () => {
 });
 
 describe('what another node changes is seen by the next read', () => {
-  const changes: Record<string, { change: (name: string) => Promise<void>; then: string; undo?: () => Promise<void> }> =
-    {
-      'a new version': { change: (name) => put(`next/${name}`, 'second'), then: 'second' },
-      'a deleted version': { change: (name) => ask('DELETE', `secrets/next/${name}`), then: 'not_found' },
-      'a secret that moved away': {
-        change: (name) => ask('POST', 'move', { from: `next/${name}`, to: `gone/${name}` }),
-        then: 'not_found',
-      },
-      'a token that has ended': {
-        change: async (name) => ask('POST', 'auth/logout', undefined, tokens.get(name)),
-        then: 'unauthenticated',
-      },
-      'an account that is disabled': {
-        change: (name) => ask('PATCH', `users/${name}`, { disabled: true }),
-        then: 'unauthenticated',
-      },
-      'a policy that changed': { change: (name) => ask('PUT', `policies/${name}`, { rules: [] }), then: 'forbidden' },
-      'a policy taken away': { change: (name) => ask('PATCH', `users/${name}`, { policies: [] }), then: 'forbidden' },
-      'a suspended tenant': {
-        change: () => ask('PATCH', 'tenants/default', { state: 'suspended' }, t.operator),
-        then: 'tenant_suspended',
-        undo: () => ask('PATCH', 'tenants/default', { state: 'active' }, t.operator),
-      },
-      'a second factor that is required': {
-        change: (name) => ask('PATCH', `users/${name}`, { mfa_required: true }),
-        then: 'mfa_required',
-      },
-      'a sealed vault': {
-        change: async () => void (await t.owner`UPDATE seals SET sealed_at = now()`),
-        then: 'sealed',
-        undo: async () => void (await t.owner`UPDATE seals SET sealed_at = NULL`),
-      },
-    };
+  const changes: Record<
+    string,
+    { change: (name: string) => Promise<void>; heard: string; undo?: () => Promise<void> }
+  > = {
+    'a new version': { change: (name) => put(`next/${name}`, 'second'), heard: 'second' },
+    'a deleted version': { change: (name) => ask('DELETE', `secrets/next/${name}`), heard: 'not_found' },
+    'a secret that moved away': {
+      change: (name) => ask('POST', 'move', { from: `next/${name}`, to: `gone/${name}` }),
+      heard: 'not_found',
+    },
+    'a token that has ended': {
+      change: async (name) => ask('POST', 'auth/logout', undefined, tokens.get(name)),
+      heard: 'unauthenticated',
+    },
+    'an account that is disabled': {
+      change: (name) => ask('PATCH', `users/${name}`, { disabled: true }),
+      heard: 'unauthenticated',
+    },
+    'a policy that changed': { change: (name) => ask('PUT', `policies/${name}`, { rules: [] }), heard: 'forbidden' },
+    'a policy taken away': { change: (name) => ask('PATCH', `users/${name}`, { policies: [] }), heard: 'forbidden' },
+    'a suspended tenant': {
+      change: () => ask('PATCH', 'tenants/default', { state: 'suspended' }, t.operator),
+      heard: 'tenant_suspended',
+      undo: () => ask('PATCH', 'tenants/default', { state: 'active' }, t.operator),
+    },
+    'a second factor that is required': {
+      change: (name) => ask('PATCH', `users/${name}`, { mfa_required: true }),
+      heard: 'mfa_required',
+    },
+    'a sealed vault': {
+      change: async () => void (await t.owner`UPDATE seals SET sealed_at = now()`),
+      heard: 'sealed',
+      undo: async () => void (await t.owner`UPDATE seals SET sealed_at = NULL`),
+    },
+  };
   const tokens = new Map<string, string>();
 
   it.each(Object.keys(changes))('%s', async (what) => {
     const name = what.replaceAll(' ', '-');
-    const { change, then, undo } = changes[what]!;
+    const { change, heard, undo } = changes[what]!;
     await put(`next/${name}`, 'first');
     tokens.set(name, await t.user(name, [], READ_ALL));
     await know(tokens.get(name)!, `next/${name}`);
     await change(name);
     try {
-      expect(await read(tokens.get(name)!, `next/${name}`)).toBe(then);
+      expect(await read(tokens.get(name)!, `next/${name}`)).toBe(heard);
     } finally {
       await undo?.();
     }
@@ -177,7 +179,7 @@ describe('what is changed by hand, in SQL, is seen by the next read', () => {
     `tenant_id = '${tenant}' AND user_id = (SELECT user_id FROM users WHERE name = '${name}')`;
   const versionOf = (name: string) =>
     `tenant_id = '${tenant}' AND secret_id = (SELECT secret_id FROM secrets WHERE path = 'hand/${name}')`;
-  const changes: Record<string, readonly [sql: (name: string) => string, then: string]> = {
+  const changes: Record<string, readonly [sql: (name: string) => string, heard: string]> = {
     tokens: [(name) => `DELETE FROM tokens WHERE ${of(name)}`, 'unauthenticated'],
     users: [(name) => `UPDATE users SET disabled = true WHERE ${of(name)}`, 'unauthenticated'],
     policies: [(name) => `DELETE FROM policies WHERE tenant_id = '${tenant}' AND name = '${name}'`, 'forbidden'],
@@ -196,12 +198,12 @@ describe('what is changed by hand, in SQL, is seen by the next read', () => {
 
   it.each(Object.keys(changes))('%s', async (table) => {
     const name = `hand-${table.replace('_', '-')}`;
-    const [sql, then] = changes[table]!;
+    const [sql, heard] = changes[table]!;
     await put(`hand/${name}`, 'x');
     const token = await t.user(name, [], READ_ALL);
     await know(token, `hand/${name}`);
     await t.owner.unsafe(sql(name));
-    expect(await read(token, `hand/${name}`)).toBe(then);
+    expect(await read(token, `hand/${name}`)).toBe(heard);
     await t.owner`DELETE FROM secrets WHERE path = ${`hand/${name}`}`;
   });
 

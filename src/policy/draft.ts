@@ -1,6 +1,6 @@
 /**
- * One read of a round: decided, opened, and what is to be recorded of it. Nothing of it counts, and nothing leaves, before
- * its entry is durable.
+ * What one member of a round reads: decided, opened, and what is to be recorded of it. Nothing of it counts, and nothing
+ * leaves, before its entries are durable.
  */
 import type { Entry } from '../audit/entry.ts';
 import type { Tx } from '../db/database.ts';
@@ -9,38 +9,43 @@ import type { Vault } from '../vault.ts';
 import { type Access, type Call, deadBecause, halted, refusal } from './access.ts';
 import { type OpenedVersion, openVersion, openVersionAtOnce, type VersionRow } from './opened.ts';
 
-type Asked = { readonly call: Call; readonly path: string };
+/** One secret, or several, of which it gets all or nothing. */
+type Asked = { readonly call: Call; readonly readings: readonly { readonly path: string }[] };
 
 export type Draft = {
-  readonly answer: OpenedVersion | VaultError;
+  readonly answer: readonly OpenedVersion[] | VaultError;
   readonly access: Access;
-  readonly entry: Entry;
+  readonly entries: readonly Entry[];
 };
 
-/** In place of a draft: the token has few uses left, or others approve each read, so this one goes singly. */
+/**
+ * In place of a draft, of who goes singly: the token has few uses left, others approve each read, or one of several cannot
+ * be given.
+ */
 export const SINGLY = Symbol('singly');
 
+type Rows = readonly (VersionRow | undefined)[];
+
 /** What a member hears and what is recorded of it. Undefined when a key has to be read first. */
-export function draft(
-  vault: Vault,
-  member: Asked,
-  access: Access,
-  row: VersionRow | undefined,
-): Draft | typeof SINGLY | undefined {
-  const resource = `secret:${member.path}`;
-  const asks = [{ action: 'secret.read', resource }] as const;
+export function draft(vault: Vault, member: Asked, access: Access, rows: Rows): Draft | typeof SINGLY | undefined {
+  const asks = member.readings.map(({ path }) => ({ action: 'secret.read', resource: `secret:${path}` }) as const);
   const refused = refusal(access, asks, member.call) ?? halted(vault, asks);
-  if (refused?.code === 'approval_required') return SINGLY;
   if (refused) {
+    if (refused.code === 'approval_required' || asks.length > 1) return SINGLY;
     const reason = refused.code === 'unauthenticated' ? deadBecause(access, member.call) : undefined;
-    const entry = entryOf(member, access, resource, 'denied', refused.code);
-    return { access, answer: refused, entry: reason ? { ...entry, details: { reason } } : entry };
+    const entry = entryOf(member, access, member.readings[0]!.path, 'denied', refused.code);
+    return { access, answer: refused, entries: [reason ? { ...entry, details: { reason } } : entry] };
   }
   try {
-    const opened = openVersionAtOnce(vault, access.tenant, member.path, row);
-    return opened && drafted(member, access, resource, opened);
+    const opened: OpenedVersion[] = [];
+    for (const [i, { path }] of member.readings.entries()) {
+      const one = openVersionAtOnce(vault, access.tenant, path, rows[i]);
+      if (one === undefined) return undefined;
+      opened.push(one);
+    }
+    return drafted(member, access, opened);
   } catch (error) {
-    return failed(member, access, resource, error);
+    return failed(member, access, error);
   }
 }
 
@@ -50,34 +55,40 @@ export async function draftSlowly(
   tx: Tx,
   member: Asked,
   access: Access,
-  row: VersionRow,
-): Promise<Draft> {
-  const resource = `secret:${member.path}`;
+  rows: Rows,
+): Promise<Draft | typeof SINGLY> {
   try {
-    return drafted(member, access, resource, await openVersion(vault, tx, access.tenant, member.path, row));
+    const opened: OpenedVersion[] = [];
+    for (const [i, { path }] of member.readings.entries()) {
+      opened.push(await openVersion(vault, tx, access.tenant, path, rows[i]));
+    }
+    return drafted(member, access, opened);
   } catch (error) {
-    return failed(member, access, resource, error);
+    return failed(member, access, error);
   }
 }
 
-function drafted(member: Asked, access: Access, resource: string, opened: OpenedVersion): Draft {
-  return { access, answer: opened, entry: entryOf(member, access, resource, 'ok', undefined, opened.version) };
+function drafted(member: Asked, access: Access, opened: readonly OpenedVersion[]): Draft {
+  const entries = opened.map(({ path, version }) => entryOf(member, access, path, 'ok', undefined, version));
+  return { access, answer: opened, entries };
 }
 
-function failed(member: Asked, access: Access, resource: string, error: unknown): Draft {
+function failed(member: Asked, access: Access, error: unknown): Draft | typeof SINGLY {
   if (!(error instanceof VaultError)) throw error;
-  return { access, answer: error, entry: entryOf(member, access, resource, 'error', error.code) };
+  if (member.readings.length > 1) return SINGLY;
+  const entry = entryOf(member, access, member.readings[0]!.path, 'error', error.code);
+  return { access, answer: error, entries: [entry] };
 }
 
 function entryOf(
   { call }: Asked,
   { actor }: Access,
-  resource: string,
+  path: string,
   outcome: Entry['outcome'],
   code?: string,
   version?: number,
 ): Entry {
-  return { origin: call, actor, action: 'secret.read', resource, outcome, code, version };
+  return { origin: call, actor, action: 'secret.read', resource: `secret:${path}`, outcome, code, version };
 }
 
 // ---- what a round decided that could not have the log's head ----------------------------------------------------------

@@ -1,5 +1,5 @@
 /**
- * The hot path: reads of one secret, through the same gate in batches.
+ * The hot path: reads of one secret and fetches of several, through the same gate in batches.
  *
  * All reads that arrive while the previous batch commits form the next one. Two statements in one round trip read who is
  * asking and what is asked for, for the whole batch; decisions and decryption happen in memory; one append per tenant and one
@@ -16,6 +16,7 @@ import { type Head, lockHeads, write, writeIfUnmoved } from '../audit/append.ts'
 import type { Entry } from '../audit/entry.ts';
 import { markRecorded } from '../audit/recorded.ts';
 import { LIMITS } from '../config.ts';
+import type { ParsedToken } from '../crypto/token.ts';
 import { statements, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
@@ -26,18 +27,24 @@ import { createKnownTenants, type Known, type KnownTenants } from './known.ts';
 import { checkApproved, type OpenedVersion, openVersion } from './opened.ts';
 import { permit } from './permit.ts';
 import { hasRate, overRate } from './rate.ts';
-import { createRounds, type Rounds } from './rounds.ts';
+import { createRounds, type Rounds, takeUpTo } from './rounds.ts';
 import { nameOf, type Reading, readVersions, rowsOf } from './rows.ts';
 
+/** Who reads one secret, or several at once. */
 type Member = Waiting &
-  Redraftable &
-  Reading & {
+  Redraftable & {
     readonly call: Call;
-    readonly resolve: (opened: OpenedVersion) => void;
+    readonly token: ParsedToken;
+    readonly readings: readonly Reading[];
+    /** The way of who cannot go with others. */
+    readonly singly: () => Promise<readonly OpenedVersion[]>;
+    readonly resolve: (opened: readonly OpenedVersion[]) => void;
   };
 
 type Lane = {
-  readonly rounds: Rounds<Member>;
+  /** Apart, so that who reads one secret does not queue behind those who fetch a hundred. */
+  readonly reads: Rounds<Member>;
+  readonly fetches: Rounds<Member>;
   /** When the heads are free for the next round of ours. */
   turn: Promise<void>;
   readonly known: KnownTenants;
@@ -54,29 +61,64 @@ const APART_MEMBERS_MAX = 1000;
 const DECISIONS_MAX = 5;
 
 /**
- * Reads a secret as the caller, durably audited. Throws `unauthenticated`, `forbidden`, `tenant_suspended`,
- * `password_change_required`, `not_found`, `integrity`, `unavailable`, `busy`.
+ * Reads a secret as the caller, durably audited; version 0 is the current one. Throws `unauthenticated`, `forbidden`,
+ * `tenant_suspended`, `password_change_required`, `not_found`, `integrity`, `unavailable`, `busy`.
  */
 export function readSecret(vault: Vault, call: Call, path: string, version: number): Promise<OpenedVersion> {
   const { token } = call;
   if (!token) return Promise.reject(unauthenticated());
-  const { rounds } = lanes.get(vault) ?? newLane(vault);
-  if (rounds.waiting.length >= LIMITS.readQueueMax) return Promise.reject(tooMany());
+  const lane = laneOf(vault);
+  if (lane.reads.waiting.length >= LIMITS.readQueueMax) return Promise.reject(tooMany());
   return new Promise<OpenedVersion>((resolve, reject) => {
-    const arrivedMs = vault.clock.monotonicMs();
-    rounds.add({ arrivedMs, begunMs: undefined, drafted: undefined, call, token, path, version, resolve, reject });
+    const readings = [{ token, path, version }];
+    const singly = () => readSingly(vault, call, readings[0]!);
+    const rest = {
+      call,
+      token,
+      readings,
+      singly,
+      resolve: ([opened]: readonly OpenedVersion[]) => resolve(opened!),
+      reject,
+    };
+    lane.reads.add({ arrivedMs: vault.clock.monotonicMs(), begunMs: undefined, drafted: undefined, ...rest });
   });
 }
 
-function newLane(vault: Vault): Lane {
+/**
+ * Reads the current versions of several secrets, with an entry each. Where one of them cannot be given as things are,
+ * `singly` says what the caller gets or hears.
+ */
+export function readSecrets(
+  vault: Vault,
+  call: Call,
+  paths: readonly string[],
+  singly: () => Promise<readonly OpenedVersion[]>,
+): Promise<readonly OpenedVersion[]> {
+  const { token } = call;
+  if (!token) return Promise.reject(unauthenticated());
+  const lane = laneOf(vault);
+  if (lane.fetches.waiting.length >= LIMITS.fetchQueueMax) return Promise.reject(tooMany());
+  return new Promise<readonly OpenedVersion[]>((resolve, reject) => {
+    const rest = { call, token, readings: paths.map((path) => ({ token, path, version: 0 })), singly, resolve, reject };
+    lane.fetches.add({ arrivedMs: vault.clock.monotonicMs(), begunMs: undefined, drafted: undefined, ...rest });
+  });
+}
+
+function laneOf(vault: Vault): Lane {
+  const there = lanes.get(vault);
+  if (there) return there;
   const run = async (members: readonly Member[]) => setApart(vault, lane, await settle(vault, lane, members, 'shared'));
   const lane: Lane = {
-    ...{ rounds: createRounds(vault, LIMITS.readBatchMembersMax, run), turn: Promise.resolve() },
-    ...{ known: createKnownTenants(vault), apart: new Map(), apartTurns: [], apartPumps: 0 },
+    reads: createRounds(vault, LIMITS.readBatchMembersMax, run, weightOf),
+    fetches: createRounds(vault, LIMITS.fetchBatchSecretsMax, run, weightOf),
+    ...{ turn: Promise.resolve(), known: createKnownTenants(vault) },
+    ...{ apart: new Map(), apartTurns: [], apartPumps: 0 },
   };
   lanes.set(vault, lane);
   return lane;
 }
+
+const weightOf = ({ readings }: Member) => readings.length;
 
 const tooMany = () => new VaultError('busy', 'Too many reads are waiting; try again.', { retryAfterSeconds: 1 });
 
@@ -102,7 +144,7 @@ async function pumpApart(vault: Vault, lane: Lane): Promise<void> {
   lane.apartPumps += 1;
   for (let tenant = lane.apartTurns.shift(); tenant !== undefined; tenant = lane.apartTurns.shift()) {
     const group = lane.apart.get(tenant)!;
-    const members = group.splice(0, LIMITS.readBatchMembersMax);
+    const members = takeUpTo(group, LIMITS.readBatchMembersMax, weightOf);
     for (const member of await settle(vault, lane, members, 'alone')) await settleOne(vault, lane, member);
     if (group.length > 0) lane.apartTurns.push(tenant);
     else lane.apart.delete(tenant);
@@ -136,7 +178,7 @@ async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode
     return inTime.filter((member, i) => {
       const answer = settled[i];
       if (answer === SINGLY) {
-        readSingly(vault, member).then(member.resolve, member.reject);
+        member.singly().then(member.resolve, member.reject);
         return false;
       }
       if (answer !== undefined && !unproven.has(answer)) markRecorded(member.call);
@@ -147,7 +189,9 @@ async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode
   } catch (error) {
     if (!(error instanceof VaultError) && inTime.length > 1) return inTime;
     for (const member of inTime) member.reject(forReader(error));
-    if (error instanceof VaultError) refuseBehind(vault, lane.rounds.waiting);
+    if (error instanceof VaultError) {
+      for (const { waiting } of [lane.reads, lane.fetches]) refuseBehind(vault, waiting);
+    }
     return [];
   }
 }
@@ -162,15 +206,15 @@ function forReader(error: unknown): unknown {
 }
 
 /** The single path of one read: what it uses up is taken once, and given back when the read is undone. */
-function readSingly(vault: Vault, member: Member): Promise<OpenedVersion> {
-  const { path, version } = member;
+async function readSingly(vault: Vault, call: Call, reading: Reading): Promise<OpenedVersion[]> {
+  const { path, version } = reading;
   const subject = version === 0 ? 'current' : String(version);
   const ask = { action: 'secret.read', resource: `secret:${path}`, subject } as const;
-  return permit(vault, member.call, ask, async (tx, { tenant, approved }) => {
-    const { rows } = await readVersions(tx, [member]);
-    const value = await openVersion(vault, tx, tenant, path, rows[0]);
-    checkApproved(approved, value);
-    return { value, notes: [{ version: value.version }] };
+  return permit(vault, call, ask, async (tx, { tenant, approved }) => {
+    const { rows } = await readVersions(tx, [reading]);
+    const opened = await openVersion(vault, tx, tenant, path, rows[0]);
+    checkApproved(approved, opened);
+    return { value: [opened], notes: [{ version: opened.version }] };
   });
 }
 
@@ -178,7 +222,7 @@ function readSingly(vault: Vault, member: Member): Promise<OpenedVersion> {
 const unproven = new WeakSet<object>();
 
 /** What each member hears; undefined where it must go again. Everything said here is durable. */
-type Settled = OpenedVersion | VaultError | typeof SINGLY | undefined;
+type Settled = readonly OpenedVersion[] | VaultError | typeof SINGLY | undefined;
 
 async function round(
   vault: Vault,
@@ -274,10 +318,14 @@ async function draftAll(
   settled: Settled[],
   known?: Known,
 ): Promise<(Draft | undefined)[]> {
-  const { rowOfToken, rowOfMember } = await rowsOf(vault, tx, members, known);
+  const readings = members.flatMap((member) => member.readings);
+  const { rowOfToken, rowOfReading } = await rowsOf(vault, tx, readings, known);
   const accesses = new Map<AccessRow, Access>();
   const drafts: (Draft | undefined)[] = new Array(members.length).fill(undefined);
+  let end = 0;
   for (const [i, member] of members.entries()) {
+    const rows = rowOfReading.slice(end, end + member.readings.length);
+    end += rows.length;
     const row = rowOfToken.get(nameOf(member.token));
     if (!row || !proves(row, member.token)) {
       const refused = unauthenticated();
@@ -301,10 +349,13 @@ async function draftAll(
     const access = before?.asker.source === call.source ? before : await resolve(vault, tx, token, row, call.source);
     accesses.set(row, access);
     // What is too large for many goes again alone; what is too large even then is damaged.
-    if (rowOfMember[i]?.envelope === null && members.length > 1) continue;
-    const drafted = draft(vault, member, access, rowOfMember[i]);
-    if (drafted === SINGLY) settled[i] = SINGLY;
-    else drafts[i] = drafted ?? (await draftSlowly(vault, tx, member, access, rowOfMember[i]!));
+    if (rows.some((one) => one?.envelope === null) && readings.length > 1) {
+      if (member.readings.length > 1) settled[i] = SINGLY;
+      continue;
+    }
+    const made = draft(vault, member, access, rows) ?? (await draftSlowly(vault, tx, member, access, rows));
+    if (made === SINGLY) settled[i] = SINGLY;
+    else drafts[i] = made;
   }
   return drafts;
 }
@@ -337,7 +388,7 @@ function entriesUnder(head: Head, drafts: readonly (Draft | undefined)[]) {
   const answers: [number, Settled][] = [];
   for (const [i, drafted] of drafts.entries()) {
     if (drafted?.access.tenant !== head.tenant || drafted.access.aclRevision !== head.aclRevision) continue;
-    entries.push(drafted.entry);
+    entries.push(...drafted.entries);
     answers.push([i, drafted.answer]);
   }
   return { entries, answers };

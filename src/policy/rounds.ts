@@ -15,11 +15,22 @@ const ROUNDS_AT_ONCE = 2;
 /** Longer than this nobody waits for a round under way that is larger. */
 const PATIENCE_MS = 10;
 
-/** `run` settles all of its members, who are at most `most`, and never throws. */
+/** From the front of a queue: what weighs no more than `most` together, and one at least. */
+export function takeUpTo<M>(queue: M[], most: number, weightOf: (member: M) => number): M[] {
+  let weight = 0;
+  const end = queue.findIndex((member, i) => {
+    weight += weightOf(member);
+    return i > 0 && weight > most;
+  });
+  return queue.splice(0, end === -1 ? queue.length : end);
+}
+
+/** `run` settles all of its members, who weigh no more than `most` together or are one, and never throws. */
 export function createRounds<M extends Waiting>(
   { clock }: Vault,
   most: number,
   run: (members: readonly M[]) => Promise<void>,
+  weightOf: (member: M) => number = () => 1,
 ): Rounds<M> {
   const waiting: M[] = [];
   /** Those who look after the queue; rounds under way, and the members in them. */
@@ -41,7 +52,7 @@ export function createRounds<M extends Waiting>(
     // Let everything that has already arrived join.
     await new Promise(setImmediate);
     while (waiting.length > 0 && isWorthARound()) {
-      const taken = waiting.splice(0, most);
+      const taken = takeUpTo(waiting, most, weightOf);
       rounds += 1;
       members += taken.length;
       await run(taken);

@@ -20,27 +20,27 @@ const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
 const ENVELOPE_BYTES_MAX = LIMITS.secretBytesMax + 1024;
 
 /** Who asks and what is asked for: as far as it is known, and the rest from the database, which is then known. */
-export async function rowsOf(vault: Vault, tx: Tx, members: readonly Reading[], known: Known | undefined) {
+export async function rowsOf(vault: Vault, tx: Tx, readings: readonly Reading[], known: Known | undefined) {
   const rowOfToken = new Map<string, AccessRow>();
-  const rowOfMember: (VersionRow | undefined)[] = new Array(members.length).fill(undefined);
+  const rowOfReading: (VersionRow | undefined)[] = new Array(readings.length).fill(undefined);
   const tokensToRead = new Map<string, ParsedToken>();
   const toRead: number[] = [];
   const now = known?.now();
-  for (const [i, member] of members.entries()) {
-    const name = nameOf(member.token);
+  for (const [i, reading] of readings.entries()) {
+    const name = nameOf(reading.token);
     if (!rowOfToken.has(name) && !tokensToRead.has(name)) {
       const row = known?.token(name);
       if (row && now) rowOfToken.set(name, { ...row, now });
-      else tokensToRead.set(name, member.token);
+      else tokensToRead.set(name, reading.token);
     }
-    const version = known?.version(versionName(member));
-    if (version && now && opensNow(vault, member, version, now)) rowOfMember[i] = version;
+    const version = known?.version(versionName(reading));
+    if (version && now && opensNow(vault, reading, version, now)) rowOfReading[i] = version;
     else toRead.push(i);
   }
-  if (tokensToRead.size === 0 && toRead.length === 0) return { rowOfToken, rowOfMember };
+  if (tokensToRead.size === 0 && toRead.length === 0) return { rowOfToken, rowOfReading };
   const [accessRows, versions] = await inOneTrip(
     tokensToRead.size === 0 ? NO_ROWS : readAccess(tx, [...tokensToRead.values()]),
-    toRead.length === 0 ? NOTHING_READ : readVersions(tx, pick(members, toRead)),
+    toRead.length === 0 ? NOTHING_READ : readVersions(tx, pick(readings, toRead)),
   );
   for (const row of accessRows) {
     rowOfToken.set(nameOf(row), row);
@@ -48,11 +48,11 @@ export async function rowsOf(vault: Vault, tx: Tx, members: readonly Reading[], 
   }
   for (const [at, i] of toRead.entries()) {
     const row = versions!.rows[at];
-    rowOfMember[i] = row;
+    rowOfReading[i] = row;
     const isSmall = row?.envelope && row.envelope.length <= SHARED_ENVELOPE_BYTES_MAX;
-    if (isSmall && versions!.seen) known?.keepVersion(versionName(members[i]!), row, versions!.seen);
+    if (isSmall && versions!.seen) known?.keepVersion(versionName(readings[i]!), row, versions!.seen);
   }
-  return { rowOfToken, rowOfMember };
+  return { rowOfToken, rowOfReading };
 }
 
 const NO_ROWS: Promise<AccessRow[]> = Promise.resolve([]);
@@ -78,17 +78,17 @@ export const nameOf = ({ tenantId, tokenId }: { readonly tenantId: string; reado
   `${tenantId}.${tokenId}`;
 
 /**
- * What is asked for: a row for each member whose secret and version are there and readable, and where the log of the first
- * member's tenant stood. Tenant ids and paths hold no line feed, so that lists of them need no quoting.
+ * What is asked for: a row for each reading whose secret and version are there and readable, and where the log of the first
+ * one's tenant stood. Tenant ids and paths hold no line feed, so that lists of them need no quoting.
  */
 export async function readVersions(
   tx: Tx,
-  members: readonly Reading[],
+  readings: readonly Reading[],
 ): Promise<{ readonly rows: (VersionRow | undefined)[]; readonly seen: Seen | undefined }> {
-  const largest = members.length === 1 ? ENVELOPE_BYTES_MAX : SHARED_ENVELOPE_BYTES_MAX;
-  const tenants = members.map((member) => member.token.tenantId).join('\n');
-  const paths = members.map((member) => member.path).join('\n');
-  const versions = members.map((member) => member.version).join('\n');
+  const largest = readings.length === 1 ? ENVELOPE_BYTES_MAX : SHARED_ENVELOPE_BYTES_MAX;
+  const tenants = readings.map((reading) => reading.token.tenantId).join('\n');
+  const paths = readings.map((reading) => reading.path).join('\n');
+  const versions = readings.map((reading) => reading.version).join('\n');
   const [answer] = await tx<{ packed: Uint8Array | null; size: number | null; aclRevision: number }[]>`
     SELECT h.size, h.acl_revision AS "aclRevision", (SELECT string_agg(record_send(ROW(r.member::int, s.secret_id, v.version, v.key_version, v.kind, v.content_type, v.envelope,
                                       v.created_at, v.expires_at, m.key_version, m.envelope)), '')
@@ -103,8 +103,8 @@ export async function readVersions(
                AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > bulla.now()) LIMIT 1) v
     LEFT JOIN LATERAL (SELECT key_version, envelope FROM secret_metadata
                        WHERE tenant_id = r.tenant_id AND secret_id = s.secret_id LIMIT 1) m ON true) AS packed
-    FROM (VALUES (${members[0]!.token.tenantId})) AS first (tenant_id) LEFT JOIN audit_heads h USING (tenant_id)`;
+    FROM (VALUES (${readings[0]!.token.tenantId})) AS first (tenant_id) LEFT JOIN audit_heads h USING (tenant_id)`;
   const { packed, size, aclRevision } = answer!;
   const seen = size === null ? undefined : { size, aclRevision };
-  return { rows: unpackVersions(packed, members.length), seen };
+  return { rows: unpackVersions(packed, readings.length), seen };
 }

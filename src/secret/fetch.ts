@@ -1,13 +1,14 @@
 /**
- * Fetching many secrets in one request: what an application does at start-up. One transaction, one commit, one audit
- * entry per secret.
+ * Fetching many secrets in one request: what an application does at start-up. One commit, one audit entry per secret.
+ * Named secrets are read as single ones are (policy/read.ts), beside the fetches of others.
  */
 import { LIMITS } from '../config.ts';
 import type { TenantId, Tx } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
-import type { Ask, Call } from '../policy/access.ts';
+import type { Call } from '../policy/access.ts';
 import { checkApproved, type OpenedVersion, openVersion, unpackVersions, type VersionRow } from '../policy/opened.ts';
 import { type Act, type Permit, permit } from '../policy/permit.ts';
+import { readSecrets } from '../policy/read.ts';
 import type { Vault } from '../vault.ts';
 import type { SecretPath, SecretPrefix } from './path.ts';
 import { secretAsk } from './row.ts';
@@ -16,15 +17,33 @@ import { secretAsk } from './row.ts';
 export type FetchAsk = { readonly paths: readonly SecretPath[] } | { readonly prefixes: readonly SecretPrefix[] };
 
 /** Current versions, in path order. Throws `not_found` and `forbidden` for paths, `too_large`, and what the gate throws. */
-export async function fetchSecrets(vault: Vault, call: Call, ask: FetchAsk): Promise<OpenedVersion[]> {
-  checkCount('paths' in ask ? new Set(ask.paths).size : ask.prefixes.length);
-  const wanted: Ask[] =
-    'paths' in ask
-      ? ask.paths.map((path) => ({ ...secretAsk('secret.read', path), subject: 'current' }))
-      : ask.prefixes.map((prefix) => ({ action: 'secret.read', resource: `secret:${prefix}`, anywhere: true }));
+export async function fetchSecrets(vault: Vault, call: Call, ask: FetchAsk): Promise<readonly OpenedVersion[]> {
+  if ('prefixes' in ask) {
+    checkCount(ask.prefixes.length);
+    return fetchUnder(vault, call, ask.prefixes);
+  }
+  const paths = [...new Set(ask.paths)].sort();
+  checkCount(paths.length);
+  return readSecrets(vault, call, paths, () => fetchAlone(vault, call, paths));
+}
+
+/** The way of those that cannot be given as things are: what is wrong is told, or an approval redeemed. */
+function fetchAlone(vault: Vault, call: Call, paths: readonly SecretPath[]): Promise<OpenedVersion[]> {
+  const wanted = paths.map((path) => ({ ...secretAsk('secret.read', path), subject: 'current' }));
+  return permit(vault, call, wanted, async (tx, { tenant, approved }) => {
+    const opened = await openAll(vault, tx, tenant, paths, true);
+    for (const one of opened) checkApproved(approved, one);
+    return recorded(opened);
+  });
+}
+
+function fetchUnder(vault: Vault, call: Call, prefixes: readonly SecretPrefix[]): Promise<OpenedVersion[]> {
+  const wanted = prefixes.map(
+    (prefix) => ({ action: 'secret.read', resource: `secret:${prefix}`, anywhere: true }) as const,
+  );
   return permit(vault, call, wanted, async (tx, granted) => {
-    const paths = 'paths' in ask ? [...new Set(ask.paths)].sort() : await under(tx, granted, ask.prefixes);
-    const opened = await openAll(vault, tx, granted.tenant, paths, 'paths' in ask);
+    const paths = await under(tx, granted, prefixes);
+    const opened = await openAll(vault, tx, granted.tenant, paths, false);
     for (const one of opened) checkApproved(granted.approved, one);
     return recorded(opened);
   });
