@@ -3,7 +3,7 @@
  *
  * One statement reads token, user, tenant and the log head's acl_revision, so that the decision and the revision under
  * which it was made belong together. This folder reads tables that auth/ and tenant/ own; it never writes them. Nothing
- * read here is cached but compiled policies (compiled.ts).
+ * read here is kept but compiled policies (compiled.ts), and, for reads, what known.ts says.
  */
 import type { Actor, Origin } from '../audit/entry.ts';
 import { haltRefusal } from '../audit/halt.ts';

@@ -1,6 +1,6 @@
 /**
  * Compiled policies: kept by (policy_id, revision), which never changes its document, and made for an account where they
- * have templates. Nothing else that a decision starts from is cached.
+ * have templates. What else a decision starts from is known.ts's.
  */
 import type { TenantId, Tx } from '../db/database.ts';
 import type { Vault } from '../vault.ts';
