@@ -156,20 +156,22 @@ describe('batches', () => {
 
   it('a head that others go on to move is guessed ever more seldom, and at once again when a guess held', () => {
     const tenants = createKnownTenants(t.vault);
-    const head = { tenant, size: 1, frontier: new Uint8Array(), aclRevision: 0, lastTime: '', now: '' };
+    const rest = { frontier: new Uint8Array(), aclRevision: 0, changes: 0, lastTime: '', now: '', sealed: false };
+    const head = { tenant, size: 1, ...rest };
+    tenants.set(head, t.vault.db.made);
     /** Rounds that lock the head until it is guessed again. */
     const locked = () => {
       let rounds = 0;
-      for (; !tenants.get(tenant); rounds += 1) tenants.set(head, t.vault.db.made);
+      for (; !tenants.get(tenant)!.head; rounds += 1) tenants.set(head, t.vault.db.made);
       return rounds;
     };
     const waits = Array.from({ length: 8 }, () => {
-      tenants.wasWrong(tenant);
+      tenants.wasWrong(tenants.get(tenant)!, head);
       return locked();
     });
     expect(waits).toEqual([1, 2, 4, 8, 16, 32, 64, 65]);
-    tenants.wasRight(tenants.get(tenant)!, head, t.vault.clock.monotonicMs());
-    tenants.wasWrong(tenant);
+    tenants.wasRight(tenants.get(tenant)!, head, head, t.vault.clock.monotonicMs());
+    tenants.wasWrong(tenants.get(tenant)!, head);
     expect(locked()).toBe(1);
   });
 

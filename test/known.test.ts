@@ -273,41 +273,77 @@ describe('time', () => {
 });
 
 describe('what is kept', () => {
-  const headAt = (size: number) => {
+  const headAt = (size: number, changes = 3) => {
     const time = '2026-01-02T03:04:05.000000Z';
-    return { tenant, size, frontier: new Uint8Array(), aclRevision: 3, lastTime: time, now: time };
+    return {
+      tenant,
+      size,
+      frontier: new Uint8Array(),
+      aclRevision: 0,
+      changes,
+      lastTime: time,
+      now: time,
+      sealed: false,
+    };
   };
   const version = (bytes: number) => ({ envelope: new Uint8Array(bytes), metadataEnvelope: null }) as VersionRow;
 
-  it('nothing that was read before our rounds alone moved the head, or under another revision', () => {
+  it('only what was read under the count that stands, whoever else moves the head', () => {
     const tenants = createKnownTenants(reader);
     tenants.set(headAt(5), reader.db.made);
     const known = tenants.get(tenant)!;
-    known.keepVersion('before', version(1), { size: 4, aclRevision: 3 });
-    known.keepVersion('elsewhere', version(1), { size: 5, aclRevision: 2 });
-    known.keepToken('before', {} as AccessRow, { size: 4, aclRevision: 3 });
-    known.keepVersion('good', version(1), { size: 5, aclRevision: 3 });
-    tenants.wasRight(known, headAt(9), 0);
-    known.keepVersion('later', version(1), { size: 7, aclRevision: 3 });
-    expect(['before', 'elsewhere', 'good', 'later'].map((name) => known.version(name) !== undefined)).toEqual([
-      ...[false, false, true, true],
-    ]);
+    known.keepVersion('before', version(1), 2);
+    known.keepToken('before', {} as AccessRow, 2);
+    known.keepVersion('good', version(1), 3);
+    tenants.wasRight(known, known.head!, headAt(9), 0);
+    expect(known.head!.size).toBe(9);
+    tenants.wasWrong(known, known.head!);
+    expect(known.head).toBeUndefined();
+    tenants.set(headAt(20), reader.db.made);
+    known.keepVersion('later', version(1), 3);
+    expect(tenants.get(tenant)).toBe(known);
+    expect(['before', 'good', 'later'].map((name) => known.version(name) !== undefined)).toEqual([false, true, true]);
     expect(known.token('before')).toBeUndefined();
+    // Something has changed: a row says it, or a head.
+    known.keepVersion('after', version(1), 4);
+    expect(tenants.get(tenant)).toBeUndefined();
+    tenants.set(headAt(21, 4), reader.db.made);
+    expect(tenants.get(tenant)!.version('good')).toBeUndefined();
+    tenants.get(tenant)!.keepVersion('new', version(1), 4);
+    tenants.set(headAt(22, 5), reader.db.made);
+    expect(tenants.get(tenant)!.version('new')).toBeUndefined();
   });
 
-  it('nothing of before a connection was made, of a head that moved, or of a tenant that was forgotten', () => {
+  it('a head of before in no place of a later one, and a guess that another act has overtaken is no wrong one', () => {
     const tenants = createKnownTenants(reader);
-    for (const lose of [tenants.wasWrong, tenants.forget]) {
-      tenants.set(headAt(5), reader.db.made);
-      const known = tenants.get(tenant)!;
-      lose(tenant);
-      expect(tenants.get(tenant)).toBeUndefined();
-      known.keepVersion('late', version(1), { size: 5, aclRevision: 3 });
-      expect(known.version('late')).toBeUndefined();
-      tenants.set(headAt(5), reader.db.made);
-    }
+    tenants.set(headAt(5), reader.db.made);
+    const known = tenants.get(tenant)!;
+    const guess = known.head!;
+    tenants.set(headAt(9), reader.db.made);
+    tenants.set(headAt(7), reader.db.made);
+    tenants.wasWrong(known, guess);
+    tenants.wasRight(known, guess, headAt(6), 0);
+    expect(known.head!.size).toBe(9);
+    tenants.set(headAt(11, 2), reader.db.made);
+    expect(tenants.get(tenant)).toBe(known);
+    expect(known.head!.size).toBe(9);
+  });
+
+  it('nothing of before a connection was made, or of a tenant that was forgotten', () => {
+    const tenants = createKnownTenants(reader);
+    tenants.set(headAt(5), reader.db.made);
+    const known = tenants.get(tenant)!;
+    tenants.forget(tenant);
+    known.keepVersion('late', version(1), 3);
+    expect(known.version('late')).toBeUndefined();
     tenants.set(headAt(5), reader.db.made - 1);
     expect(tenants.get(tenant)).toBeUndefined();
+    const db = { ...reader.db };
+    const before = createKnownTenants({ clock: reader.clock, db });
+    before.set(headAt(5), db.made);
+    expect(before.get(tenant)).toBeDefined();
+    db.made += 1;
+    expect(before.get(tenant)).toBeUndefined();
   });
 
   it('no more than a few megabytes, of copies', () => {
@@ -318,7 +354,7 @@ describe('what is kept', () => {
       if (!tenants.get(tenant)) tenants.set(headAt(5), reader.db.made);
       const known = tenants.get(tenant)!;
       const row = version(16_000);
-      known.keepVersion(name, row, { size: 5, aclRevision: 3 });
+      known.keepVersion(name, row, 3);
       expect(known.version(name)?.envelope?.buffer).not.toBe(row.envelope!.buffer);
       most = Math.max(most, names.filter((one) => known.version(one)).length);
     }
@@ -327,14 +363,39 @@ describe('what is kept', () => {
   });
 });
 
-describe('the tests themselves', () => {
-  it('a commit of ours that changes what reads rest on and moves no log is refused here', async () => {
+describe('a transaction of ours that changes what reads rest on', () => {
+  const run = (tail: string) => {
     const [connection] = reader.db.idle;
-    const change = (tail: string) =>
-      connection!.sql.unsafe(`BEGIN; SET LOCAL bulla.tenants = ',${tenant},';
-        UPDATE users SET disabled = disabled WHERE tenant_id = '${tenant}'; ${tail} COMMIT`);
-    await expect(change('')).rejects.toThrow('the log of');
-    await connection!.sql.unsafe('ROLLBACK');
-    await change(`UPDATE audit_heads SET size = size WHERE tenant_id = '${tenant}';`);
+    return connection!.sql
+      .unsafe(
+        `BEGIN; SET LOCAL bulla.tenants = ',${tenant},';
+         UPDATE users SET disabled = disabled WHERE tenant_id = '${tenant}'; ${tail} COMMIT`,
+      )
+      .catch(async (error: Error) => {
+        await connection!.sql.unsafe('ROLLBACK');
+        return error.message;
+      });
+  };
+  const count = async () =>
+    Number((await t.owner`SELECT changes FROM audit_heads WHERE tenant_id = ${tenant}`)[0]!.changes);
+
+  it('is refused by the database of the tests when it does not count it', async () => {
+    expect(await run('')).toContain('the log of');
+    expect(await run(`UPDATE audit_heads SET changes = changes + 1 WHERE tenant_id = '${tenant}';`)).not.toContain(
+      'the log',
+    );
+  });
+
+  it('is counted by its entry, and what changes nothing is not', async () => {
+    await put('count/x', 'x');
+    const before = await count();
+    await read(t.admin, 'count/x');
+    await t.login('default', 'admin');
+    await ask('GET', 'users');
+    expect(await count()).toBe(before);
+    await put('count/x', 'y');
+    expect(await count()).toBe(before + 1);
+    await ask('PATCH', 'metadata/count/x', { metadata: { of: 'x' } });
+    expect(await count()).toBe(before + 2);
   });
 });

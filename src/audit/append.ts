@@ -36,11 +36,16 @@ export type Head = {
   readonly size: number;
   readonly frontier: Uint8Array;
   readonly aclRevision: number;
+  /** How many transactions have changed what a read rests on (sql/0032_changes.sql). */
+  readonly changes: number;
   readonly lastTime: Timestamp;
   readonly now: Timestamp;
+  /** Whether an operator has sealed the vault. */
+  readonly sealed: boolean;
 };
 
-export async function append(tx: Tx, appendices: readonly Appendix[]): Promise<void> {
+/** Gives the heads as they are after it, once the transaction commits. */
+export async function append(tx: Tx, appendices: readonly Appendix[]): Promise<Promise<Head>[]> {
   const heads = await lockHeads(
     tx,
     appendices.map((appendix) => appendix.tenant),
@@ -52,8 +57,9 @@ export async function append(tx: Tx, appendices: readonly Appendix[]): Promise<v
     if (decidedAt !== undefined && head.aclRevision !== decidedAt) throw new AccessMoved();
   }
   killpoint('audit.locked');
-  for (const appendix of appendices) write(tx, heads.get(appendix.tenant)!, appendix);
+  const after = appendices.map((appendix) => write(tx, heads.get(appendix.tenant)!, appendix));
   killpoint('audit.written');
+  return after;
 }
 
 /** Locks the heads in order. `skip` leaves out those that another transaction holds. */
@@ -63,31 +69,34 @@ export async function lockHeads(
   busy: 'wait' | 'skip',
 ): Promise<Map<TenantId, Head>> {
   const rows = await tx<Head[]>`
-    SELECT tenant_id AS tenant, size, frontier, acl_revision AS "aclRevision", last_time AS "lastTime", bulla.now() AS now
+    SELECT tenant_id AS tenant, size, frontier, acl_revision AS "aclRevision", changes, last_time AS "lastTime",
+           bulla.now() AS now, bulla.is_sealed() AS sealed
     FROM audit_heads WHERE tenant_id = ANY (${[...tenants]}) ORDER BY tenant_id
     FOR UPDATE ${busy === 'skip' ? tx`SKIP LOCKED` : tx``}`;
   return new Map(rows.map((head) => [head.tenant, head]));
 }
 
-/** Writes under a head that is locked, as the last statement before COMMIT. Gives the head as it is after it. */
-export function write(tx: Tx, head: Head, appendix: Appendix): Head {
+/** Writes under a head that is locked, as the last statement before COMMIT. Gives the head as it is after it, once that is done. */
+export function write(tx: Tx, head: Head, appendix: Appendix): Promise<Head> {
   const { statement, next } = appendStatement(tx, head, appendix);
   sendLast(tx, statement);
-  return next;
+  const after = statement.then(([written]) => ({ ...next, ...written }));
+  after.catch(() => undefined);
+  return after;
 }
 
 /**
  * Writes in a statement of its own under a head that is known and not locked, whose `now` is where the clock is thought to
- * be. Undefined when it wrote nothing: somebody else holds the head, has appended to it, or took access away; the vault is
- * sealed; the clock is elsewhere. Never waits for others.
+ * be. Undefined when it wrote nothing: somebody else holds the head, has appended to it, took access away, or changed what
+ * a read rests on; the vault is sealed; the clock is elsewhere. Never waits for others.
  */
 export async function writeIfUnmoved(tx: Tx, head: Head, appendix: Appendix): Promise<Head | undefined> {
   const stands = tx`
-    AND NOT bulla.is_sealed()
+    AND changes = ${head.changes} AND NOT bulla.is_sealed()
     AND bulla.now() BETWEEN ${head.now}::timestamptz - interval '1 second' AND ${head.now}::timestamptz + interval '1 second'`;
   const { statement, next } = appendStatement(tx, head, appendix, stands);
   const [written] = await statement;
-  return written && { ...next, now: written.now };
+  return written && { ...next, ...written };
 }
 
 function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appendix, stands: Fragment = tx``) {
@@ -98,7 +107,7 @@ function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appen
   const next = appendLeaves(head.size, head.frontier, hashes);
   const aclRevision = head.aclRevision + (revokes ? 1 : 0);
   // The lines go as text because a bytea parameter would be sent in hex, twice as long. One round trip for the three.
-  const statement = tx<{ now: Timestamp }[]>`
+  const statement = tx<Pick<Head, 'changes' | 'now'>[]>`
     WITH head AS (
       SELECT tenant_id FROM audit_heads
       WHERE tenant_id = ${tenant} AND size = ${head.size} AND acl_revision = ${head.aclRevision} ${stands}
@@ -112,8 +121,8 @@ function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appen
       SELECT ${tenant}, ${head.size}, ${entries.length}, ${hashes} FROM head
     )
     UPDATE audit_heads SET size = ${next.size}, frontier = ${next.frontier}, last_time = ${time},
-           acl_revision = ${aclRevision}
-    FROM head WHERE audit_heads.tenant_id = ${tenant} RETURNING bulla.now() AS now`;
+           acl_revision = ${aclRevision}, changes = changes + bulla.has_changed()::int
+    FROM head WHERE audit_heads.tenant_id = ${tenant} RETURNING audit_heads.changes, bulla.now() AS now`;
   const after: Head = { ...head, ...next, aclRevision, lastTime: time };
   return { statement, next: after };
 }

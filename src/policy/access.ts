@@ -91,8 +91,8 @@ export type AccessRow = {
   readonly tenantRate: number | null;
   readonly accountRate: number | null;
   readonly aclRevision: number;
-  /** How long the tenant's log was. */
-  readonly logSize: number;
+  /** How many transactions had changed what a read rests on. */
+  readonly changes: number;
   /** An operator has sealed the vault, and this node has not looked since. */
   readonly sealed: boolean;
   /** `policy_id.revision` of each policy that the account holds, by itself, by its login or by a group. */
@@ -128,7 +128,7 @@ export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<Acce
            u.must_change_password AS "mustChange",
            u.kind = 'person' AND (u.mfa_required OR t.mfa_required) AS "mfaRequired",
            t.state AS "tenantState", t.requests_per_second AS "tenantRate",
-           t.account_requests_per_second AS "accountRate", h.acl_revision AS "aclRevision", h.size AS "logSize",
+           t.account_requests_per_second AS "accountRate", h.acl_revision AS "aclRevision", h.changes,
            (SELECT bulla.is_sealed()) AS sealed,
            ARRAY(SELECT p.policy_id || '.' || p.revision FROM policies p
                  WHERE p.tenant_id = r.tenant_id AND p.name = ANY (u.policies || k.policies || ARRAY(
@@ -148,7 +148,7 @@ export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<Acce
              WHERE tenant_id = r.tenant_id AND user_id = k.user_id LIMIT 1) u,
     LATERAL (SELECT state, mfa_required, requests_per_second, account_requests_per_second FROM tenants
              WHERE tenant_id = r.tenant_id LIMIT 1) t,
-    LATERAL (SELECT acl_revision, size FROM audit_heads WHERE tenant_id = r.tenant_id LIMIT 1) h`;
+    LATERAL (SELECT acl_revision, changes FROM audit_heads WHERE tenant_id = r.tenant_id LIMIT 1) h`;
 }
 
 /** Whether the row is the token's that was shown: its secret's hash, compared in constant time. */

@@ -16,6 +16,8 @@ export type Draft = {
   readonly answer: readonly OpenedVersion[] | VaultError;
   readonly access: Access;
   readonly entries: readonly Entry[];
+  /** The count under which some of it was known; undefined when all was read. */
+  readonly changes?: number | undefined;
 };
 
 /**

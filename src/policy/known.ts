@@ -1,39 +1,41 @@
 /**
- * What is known of a tenant while nobody but our own rounds moves its log.
+ * What is known of a tenant while nothing changes in it.
  *
- * Whatever a read rests on (token, account, policies, tenant, secret, version) changes only in a transaction that moves the
- * head of the tenant's log: each change has its entry, and what is changed by hand moves acl_revision (sql/0032). So
- * rows that were read since our rounds alone move the head stand as they were read, for as long as they still do. That
- * they do is never believed but compared, in the statement that records what was decided from them: when it finds
- * another head nothing was recorded, nothing leaves, and all of this is forgotten and read again. So nothing here is
- * ever stale for anybody who is answered.
+ * Whatever a read rests on (token, account, policies, tenant, secret, version) changes only in a transaction that counts up
+ * `changes` in the head of the tenant's log (sql/0032_changes.sql). So a row that was read under one count stands as it was
+ * read for as long as the head says the same count. That it does is never believed but compared, by the statement or under
+ * the lock that records what was decided: when it finds another count, nothing was recorded and nothing leaves, and it is
+ * all read again. So nothing here is ever stale for anybody who is answered. Neither is absence known, nor what is told
+ * without an entry.
  *
- * A wrong guess costs a round trip, so it is made more seldom the longer others, such as another node, go on to move the
- * head. What time changes is looked at each time: the clock is the database's, carried on by our monotonic one, and
- * compared in that statement too. Ciphertexts and hashes are kept, never what they hide.
+ * What time changes is looked at each time: the clock is the database's, carried on by our monotonic one, and compared
+ * where the count is. Ciphertexts and hashes are kept, never what they hide.
+ *
+ * The head itself, as our last commits left it, is a guess: what is written under one is written only if it still holds. A
+ * wrong one costs a round trip, so it is made more seldom the longer others, such as another node, go on to move the head.
  */
 import type { Head } from '../audit/append.ts';
 import { LIMITS } from '../config.ts';
-import type { Database, TenantId, Timestamp } from '../db/database.ts';
+import type { TenantId, Timestamp } from '../db/database.ts';
 import { laterBy } from '../db/timestamp.ts';
 import type { Vault } from '../vault.ts';
 import type { AccessRow } from './access.ts';
 import type { VersionRow } from './opened.ts';
 
-/** Where the log stood when a row was read, in the same snapshot. */
-export type Seen = Pick<Head, 'size' | 'aclRevision'>;
-
 export type Known = {
   readonly tenant: TenantId;
-  /** As our last round left it. */
-  readonly head: Head;
+  /** The count that all of it was read under. */
+  readonly changes: number;
+  /** Undefined while it is not to be guessed. */
+  readonly head: Head | undefined;
   readonly now: () => Timestamp;
   /** Its holder may have expired since. */
   readonly token: (name: string) => AccessRow | undefined;
   /** It may have expired since. */
   readonly version: (name: string) => VersionRow | undefined;
-  readonly keepToken: (name: string, row: AccessRow, seen: Seen) => void;
-  readonly keepVersion: (name: string, row: VersionRow, seen: Seen) => void;
+  /** `changes`: the count in the snapshot that the row was read in. */
+  readonly keepToken: (name: string, row: AccessRow, changes: number) => void;
+  readonly keepVersion: (name: string, row: VersionRow, changes: number) => void;
 };
 
 export type KnownTenants = {
@@ -41,8 +43,8 @@ export type KnownTenants = {
   /** The head as a transaction that had it locked has left it. `made`: `Database.made` before it began. */
   readonly set: (head: Head, made: number) => void;
   /** What was sent under a guess, at `sentMs` of the monotonic clock, was written. */
-  readonly wasRight: (known: Known, next: Head, sentMs: number) => void;
-  readonly wasWrong: (tenant: TenantId) => void;
+  readonly wasRight: (known: Known, guess: Head, next: Head, sentMs: number) => void;
+  readonly wasWrong: (known: Known, guess: Head) => void;
   readonly forget: (tenant: TenantId) => void;
 };
 
@@ -52,21 +54,23 @@ const UNGUESSED_MAX = 64;
 const ROW_BYTES = 1024;
 
 type Entry = Known & {
-  head: Head;
-  /** When that head's `now` was. */
-  nowMs: number;
+  head: Head | undefined;
+  /** The database's clock, and ours at that time. */
+  clock: { readonly now: Timestamp; readonly ms: number };
   bytes: number;
-  readonly since: Seen;
   readonly madeBefore: number;
 };
 
-export function createKnownTenants({
-  clock,
-  db,
-}: {
-  readonly clock: Vault['clock'];
-  readonly db: Database;
-}): KnownTenants {
+const perVault = new WeakMap<Pick<Vault, 'clock' | 'db'>, KnownTenants>();
+
+/** Those of a node. */
+export function knownTenants(vault: Pick<Vault, 'clock' | 'db'>): KnownTenants {
+  const there = perVault.get(vault) ?? createKnownTenants(vault);
+  perVault.set(vault, there);
+  return there;
+}
+
+export function createKnownTenants({ clock, db }: Pick<Vault, 'clock' | 'db'>): KnownTenants {
   const tenants = new Map<TenantId, Entry>();
   /** How many heads are let pass before the next guess, now and after the next wrong one. */
   const distrust = new Map<TenantId, { left: number; next: number }>();
@@ -82,61 +86,80 @@ export function createKnownTenants({
     bytes = 0;
   };
 
-  const begin = (head: Head, madeBefore: number): Entry => {
+  const begin = ({ tenant, changes, now }: Head, madeBefore: number): Entry => {
     const tokens = new Map<string, AccessRow>();
     const versions = new Map<string, VersionRow>();
-    const keep = <R>(rows: Map<string, R>, name: string, row: R, size: number, { size: at, aclRevision }: Seen) => {
-      // What was read before our rounds alone moved the head, or under another revision, may have been changed since.
-      if (tenants.get(head.tenant) !== entry || at < entry.since.size || aclRevision !== entry.since.aclRevision)
+    const keep = <R>(rows: Map<string, R>, name: string, row: R, size: number, count: number) => {
+      if (tenants.get(tenant) !== entry) return;
+      // Something has changed since this was begun.
+      if (count > changes) forget(tenant);
+      if (count !== changes) return;
+      if (bytes + size > LIMITS.knownRowsBytesMax) {
+        forgetAll();
         return;
-      if (bytes + size > LIMITS.knownRowsBytesMax) forgetAll();
-      else {
-        if (!rows.has(name)) {
-          entry.bytes += size;
-          bytes += size;
-        }
-        rows.set(name, row);
       }
+      if (!rows.has(name)) {
+        entry.bytes += size;
+        bytes += size;
+      }
+      rows.set(name, row);
     };
     const entry: Entry = {
-      ...{ tenant: head.tenant, head, nowMs: clock.monotonicMs(), bytes: 0, since: head, madeBefore },
-      now: () => laterBy(entry.head.now, clock.monotonicMs() - entry.nowMs),
+      ...{ tenant, changes, head: undefined, clock: { now, ms: clock.monotonicMs() }, bytes: 0, madeBefore },
+      now: () => laterBy(entry.clock.now, clock.monotonicMs() - entry.clock.ms),
       token: (name) => tokens.get(name),
       version: (name) => versions.get(name),
-      keepToken: (name, row, seen) => keep(tokens, name, row, ROW_BYTES, seen),
-      keepVersion: (name, row, seen) => {
+      keepToken: (name, row, count) => keep(tokens, name, row, ROW_BYTES, count),
+      keepVersion: (name, row, count) => {
         const own = copyOf(row);
-        keep(versions, name, own, ROW_BYTES + bytesOf(own), seen);
+        keep(versions, name, own, ROW_BYTES + bytesOf(own), count);
       },
     };
     return entry;
   };
 
+  /** Whether the head may be guessed this time. */
+  const isTrusted = (tenant: TenantId) => {
+    const distrusted = distrust.get(tenant);
+    if (!distrusted || distrusted.left === 0) return true;
+    distrusted.left -= 1;
+    return false;
+  };
+
+  const get = (tenant: TenantId) => {
+    const entry = tenants.get(tenant);
+    // A connection made since may be to another server, which holds another log.
+    if (entry === undefined || entry.madeBefore === db.made) return entry;
+    forget(tenant);
+    return undefined;
+  };
+
   return {
-    get: (tenant) => {
-      const entry = tenants.get(tenant);
-      // A connection made since may be to another server, which holds another log.
-      if (entry === undefined || entry.madeBefore === db.made) return entry;
-      forget(tenant);
-      return undefined;
-    },
+    get,
     set: (head, made) => {
-      forget(head.tenant);
-      const distrusted = distrust.get(head.tenant);
-      if (distrusted && distrusted.left > 0) {
-        distrusted.left -= 1;
-        return;
-      }
+      if (made !== db.made) return;
+      const before = get(head.tenant);
+      if (before && before.changes > head.changes) return;
+      const isSame = before?.changes === head.changes;
+      if (isSame && before.head && before.head.size > head.size) return;
+      if (!isSame) forget(head.tenant);
       if (tenants.size >= TENANTS_MAX) forgetAll();
-      tenants.set(head.tenant, begin(head, made));
+      const entry = isSame ? before : begin(head, made);
+      tenants.set(head.tenant, entry);
+      entry.head = isTrusted(head.tenant) ? head : undefined;
+      entry.clock = { now: head.now, ms: clock.monotonicMs() };
     },
-    wasRight: (known, next, sentMs) => {
+    wasRight: (known, guess, next, sentMs) => {
       distrust.delete(known.tenant);
       const entry = tenants.get(known.tenant);
-      if (entry === known) Object.assign(entry, { head: next, nowMs: sentMs });
+      if (entry !== known || entry.head !== guess) return;
+      Object.assign(entry, { head: next, clock: { now: next.now, ms: sentMs } });
     },
-    wasWrong: (tenant) => {
-      forget(tenant);
+    wasWrong: ({ tenant }, guess) => {
+      const entry = tenants.get(tenant);
+      // What another act has left behind meanwhile is no worse for it.
+      if (entry !== undefined && entry.head !== guess) return;
+      if (entry) entry.head = undefined;
       if (distrust.size >= TENANTS_MAX) distrust.clear();
       const left = distrust.get(tenant)?.next ?? 0;
       distrust.set(tenant, { left, next: Math.min(UNGUESSED_MAX, 2 * left + 1) });

@@ -9,12 +9,12 @@
  * batches. `withoutToken` is for the few acts that come before any token or from the vault itself; it records too.
  */
 import { findApproval, markUsed, type Redeemed } from '../approval/redeem.ts';
-import { AccessMoved, append } from '../audit/append.ts';
+import { AccessMoved, type Appendix, append, type Head } from '../audit/append.ts';
 import type { Actor, Entry, Origin } from '../audit/entry.ts';
 import { markRecorded } from '../audit/recorded.ts';
 import { useToken } from '../auth/use.ts';
 import type { ParsedToken } from '../crypto/token.ts';
-import { type TenantId, type Tx, transaction } from '../db/database.ts';
+import { type TenantId, type TransactionOptions, type Tx, transaction } from '../db/database.ts';
 import { waitingAtMost } from '../db/lock-wait.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
@@ -34,6 +34,7 @@ import {
 } from './access.ts';
 import type { Requirement } from './approval-rule.ts';
 import type { Held } from './grant.ts';
+import { knownTenants } from './known.ts';
 import { hasRate, overRate } from './rate.ts';
 import { type Act, appendices, denial, entryOf, type Note } from './record.ts';
 
@@ -156,6 +157,24 @@ const isQuota = (error: unknown): error is VaultError => error instanceof VaultE
 /** A row that somebody holds for longer holds up whoever wants it, and nobody who came with them. */
 const LOCKED_TOGETHER_MS = 500;
 
+/** A transaction that ends with its entries. Where it has left the heads of its logs is what reads go on from. */
+async function recording<T>(
+  vault: Vault,
+  tenants: readonly TenantId[],
+  act: (tx: Tx, log: (appendices: readonly Appendix[]) => Promise<void>) => Promise<T>,
+  options: TransactionOptions = {},
+): Promise<T> {
+  const { made } = vault.db;
+  let heads: readonly Promise<Head>[] = [];
+  const work = (tx: Tx) =>
+    act(tx, async (appendices) => {
+      heads = await append(tx, appendices);
+    });
+  const result = await transaction(vault.db, tenants, work, options);
+  for (const head of await Promise.all(heads)) knownTenants(vault).set(head, made);
+  return result;
+}
+
 /** One of several acts of a tenant that go together. */
 export type Joint = { readonly call: Call; readonly token: ParsedToken; readonly ask: Ask };
 
@@ -172,10 +191,10 @@ export async function permitTogether<T>(
   options: Pick<PermitOptions, 'deadlineMs'> = {},
 ): Promise<readonly (Done<T> | undefined)[]> {
   const tenant = joints[0]!.token.tenantId as TenantId;
-  const acts = await transaction(
-    vault.db,
+  const acts = await recording(
+    vault,
     [tenant],
-    async (tx) => {
+    async (tx, log) => {
       const accesses = await accessesAtOnce(vault, tx, joints);
       const permits = accesses.map((access) => access && permitOf(access, NONE_APPROVED));
       const done = await waitingAtMost(tx, LOCKED_TOGETHER_MS, () => act(tx, permits));
@@ -186,7 +205,7 @@ export async function permitTogether<T>(
       });
       const entries = own.flatMap((appendix) => appendix.entries);
       // They were all read by one statement, so under one revision.
-      if (own[0]) await append(tx, [{ ...own[0], entries }]);
+      if (own[0]) await log([{ ...own[0], entries }]);
       return done;
     },
     options,
@@ -231,10 +250,10 @@ async function decideAndAct<T>(
   const { token } = call;
   if (!token) throw unauthenticated();
   const tenant = token.tenantId as TenantId;
-  const outcome = await transaction(
-    vault.db,
+  const outcome = await recording(
+    vault,
     [tenant, ...(options.tenants ?? [])],
-    async (tx) => {
+    async (tx, log) => {
       const [row] = await readAccess(tx, [token]);
       if (!row || !proves(row, token)) throw unauthenticated();
       const access = await resolve(vault, tx, token, row, call.source);
@@ -245,14 +264,14 @@ async function decideAndAct<T>(
       const refused =
         (approved === NONE_APPROVED ? waiting : undefined) ?? halted(vault, asks) ?? (await use(tx, access, options));
       if (refused) {
-        await append(tx, [denial(access, call, asks, refused)]);
+        await log([denial(access, call, asks, refused)]);
         return { refused, recorded: true };
       }
       const done = await runAct(tx, permitOf(access, approved), act);
       const used = done.refused || options.isPrecheck ? [] : [...approved.values()].map(({ id }) => id);
       if (used.length > 0) await markUsed(tx, tenant, used);
       const entries = appendices(access, call, asks, done, approved).filter((appendix) => appendix.entries.length > 0);
-      if (entries.length > 0) await append(tx, entries);
+      if (entries.length > 0) await log(entries);
       const recorded = entries.length > 0;
       return done.refused ? { refused: done.refused, recorded } : { value: done.value, recorded };
     },
@@ -333,13 +352,13 @@ const DENIALS: ReadonlySet<string> = new Set(['forbidden', 'approval_required'])
 async function recordFailure(vault: Vault, call: Call, asks: readonly Ask[], { reason }: Failed): Promise<VaultError> {
   const token = call.token!;
   const tenant = token.tenantId as TenantId;
-  const recorded = await transaction(vault.db, [tenant], async (tx) => {
+  const recorded = await recording(vault, [tenant], async (tx, log) => {
     const [row] = await readAccess(tx, [token]);
     if (!row || !proves(row, token)) return false;
     const { actor } = await resolve(vault, tx, token, row, call.source);
     const outcome = DENIALS.has(reason.code) ? 'denied' : 'error';
     const entry = entryOf(actor, call, asks[0]!, {}, { outcome, code: reason.code });
-    await append(tx, [{ tenant, entries: [entry] }]);
+    await log([{ tenant, entries: [entry] }]);
     return true;
   });
   if (recorded) markRecorded(call);
@@ -367,15 +386,14 @@ export async function withoutToken<T>(
   act: (tx: Tx) => Promise<{ value: T; records: readonly Record[] }>,
   options: { deadlineMs?: number } = {},
 ): Promise<T> {
-  const done = await transaction(
-    vault.db,
+  const done = await recording(
+    vault,
     tenants,
-    async (tx) => {
+    async (tx, log) => {
       const { value, records } = await act(tx);
       const logs = [...new Set(records.map((record) => record.tenant))].sort();
       if (logs.length > 0) {
-        await append(
-          tx,
+        await log(
           logs.map((tenant) => {
             const own = records.filter((record) => record.tenant === tenant);
             return {

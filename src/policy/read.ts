@@ -23,12 +23,12 @@ import type { Vault } from '../vault.ts';
 import { type Access, type AccessRow, type Call, proves, resolve, unauthenticated } from './access.ts';
 import { refuseBehind, refuseLate, type Waiting } from './deadline.ts';
 import { type Draft, draft, draftSlowly, keepDrafts, type Redraftable, SINGLY, takeDrafts } from './draft.ts';
-import { createKnownTenants, type Known, type KnownTenants } from './known.ts';
+import { type Known, type KnownTenants, knownTenants } from './known.ts';
 import { checkApproved, type OpenedVersion, openVersion } from './opened.ts';
 import { permit } from './permit.ts';
 import { hasRate, overRate } from './rate.ts';
 import { createRounds, type Rounds, takeUpTo } from './rounds.ts';
-import { nameOf, type Reading, readVersions, rowsOf } from './rows.ts';
+import { type KnownOf, nameOf, type Reading, readVersions, rowsOf } from './rows.ts';
 
 /** Who reads one secret, or several at once. */
 type Member = Waiting &
@@ -111,7 +111,7 @@ function laneOf(vault: Vault): Lane {
   const lane: Lane = {
     reads: createRounds(vault, LIMITS.readBatchMembersMax, run, weightOf),
     fetches: createRounds(vault, LIMITS.fetchBatchSecretsMax, run, weightOf),
-    ...{ turn: Promise.resolve(), known: createKnownTenants(vault) },
+    ...{ turn: Promise.resolve(), known: knownTenants(vault) },
     ...{ apart: new Map(), apartTurns: [], apartPumps: 0 },
   };
   lanes.set(vault, lane);
@@ -233,14 +233,15 @@ async function round(
 ): Promise<Settled[]> {
   const tenants = [...new Set(members.map((member) => member.token.tenantId as TenantId))];
   const known = tenants.length === 1 && mode === 'shared' ? lane.known.get(tenants[0]!) : undefined;
-  if (known) return roundOfOne(vault, lane, members, known, deadlineMs);
+  if (known?.head) return roundOfOne(vault, lane, members, known, deadlineMs);
   const { made } = vault.db;
   let release: (() => void) | undefined;
   try {
     const act = async (tx: Tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
+      const kept = mode === 'alone' ? takeDrafts(vault, members) : undefined;
       const drafts =
-        (mode === 'alone' ? takeDrafts(vault, members) : undefined) ?? (await draftAll(vault, tx, members, settled));
+        kept ?? (await draftAll(vault, tx, members, settled, mode === 'shared' ? lane.known.get : NOTHING_KNOWN));
       // Our own rounds take the heads in turn, so that SKIP LOCKED skips only what others hold.
       release?.();
       if (mode === 'shared') release = await takeTurn(lane);
@@ -249,7 +250,7 @@ async function round(
       return { settled, heads };
     };
     const { settled, heads } = await transaction(vault.db, tenants, act, { deadlineMs });
-    for (const head of heads) lane.known.set(head, made);
+    for (const head of await Promise.all(heads)) lane.known.set(head, made);
     return settled;
   } finally {
     release?.();
@@ -273,20 +274,19 @@ async function roundOfOne(
   try {
     const act = async (tx: Tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
-      const drafts = await draftAll(vault, tx, members, settled, known);
+      const drafts = await draftAll(vault, tx, members, settled, () => known);
       release = await takeTurn(lane);
-      // What was decided from what is not known any more is decided again.
-      if (lane.known.get(tenant) !== known) return settled;
-      const head = { ...known.head, now: known.now() };
-      const { entries, answers } = entriesUnder(head, drafts);
-      if (entries.length === 0) return settled;
+      const guess = known.head;
+      const head = guess && { ...guess, now: known.now() };
+      const { entries, answers } = head ? entriesUnder(head, drafts) : NO_ENTRIES;
       const sentMs = vault.clock.monotonicMs();
-      const next = await writeIfUnmoved(tx, head, { tenant, entries });
-      if (next === undefined) {
-        lane.known.wasWrong(tenant);
+      const next = head && entries.length > 0 ? await writeIfUnmoved(tx, head, { tenant, entries }) : undefined;
+      if (!guess || !next) {
+        if (guess && entries.length > 0) lane.known.wasWrong(known, guess);
+        keepDrafts(vault, members, drafts, settled);
         return settled;
       }
-      lane.known.wasRight(known, next, sentMs);
+      lane.known.wasRight(known, guess, next, sentMs);
       for (const [i, answer] of answers) settled[i] = answer;
       return settled;
     };
@@ -316,10 +316,10 @@ async function draftAll(
   tx: Tx,
   members: readonly Member[],
   settled: Settled[],
-  known?: Known,
+  knownOf: KnownOf,
 ): Promise<(Draft | undefined)[]> {
   const readings = members.flatMap((member) => member.readings);
-  const { rowOfToken, rowOfReading } = await rowsOf(vault, tx, readings, known);
+  const { rowOfToken, rowOfReading } = await rowsOf(vault, tx, readings, knownOf);
   const accesses = new Map<AccessRow, Access>();
   const drafts: (Draft | undefined)[] = new Array(members.length).fill(undefined);
   let end = 0;
@@ -355,7 +355,7 @@ async function draftAll(
     }
     const made = draft(vault, member, access, rows) ?? (await draftSlowly(vault, tx, member, access, rows));
     if (made === SINGLY) settled[i] = SINGLY;
-    else drafts[i] = made;
+    else drafts[i] = { ...made, changes: knownOf(access.tenant)?.changes };
   }
   return drafts;
 }
@@ -370,10 +370,10 @@ async function record(
   drafts: readonly (Draft | undefined)[],
   settled: Settled[],
   busy: 'skip' | 'wait',
-): Promise<Head[]> {
+): Promise<Promise<Head>[]> {
   const tenants = new Set(members.flatMap((_, i) => drafts[i]?.access.tenant ?? []));
   if (tenants.size === 0) return [];
-  const after: Head[] = [];
+  const after: Promise<Head>[] = [];
   for (const head of (await lockHeads(tx, [...tenants], busy)).values()) {
     const { entries, answers } = entriesUnder(head, drafts);
     for (const [i, answer] of answers) settled[i] = answer;
@@ -382,14 +382,29 @@ async function record(
   return after;
 }
 
-/** What may be recorded under a head: what was decided for its tenant at the revision that it still has. */
+/**
+ * What may be recorded under a head: what was decided for its tenant at the revision that it still has; and, where it was
+ * decided from what was known, under the count that it still has, at about its time, in a vault that is not sealed.
+ */
 function entriesUnder(head: Head, drafts: readonly (Draft | undefined)[]) {
   const entries: Entry[] = [];
   const answers: [number, Settled][] = [];
   for (const [i, drafted] of drafts.entries()) {
     if (drafted?.access.tenant !== head.tenant || drafted.access.aclRevision !== head.aclRevision) continue;
+    if (drafted.changes !== undefined && !stands(drafted, head)) continue;
     entries.push(...drafted.entries);
     answers.push([i, drafted.answer]);
   }
   return { entries, answers };
 }
+
+const NO_ENTRIES: ReturnType<typeof entriesUnder> = { entries: [], answers: [] };
+const NOTHING_KNOWN: KnownOf = () => undefined;
+
+/** How far the clock may be from where it was thought to be. */
+const APART_MS_MAX = 1000;
+
+const stands = ({ changes, access: { row } }: Draft, head: Head): boolean =>
+  changes === head.changes &&
+  !head.sealed &&
+  (row.now === head.now || Math.abs(Date.parse(row.now) - Date.parse(head.now)) <= APART_MS_MAX);

@@ -8,7 +8,7 @@ import { inOneTrip, type TenantId, type Timestamp, type Tx } from '../db/databas
 import { cachedDataKey } from '../tenant/keyring.ts';
 import type { Vault } from '../vault.ts';
 import { type AccessRow, readAccess } from './access.ts';
-import type { Known, Seen } from './known.ts';
+import type { Known } from './known.ts';
 import { unpackVersions, type VersionRow } from './opened.ts';
 import { hasRate } from './rate.ts';
 
@@ -19,14 +19,23 @@ export type Reading = { readonly token: ParsedToken; readonly path: string; read
 const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
 const ENVELOPE_BYTES_MAX = LIMITS.secretBytesMax + 1024;
 
+/** What is known of a tenant, if anything is. */
+export type KnownOf = (tenant: TenantId) => Known | undefined;
+
 /** Who asks and what is asked for: as far as it is known, and the rest from the database, which is then known. */
-export async function rowsOf(vault: Vault, tx: Tx, readings: readonly Reading[], known: Known | undefined) {
+export async function rowsOf(vault: Vault, tx: Tx, readings: readonly Reading[], knownOf: KnownOf) {
   const rowOfToken = new Map<string, AccessRow>();
   const rowOfReading: (VersionRow | undefined)[] = new Array(readings.length).fill(undefined);
   const tokensToRead = new Map<string, ParsedToken>();
   const toRead: number[] = [];
-  const now = known?.now();
+  let known: Known | undefined;
+  let now: Timestamp | undefined;
   for (const [i, reading] of readings.entries()) {
+    const tenant = reading.token.tenantId as TenantId;
+    if (i === 0 || readings[i - 1]!.token.tenantId !== tenant) {
+      known = knownOf(tenant);
+      now = known?.now();
+    }
     const name = nameOf(reading.token);
     if (!rowOfToken.has(name) && !tokensToRead.has(name)) {
       const row = known?.token(name);
@@ -38,27 +47,28 @@ export async function rowsOf(vault: Vault, tx: Tx, readings: readonly Reading[],
     else toRead.push(i);
   }
   if (tokensToRead.size === 0 && toRead.length === 0) return { rowOfToken, rowOfReading };
+  const asked = toRead.map((i) => readings[i]!);
   const [accessRows, versions] = await inOneTrip(
     tokensToRead.size === 0 ? NO_ROWS : readAccess(tx, [...tokensToRead.values()]),
-    toRead.length === 0 ? NOTHING_READ : readVersions(tx, pick(readings, toRead)),
+    asked.length === 0 ? NOTHING_READ : readVersions(tx, asked),
   );
   for (const row of accessRows) {
     rowOfToken.set(nameOf(row), row);
-    if (isKept(row)) known?.keepToken(nameOf(row), row, { size: row.logSize, aclRevision: row.aclRevision });
+    if (isKept(row)) knownOf(row.tenantId as TenantId)?.keepToken(nameOf(row), row, row.changes);
   }
-  for (const [at, i] of toRead.entries()) {
+  for (const [at, reading] of asked.entries()) {
     const row = versions!.rows[at];
-    rowOfReading[i] = row;
+    rowOfReading[toRead[at]!] = row;
     const isSmall = row?.envelope && row.envelope.length <= SHARED_ENVELOPE_BYTES_MAX;
-    if (isSmall && versions!.seen) known?.keepVersion(versionName(readings[i]!), row, versions!.seen);
+    const { tenantId } = reading.token;
+    if (!isSmall || versions!.changes === undefined || tenantId !== asked[0]!.token.tenantId) continue;
+    knownOf(tenantId as TenantId)?.keepVersion(versionName(reading), row, versions!.changes);
   }
   return { rowOfToken, rowOfReading };
 }
 
 const NO_ROWS: Promise<AccessRow[]> = Promise.resolve([]);
 const NOTHING_READ = Promise.resolve(undefined);
-
-const pick = <T>(all: readonly T[], places: readonly number[]): T[] => places.map((i) => all[i]!);
 
 /** What is sealed or comes too fast is told without an entry, so nothing would say that it still is so. */
 const isKept = (row: AccessRow) => !row.sealed && !hasRate(row);
@@ -78,19 +88,19 @@ export const nameOf = ({ tenantId, tokenId }: { readonly tenantId: string; reado
   `${tenantId}.${tokenId}`;
 
 /**
- * What is asked for: a row for each reading whose secret and version are there and readable, and where the log of the first
- * one's tenant stood. Tenant ids and paths hold no line feed, so that lists of them need no quoting.
+ * What is asked for: a row for each reading whose secret and version are there and readable, and how often what reads rest on had
+ * changed in the first one's tenant. Tenant ids and paths hold no line feed, so that lists of them need no quoting.
  */
 export async function readVersions(
   tx: Tx,
   readings: readonly Reading[],
-): Promise<{ readonly rows: (VersionRow | undefined)[]; readonly seen: Seen | undefined }> {
+): Promise<{ readonly rows: (VersionRow | undefined)[]; readonly changes: number | undefined }> {
   const largest = readings.length === 1 ? ENVELOPE_BYTES_MAX : SHARED_ENVELOPE_BYTES_MAX;
   const tenants = readings.map((reading) => reading.token.tenantId).join('\n');
   const paths = readings.map((reading) => reading.path).join('\n');
   const versions = readings.map((reading) => reading.version).join('\n');
-  const [answer] = await tx<{ packed: Uint8Array | null; size: number | null; aclRevision: number }[]>`
-    SELECT h.size, h.acl_revision AS "aclRevision", (SELECT string_agg(record_send(ROW(r.member::int, s.secret_id, v.version, v.key_version, v.kind, v.content_type, v.envelope,
+  const [answer] = await tx<{ packed: Uint8Array | null; changes: number | null }[]>`
+    SELECT h.changes, (SELECT string_agg(record_send(ROW(r.member::int, s.secret_id, v.version, v.key_version, v.kind, v.content_type, v.envelope,
                                       v.created_at, v.expires_at, m.key_version, m.envelope)), '')
     FROM unnest(string_to_array(${tenants}, E'\\n'), string_to_array(${paths}, E'\\n'), string_to_array(${versions}, E'\\n')::int[])
          WITH ORDINALITY AS r (tenant_id, path, version, member),
@@ -104,7 +114,5 @@ export async function readVersions(
     LEFT JOIN LATERAL (SELECT key_version, envelope FROM secret_metadata
                        WHERE tenant_id = r.tenant_id AND secret_id = s.secret_id LIMIT 1) m ON true) AS packed
     FROM (VALUES (${readings[0]!.token.tenantId})) AS first (tenant_id) LEFT JOIN audit_heads h USING (tenant_id)`;
-  const { packed, size, aclRevision } = answer!;
-  const seen = size === null ? undefined : { size, aclRevision };
-  return { rows: unpackVersions(packed, readings.length), seen };
+  return { rows: unpackVersions(answer!.packed, readings.length), changes: answer!.changes ?? undefined };
 }
