@@ -10,7 +10,11 @@ CREATE FUNCTION bulla.has_changed() RETURNS boolean LANGUAGE sql STABLE PARALLEL
 CREATE FUNCTION bulla.note_change() RETURNS trigger LANGUAGE plpgsql AS
   $$ BEGIN PERFORM pg_catalog.set_config('bulla.changed', 'on', true); RETURN NULL; END $$;
 
--- What is changed by hand, in a session that was opened for no tenant, ends with no append: it is counted row by row.
+-- Whether this session is not the vault's, or was opened for no tenant.
+CREATE FUNCTION bulla.is_by_hand() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS
+  $$ SELECT coalesce(current_setting('bulla.tenants', true), '') = '' OR current_setting('application_name') <> 'bulla' $$;
+
+-- What is changed by hand ends with no append: it is counted when it commits, so that the head is locked last and shortly.
 CREATE FUNCTION bulla.count_change_by_hand() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
   BEGIN
     UPDATE bulla.audit_heads SET changes = changes + 1, acl_revision = acl_revision + 1
@@ -20,8 +24,15 @@ CREATE FUNCTION bulla.count_change_by_hand() RETURNS trigger LANGUAGE plpgsql SE
     RETURN NULL;
   END $$;
 
+-- Rows that are all taken away at once have no triggers of their own.
+CREATE FUNCTION bulla.count_emptied() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+  BEGIN
+    UPDATE bulla.audit_heads SET changes = changes + 1, acl_revision = acl_revision + 1;
+    RETURN NULL;
+  END $$;
+
 -- What is not there is never known, so new tenants, users, tokens, secrets and versions change nothing. A version that
--- becomes the current one changes its secret.
+-- becomes the current one changes its secret; a ciphertext that is written anew under another key says the same.
 DO $$
   DECLARE
     name text;
@@ -37,11 +48,13 @@ DO $$
                  'without_default, policies, bounds, grants'),
       ('secrets', 'DELETE OR UPDATE OF secret_id, path, current_version'),
       ('secret_versions', 'DELETE OR UPDATE OF version, kind, content_type, created_at, expires_at, deleted_at'),
-      ('secret_metadata', 'INSERT OR DELETE OR UPDATE OF secret_id') LOOP
+      ('secret_metadata', 'INSERT OR DELETE OR UPDATE OF secret_id, updated_at') LOOP
       EXECUTE format('CREATE TRIGGER note_change AFTER %s ON bulla.%I FOR EACH ROW WHEN (NOT bulla.has_changed()) '
                      'EXECUTE FUNCTION bulla.note_change()', events, name);
-      EXECUTE format('CREATE TRIGGER count_change_by_hand AFTER INSERT OR DELETE OR UPDATE ON bulla.%I FOR EACH ROW '
-                     'WHEN (coalesce(current_setting(''bulla.tenants'', true), '''') = '''') '
+      EXECUTE format('CREATE CONSTRAINT TRIGGER count_change_by_hand AFTER INSERT OR DELETE OR UPDATE ON bulla.%I '
+                     'DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (bulla.is_by_hand()) '
                      'EXECUTE FUNCTION bulla.count_change_by_hand()', name);
+      EXECUTE format('CREATE TRIGGER count_emptied AFTER TRUNCATE ON bulla.%I FOR EACH STATEMENT '
+                     'EXECUTE FUNCTION bulla.count_emptied()', name);
     END LOOP;
   END $$;

@@ -1,17 +1,14 @@
 /** What reads know of a tenant: nothing is read twice while nothing has changed, and nothing is known once something has. */
+import postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { LIMITS } from '../src/config.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { laterBy } from '../src/db/timestamp.ts';
 import type { VaultError } from '../src/errors.ts';
-import type { AccessRow } from '../src/policy/access.ts';
-import { createKnownTenants } from '../src/policy/known.ts';
-import type { VersionRow } from '../src/policy/opened.ts';
 import { readSecret } from '../src/policy/read.ts';
 import { parsePath } from '../src/secret/path.ts';
 import type { Vault } from '../src/vault.ts';
 import { type TestVault, testVault } from './harness.ts';
-import { added, hold, tenantId, textOf, waiting } from './witness.ts';
+import { added, hold, sizeOf, tenantId, textOf, waiting } from './witness.ts';
 
 let t: TestVault;
 /** The node that reads; whatever is changed over HTTP is changed by another one. */
@@ -28,7 +25,10 @@ afterAll(() => t.close());
 const READ_ALL = [{ effect: 'allow', actions: ['secret.read'], resources: ['secret:**'] }];
 
 const read = (token: string, path: string) =>
-  readSecret(reader, t.call(token), parsePath(path), 0).then(textOf, (error: VaultError) => error.code);
+  readSecret(reader, t.call(token), parsePath(path), 0).then(
+    ({ body, metadata }) => `${textOf({ body })}${metadata ? ` ${textOf({ body: metadata })}` : ''}`,
+    (error: VaultError) => error.code,
+  );
 
 async function ask(method: string, path: string, body?: unknown, token = t.admin) {
   const answer = await t.request(method, `/api/v1/${path}`, { token, ...(body === undefined ? {} : { body }) });
@@ -93,6 +93,14 @@ describe('what another node changes is seen by the next read', () => {
   > = {
     'a new version': { change: (name) => put(`next/${name}`, 'second'), heard: 'second' },
     'a deleted version': { change: (name) => ask('DELETE', `secrets/next/${name}`), heard: 'not_found' },
+    'other metadata': {
+      change: async (name) => {
+        await ask('PATCH', `metadata/next/${name}`, { metadata: { of: 'x' } });
+        await know(tokens.get(name)!, `next/${name}`);
+        await ask('PATCH', `metadata/next/${name}`, { metadata: { of: 'y' } });
+      },
+      heard: 'first {"of":"y"}',
+    },
     'a secret that moved away': {
       change: (name) => ask('POST', 'move', { from: `next/${name}`, to: `gone/${name}` }),
       heard: 'not_found',
@@ -119,7 +127,11 @@ describe('what another node changes is seen by the next read', () => {
     'a sealed vault': {
       change: async () => void (await t.owner`UPDATE seals SET sealed_at = now()`),
       heard: 'sealed',
-      undo: async () => void (await t.owner`UPDATE seals SET sealed_at = NULL`),
+      undo: async () => {
+        await t.owner`UPDATE seals SET sealed_at = NULL`;
+        // A node that has looked meanwhile has shut.
+        await Promise.all([t.vault, reader].map((vault) => vault.seal.follow()));
+      },
     },
   };
   const tokens = new Map<string, string>();
@@ -221,6 +233,61 @@ describe('what is changed by hand, in SQL, is seen by the next read', () => {
     expect(await read(token, 'hand/group')).toBe('forbidden');
   });
 
+  it.each(['tokens', 'group_members', 'secret_versions'])('%s, emptied at once', async (table) => {
+    const own = await testVault();
+    try {
+      const { vault, admin, owner, call } = own;
+      const ask = (path: string, body: object) =>
+        own.request(path.startsWith('groups') ? 'POST' : 'PUT', `/api/v1/${path}`, { token: admin, body });
+      await ask('secrets/emptied', { text: 'x' });
+      await ask('policies/by-group', { rules: READ_ALL });
+      const token = await own.user('member', []);
+      await ask('groups', { name: 'emptied', policies: ['by-group'], members: ['member'] });
+      const get = () => readSecret(vault, call(token), parsePath('emptied'), 0).then(textOf, (error) => error.code);
+      for (let i = 0; i < READS_UNTIL_KNOWN; i += 1) expect(await get()).toBe('x');
+      await owner.unsafe(`TRUNCATE ${table} CASCADE`);
+      const then = { tokens: 'unauthenticated', group_members: 'forbidden', secret_versions: 'not_found' }[table];
+      expect(await get()).toBe(then);
+    } finally {
+      await own.close();
+    }
+  });
+
+  it('by a session that was opened for the tenant, as the role that serves sees nothing otherwise', async () => {
+    await put('hand/serving', 'x');
+    const token = await t.user('hand-serving', [], READ_ALL);
+    await know(token, 'hand/serving');
+    const serving = postgres({
+      ...t.app,
+      max: 1,
+      connection: { search_path: 'bulla', 'bulla.tenants': `,${tenant},` },
+    });
+    try {
+      expect(await serving.unsafe(`DELETE FROM tokens WHERE ${of('hand-serving')} RETURNING 1`)).toHaveLength(1);
+    } finally {
+      await serving.end();
+    }
+    expect(await read(token, 'hand/serving')).toBe('unauthenticated');
+  });
+
+  it('and nobody waits for whoever has not committed it yet', async () => {
+    await put('hand/open', 'x');
+    const token = await t.user('hand-open', [], READ_ALL);
+    await know(token, 'hand/open');
+    const connection = await t.owner.reserve();
+    try {
+      await connection.unsafe(`BEGIN; DELETE FROM tokens WHERE ${of('hand-open')}`);
+      await connection.unsafe(`SET LOCAL statement_timeout = '5s'`);
+      const { entries } = await added(t.owner, tenant, async () => expect(await read(token, 'hand/open')).toBe('x'));
+      expect(entries).toHaveLength(1);
+      await connection.unsafe('COMMIT');
+    } finally {
+      await connection.unsafe('ROLLBACK');
+      connection.release();
+    }
+    expect(await read(token, 'hand/open')).toBe('unauthenticated');
+  });
+
   it('tenants, and a change that is taken back is none', async () => {
     await put('hand/tenant', 'x');
     const token = await t.user('hand-tenant', [], READ_ALL);
@@ -234,6 +301,52 @@ describe('what is changed by hand, in SQL, is seen by the next read', () => {
     } finally {
       await t.owner.unsafe(`UPDATE tenants SET state = 'active' WHERE tenant_id = '${tenant}'`);
     }
+  });
+});
+
+describe('connections', () => {
+  it('one that is refused beside a round under way stops none of those that come after', async () => {
+    const node = await t.node();
+    const get = () =>
+      readSecret(node, t.call(t.admin), parsePath('connection/refused'), 0).then(
+        textOf,
+        (error: VaultError) => error.code,
+      );
+    await put('connection/refused', 'x');
+    for (let i = 0; i < READS_UNTIL_KNOWN; i += 1) expect(await get()).toBe('x');
+    expect(node.db.idle).toHaveLength(1);
+    const release = await hold(t.owner, 'LOCK TABLE audit_segments');
+    const first = get();
+    try {
+      await waiting(t.owner, 1);
+      await t.owner.unsafe(`ALTER DATABASE ${t.app.database} CONNECTION LIMIT 1`);
+      expect(await get()).toBe('unavailable');
+    } finally {
+      await t.owner.unsafe(`ALTER DATABASE ${t.app.database} CONNECTION LIMIT -1`);
+      await release();
+    }
+    expect(await first).toBe('x');
+    expect(await get()).toBe('x');
+  });
+
+  it('nothing is appended to another log that has come as far, such as of a server that was put in place of the first', async () => {
+    const admin = await t.tenant('other-log');
+    const other = await tenantId(t.owner, 'other-log');
+    await ask('PUT', 'secrets/log', { text: 'x' }, admin);
+    for (let i = 0; i < READS_UNTIL_KNOWN; i += 1) expect(await read(admin, 'log')).toBe('x');
+    const size = await sizeOf(t.owner, other);
+    // The largest subtree stays as it is until the log has twice its size.
+    expect(Math.log2(size + 1) % 1).not.toBe(0);
+    const flip = () => t.owner<{ largest: Buffer }[]>`
+      UPDATE audit_heads SET frontier = set_byte(frontier, 0, get_byte(frontier, 0) # 1) WHERE tenant_id = ${other}
+      RETURNING substr(frontier, 1, 32) AS largest`;
+    const [there] = await flip();
+    expect(await read(admin, 'log')).toBe('x');
+    const [after] =
+      await t.owner`SELECT substr(frontier, 1, 32) AS largest FROM audit_heads WHERE tenant_id = ${other}`;
+    expect(after).toEqual(there);
+    await flip();
+    await t.check();
   });
 });
 
@@ -272,97 +385,6 @@ describe('time', () => {
   });
 });
 
-describe('what is kept', () => {
-  const headAt = (size: number, changes = 3) => {
-    const time = '2026-01-02T03:04:05.000000Z';
-    return {
-      tenant,
-      size,
-      frontier: new Uint8Array(),
-      aclRevision: 0,
-      changes,
-      lastTime: time,
-      now: time,
-      sealed: false,
-    };
-  };
-  const version = (bytes: number) => ({ envelope: new Uint8Array(bytes), metadataEnvelope: null }) as VersionRow;
-
-  it('only what was read under the count that stands, whoever else moves the head', () => {
-    const tenants = createKnownTenants(reader);
-    tenants.set(headAt(5), reader.db.made);
-    const known = tenants.get(tenant)!;
-    known.keepVersion('before', version(1), 2);
-    known.keepToken('before', {} as AccessRow, 2);
-    known.keepVersion('good', version(1), 3);
-    tenants.wasRight(known, known.head!, headAt(9), 0);
-    expect(known.head!.size).toBe(9);
-    tenants.wasWrong(known, known.head!);
-    expect(known.head).toBeUndefined();
-    tenants.set(headAt(20), reader.db.made);
-    known.keepVersion('later', version(1), 3);
-    expect(tenants.get(tenant)).toBe(known);
-    expect(['before', 'good', 'later'].map((name) => known.version(name) !== undefined)).toEqual([false, true, true]);
-    expect(known.token('before')).toBeUndefined();
-    // Something has changed: a row says it, or a head.
-    known.keepVersion('after', version(1), 4);
-    expect(tenants.get(tenant)).toBeUndefined();
-    tenants.set(headAt(21, 4), reader.db.made);
-    expect(tenants.get(tenant)!.version('good')).toBeUndefined();
-    tenants.get(tenant)!.keepVersion('new', version(1), 4);
-    tenants.set(headAt(22, 5), reader.db.made);
-    expect(tenants.get(tenant)!.version('new')).toBeUndefined();
-  });
-
-  it('a head of before in no place of a later one, and a guess that another act has overtaken is no wrong one', () => {
-    const tenants = createKnownTenants(reader);
-    tenants.set(headAt(5), reader.db.made);
-    const known = tenants.get(tenant)!;
-    const guess = known.head!;
-    tenants.set(headAt(9), reader.db.made);
-    tenants.set(headAt(7), reader.db.made);
-    tenants.wasWrong(known, guess);
-    tenants.wasRight(known, guess, headAt(6), 0);
-    expect(known.head!.size).toBe(9);
-    tenants.set(headAt(11, 2), reader.db.made);
-    expect(tenants.get(tenant)).toBe(known);
-    expect(known.head!.size).toBe(9);
-  });
-
-  it('nothing of before a connection was made, or of a tenant that was forgotten', () => {
-    const tenants = createKnownTenants(reader);
-    tenants.set(headAt(5), reader.db.made);
-    const known = tenants.get(tenant)!;
-    tenants.forget(tenant);
-    known.keepVersion('late', version(1), 3);
-    expect(known.version('late')).toBeUndefined();
-    tenants.set(headAt(5), reader.db.made - 1);
-    expect(tenants.get(tenant)).toBeUndefined();
-    const db = { ...reader.db };
-    const before = createKnownTenants({ clock: reader.clock, db });
-    before.set(headAt(5), db.made);
-    expect(before.get(tenant)).toBeDefined();
-    db.made += 1;
-    expect(before.get(tenant)).toBeUndefined();
-  });
-
-  it('no more than a few megabytes, of copies', () => {
-    const tenants = createKnownTenants(reader);
-    const names = Array.from({ length: 2_000 }, (_, i) => String(i));
-    let most = 0;
-    for (const name of names) {
-      if (!tenants.get(tenant)) tenants.set(headAt(5), reader.db.made);
-      const known = tenants.get(tenant)!;
-      const row = version(16_000);
-      known.keepVersion(name, row, 3);
-      expect(known.version(name)?.envelope?.buffer).not.toBe(row.envelope!.buffer);
-      most = Math.max(most, names.filter((one) => known.version(one)).length);
-    }
-    expect(most * 16_000).toBeLessThanOrEqual(LIMITS.knownRowsBytesMax);
-    expect(most).toBeGreaterThan(400);
-  });
-});
-
 describe('a transaction of ours that changes what reads rest on', () => {
   const run = (tail: string) => {
     const [connection] = reader.db.idle;
@@ -397,5 +419,7 @@ describe('a transaction of ours that changes what reads rest on', () => {
     expect(await count()).toBe(before + 1);
     await ask('PATCH', 'metadata/count/x', { metadata: { of: 'x' } });
     expect(await count()).toBe(before + 2);
+    await ask('PATCH', 'metadata/count/x', { metadata: { of: 'y' } });
+    expect(await count()).toBe(before + 3);
   });
 });

@@ -123,6 +123,7 @@ export async function tablesOf(owner: postgres.Sql): Promise<string[]> {
  */
 export async function fillSecrets(owner: postgres.Sql, tenant: string, under: string, count: number): Promise<void> {
   await owner.begin(async (tx) => {
+    await tx`SET CONSTRAINTS ALL IMMEDIATE`;
     await tx`ALTER TABLE secrets DISABLE TRIGGER count_usage`;
     await tx`
       INSERT INTO secrets (tenant_id, secret_id, path, current_version, created_at, updated_at)

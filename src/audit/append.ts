@@ -88,11 +88,12 @@ export function write(tx: Tx, head: Head, appendix: Appendix): Promise<Head> {
 /**
  * Writes in a statement of its own under a head that is known and not locked, whose `now` is where the clock is thought to
  * be. Undefined when it wrote nothing: somebody else holds the head, has appended to it, took access away, or changed what
- * a read rests on; the vault is sealed; the clock is elsewhere. Never waits for others.
+ * a read rests on; it is of another log that has come as far, such as of a server that was restored; the vault is sealed; the
+ * clock is elsewhere. Never waits for others.
  */
 export async function writeIfUnmoved(tx: Tx, head: Head, appendix: Appendix): Promise<Head | undefined> {
   const stands = tx`
-    AND changes = ${head.changes} AND NOT bulla.is_sealed()
+    AND frontier = ${head.frontier} AND changes = ${head.changes} AND NOT bulla.is_sealed()
     AND bulla.now() BETWEEN ${head.now}::timestamptz - interval '1 second' AND ${head.now}::timestamptz + interval '1 second'`;
   const { statement, next } = appendStatement(tx, head, appendix, stands);
   const [written] = await statement;

@@ -105,6 +105,8 @@ async function applyPending(sql: postgres.Sql): Promise<string[]> {
       );
     }
     await sql.begin(async (tx) => {
+      // A table with a trigger that still waits for the commit cannot be altered.
+      await tx.unsafe('SET CONSTRAINTS ALL IMMEDIATE');
       await tx.unsafe(text);
       await tx`INSERT INTO bulla.schema_versions (version, name, sha256) VALUES (${version}, ${name}, ${sha256})`;
     });

@@ -109,11 +109,9 @@ export function createKnownTenants({ clock, db }: Pick<Vault, 'clock' | 'db'>): 
       now: () => laterBy(entry.clock.now, clock.monotonicMs() - entry.clock.ms),
       token: (name) => tokens.get(name),
       version: (name) => versions.get(name),
-      keepToken: (name, row, count) => keep(tokens, name, row, ROW_BYTES, count),
-      keepVersion: (name, row, count) => {
-        const own = copyOf(row);
-        keep(versions, name, own, ROW_BYTES + bytesOf(own), count);
-      },
+      keepToken: (name, row, count) => keep(tokens, name, ownToken(row), ROW_BYTES + textBytesOf(row), count),
+      keepVersion: (name, row, count) =>
+        keep(versions, ownText(name), ownVersion(row), ROW_BYTES + bytesOf(row), count),
     };
     return entry;
   };
@@ -169,13 +167,29 @@ export function createKnownTenants({ clock, db }: Pick<Vault, 'clock' | 'db'>): 
 }
 
 /** Of its own memory: a view would keep all that was read with it. */
-function copyOf(row: VersionRow): VersionRow {
-  const { envelope, metadataEnvelope } = row;
-  return {
-    ...row,
-    envelope: envelope && new Uint8Array(envelope),
-    metadataEnvelope: metadataEnvelope && new Uint8Array(metadataEnvelope),
-  };
+const own = <B extends Uint8Array | null>(bytes: B) => (bytes && new Uint8Array(bytes)) as B;
+
+/** A path is a part of the request's target, which a part of it would keep. */
+const ownText = (text: string) => Buffer.from(text, 'latin1').toString('latin1');
+
+function ownToken(row: AccessRow): AccessRow {
+  return { ...row, secretHash: own(row.secretHash), certificate: own(row.certificate) };
+}
+
+function ownVersion(row: VersionRow): VersionRow {
+  return { ...row, envelope: own(row.envelope), metadataEnvelope: own(row.metadataEnvelope) };
+}
+
+/** What a text takes beside its characters, about. */
+const TEXT_BYTES = 32;
+
+/** Of a token's lists: its grants are whole policies. */
+function textBytesOf({ cidrs, bounds, grants, policyIds, boundIds }: AccessRow): number {
+  let bytes = 0;
+  for (const text of [cidrs, bounds, grants, policyIds, boundIds].flatMap((texts) => texts ?? [])) {
+    bytes += TEXT_BYTES + 2 * text.length;
+  }
+  return bytes;
 }
 
 const bytesOf = ({ envelope, metadataEnvelope }: VersionRow) =>

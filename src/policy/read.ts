@@ -235,7 +235,7 @@ async function round(
   const known = tenants.length === 1 && mode === 'shared' ? lane.known.get(tenants[0]!) : undefined;
   if (known?.head) return roundOfOne(vault, lane, members, known, deadlineMs);
   const { made } = vault.db;
-  let release: (() => void) | undefined;
+  let turn: ReturnType<typeof takeTurn> | undefined;
   try {
     const act = async (tx: Tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
@@ -243,8 +243,9 @@ async function round(
       const drafts =
         kept ?? (await draftAll(vault, tx, members, settled, mode === 'shared' ? lane.known.get : NOTHING_KNOWN));
       // Our own rounds take the heads in turn, so that SKIP LOCKED skips only what others hold.
-      release?.();
-      if (mode === 'shared') release = await takeTurn(lane);
+      turn?.end();
+      turn = mode === 'shared' ? takeTurn(lane) : undefined;
+      await turn?.come;
       const heads = await record(tx, members, drafts, settled, mode === 'shared' ? 'skip' : 'wait');
       if (mode === 'shared') keepDrafts(vault, members, drafts, settled);
       return { settled, heads };
@@ -253,7 +254,7 @@ async function round(
     for (const head of await Promise.all(heads)) lane.known.set(head, made);
     return settled;
   } finally {
-    release?.();
+    turn?.end();
   }
 }
 
@@ -270,12 +271,13 @@ async function roundOfOne(
   deadlineMs: number,
 ): Promise<Settled[]> {
   const { tenant } = known;
-  let release: (() => void) | undefined;
+  let turn: ReturnType<typeof takeTurn> | undefined;
   try {
     const act = async (tx: Tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
       const drafts = await draftAll(vault, tx, members, settled, () => known);
-      release = await takeTurn(lane);
+      turn = takeTurn(lane);
+      await turn.come;
       const guess = known.head;
       const head = guess && { ...guess, now: known.now() };
       const { entries, answers } = head ? entriesUnder(head, drafts) : NO_ENTRIES;
@@ -295,19 +297,22 @@ async function roundOfOne(
     lane.known.forget(tenant);
     throw error;
   } finally {
-    release?.();
+    turn?.end();
   }
 }
 
-/** Waits for the rounds before to commit; the next one waits until the returned function is called. */
-async function takeTurn(lane: Lane): Promise<() => void> {
-  const before = lane.turn;
-  let release = () => {};
-  lane.turn = new Promise((resolve) => {
-    release = resolve;
+/**
+ * A place behind the rounds before: it comes when they have committed, and the next one's when it is ended too. It may be ended
+ * before it comes, by a round that has lost its connection.
+ */
+function takeTurn(lane: Lane): { readonly come: Promise<void>; readonly end: () => void } {
+  const come = lane.turn;
+  let end = () => {};
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
   });
-  await before;
-  return release;
+  lane.turn = come.then(() => ended);
+  return { come, end };
 }
 
 /** Decides and decrypts for every member. Nothing of it counts before `record` has settled it. */
