@@ -76,8 +76,6 @@ export type Outcome =
 
 export type Asked = { readonly token?: string; readonly body?: unknown; readonly agent?: Agent };
 
-const CLIENT_MS_MAX = 30_000;
-
 export function ask(
   address: string,
   method: string,
@@ -98,8 +96,6 @@ export function ask(
     sent.on('error', (error: NodeJS.ErrnoException) =>
       resolve({ kind: error.code?.startsWith('HPE') ? 'half' : 'none', ms: ms() }),
     );
-    // A connection that was handed to a worker in the moment it died is told nothing: clients end it by themselves.
-    sent.setTimeout(CLIENT_MS_MAX, () => sent.destroy());
     sent.end(text);
   });
 }

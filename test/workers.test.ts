@@ -2,14 +2,15 @@
  * Several workers at one port (BULLA_WORKERS), with real processes: shared out, killed, sealed and drained. The parent that
  * is killed, certificates and refusals are in test/long/workers.test.ts. Linux.
  */
+import { Agent } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../src/config.ts';
 import { shareOfFirst, shareOfWorker } from '../src/config-share.ts';
-import { call, fileOf, logIn, postgresOf, settle, startLoad } from './lifecycle.ts';
+import { ask, call, fileOf, logIn, type Outcome, postgresOf, settle, startLoad } from './lifecycle.ts';
 import { firstCredentials, person, type Server } from './process.ts';
 import { until } from './until.ts';
 import { ADMIN, OPERATOR, vaults } from './vaults.ts';
-import { countOf, get, killOne, linesOf, statuses, TWO, verifiedLog, workersAt } from './workers.ts';
+import { acceptedOf, countOf, get, killOne, linesOf, statuses, TWO, verifiedLog, workersAt } from './workers.ts';
 
 const READS = /^bulla_http_requests_total\{method="GET",route="\/api\/v1\/secrets\/\{path\}",status="200"\}/;
 
@@ -103,6 +104,31 @@ describe('two workers', () => {
     await until('all are open', async () => (await look()).every((status) => status === 200));
     // What the killed one had counted is still there: a sum that fell would look like a server that began anew.
     expect(await countOf(server, WRITES)).toBe(written);
+  });
+
+  it('T-178 a kill -9 of one that was given a connection and has not taken it: that one is cut off, all others are served', async () => {
+    const workers = workersAt(server);
+    expect(workers).toHaveLength(2);
+    for (const pid of workers) process.kill(pid, 'SIGSTOP');
+    const agent = new Agent();
+    const outcomes: Outcome[] = [];
+    const kinds = () => outcomes.map(({ kind }) => kind);
+    try {
+      const asked = Array.from({ length: 4 }, async () =>
+        outcomes.push(await ask(server.address, 'GET', '/api/v1/secrets/a', { token, agent })),
+      );
+      // Each worker is given one, and the others wait for who is free again.
+      await until('the first process has accepted all', () => acceptedOf(agent) === asked.length);
+      process.kill(workers[0]!, 'SIGKILL');
+      await until('one is cut off', () => kinds().includes('none'), 5_000);
+      process.kill(workers[1]!, 'SIGCONT');
+      await Promise.all(asked);
+      expect(kinds().sort()).toEqual(['answer', 'answer', 'answer', 'none']);
+    } finally {
+      process.kill(workers[1]!, 'SIGCONT');
+      agent.destroy();
+    }
+    await until('both serve', async () => (await countOf(server, /^bulla_workers /)) === 2);
   });
 
   it('T-206 a signal under load: every request is answered whole, refused with 503 or not taken, and none is left', async () => {

@@ -36,6 +36,16 @@ export function get(
 export const statuses = (address: string, token: string, path: string, count = 8) =>
   Promise.all(Array.from({ length: count }, async () => (await get(address, `/api/v1${path}`, token)).status));
 
+/** How many of an agent's connections some process has accepted: those that wait for it have no inode yet. */
+export function acceptedOf(agent: Agent): number {
+  const ours = new Set(
+    Object.values(agent.sockets).flatMap((sockets) => sockets?.map(({ localPort }) => localPort) ?? []),
+  );
+  const table = readFileSync('/proc/net/tcp', 'latin1').split('\n').slice(1, -1);
+  const accepted = table.map((line) => line.trim().split(/\s+/)).filter((fields) => fields[9] !== '0');
+  return accepted.filter(([, , remote]) => ours.has(Number.parseInt(remote!.split(':')[1]!, 16))).length;
+}
+
 type Line = { readonly worker?: number; readonly msg: string; readonly request?: string };
 
 export const linesOf = (server: Server): Line[] =>

@@ -6,8 +6,8 @@
  *        ├── worker 1 ─┐
  *        └── worker n ─┴─ vaults of their own: requests, each connection by the worker that it fell to
  *
- * Connections are handed out in turn by node:cluster. A worker that dies takes its own connections with it and is started
- * again; all end when this process does, however it ends.
+ * Connections are handed out in turn by node:cluster. A worker that dies takes its own connections with it, those on the way
+ * to it too (worker-handing.ts), and is started again; all end when this process does, however it ends.
  */
 import cluster, { type Worker } from 'node:cluster';
 import { performance } from 'node:perf_hooks';
@@ -25,6 +25,7 @@ import { wakeSweeper } from '../lease/wake.ts';
 import { countForWorkers } from '../rate-limiter.ts';
 import type { Vault } from '../vault.ts';
 import { type Begin, type Channel, openChannel, type ToFirst, type ToWorker } from './worker-channel.ts';
+import { closeUntaken } from './worker-handing.ts';
 
 export type Workers = {
   /** Where they serve: once all do. Rejects with why one cannot. */
@@ -82,6 +83,7 @@ export function startWorkers(
   };
   const fork = (number: number) => {
     const worker = cluster.fork(withoutSettings());
+    closeUntaken(worker, ending.signal);
     // What is sent to one that has just died; its end is seen by itself.
     worker.on('error', () => undefined);
     const begin = async (): Promise<Begin> => {

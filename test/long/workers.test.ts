@@ -1,18 +1,19 @@
 /**
- * Several workers at one port, with real processes: a first process that is killed, a certificate that changes, and starts
- * that must not serve. test/workers.test.ts has the rest. Linux.
+ * Several workers at one port, with real processes: a first process that is killed, an end while requests run, a certificate
+ * that changes, and starts that must not serve. test/workers.test.ts has the rest. Linux.
  */
 import { once } from 'node:events';
 import { renameSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
+import { Agent } from 'node:http';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
 import { make, makeServer } from '../fixtures/certificate.ts';
-import { call, fileOf, logIn, postgresOf, postmasterOf, settle, startLoad } from '../lifecycle.ts';
+import { ask, call, fileOf, logIn, type Outcome, postgresOf, postmasterOf, settle, startLoad } from '../lifecycle.ts';
 import { firstCredentials, type Server, startServer } from '../process.ts';
 import { keepPair, shake } from '../tls-server.ts';
 import { until } from '../until.ts';
 import { ADMIN, admin, ended, OPERATOR, vaults } from '../vaults.ts';
-import { TWO, verifiedLog, workersAt } from '../workers.ts';
+import { acceptedOf, TWO, verifiedLog, workersAt } from '../workers.ts';
 
 const { dir, start, refusal, endAll } = vaults('workers');
 /** Over TLS, which `vaults` does not speak. */
@@ -43,6 +44,40 @@ it('T-178 a kill -9 of the first process: no worker is left, and the next start 
   const alone = await start('a');
   await verifiedLog(alone, await admin(alone), dir('.'));
 });
+
+it('T-206 at the end a connection that no worker takes any more is cut off, while running requests are waited for', async () => {
+  const server = await start('late', { ...TWO, BULLA_HTTP_DRAIN_DEADLINE: '60s' });
+  const held = [await hold(server), await hold(server)];
+  const workers = workersAt(server);
+  for (const pid of workers) process.kill(pid, 'SIGSTOP');
+  const agent = new Agent();
+  const late: Outcome[] = [];
+  try {
+    server.child.kill('SIGTERM');
+    const asked = Array.from({ length: 8 }, async () =>
+      late.push(await ask(server.address, 'GET', '/healthz', { agent })),
+    );
+    await until('the first process has accepted all', () => acceptedOf(agent) === asked.length);
+    for (const pid of workers) process.kill(pid, 'SIGCONT');
+    await until('all are answered or cut off', () => late.length === asked.length, 5_000);
+  } finally {
+    for (const pid of workers) process.kill(pid, 'SIGCONT');
+    agent.destroy();
+  }
+  expect(held.map(({ readyState }) => readyState)).toEqual(['open', 'open']);
+  for (const socket of held) socket.destroy();
+  await ended(server);
+});
+
+/** A request that a worker has begun, and whose body never comes. */
+async function hold({ address }: Server): Promise<Socket> {
+  const socket = connect(Number(new URL(address).port), '127.0.0.1');
+  socket.write('POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n');
+  socket.write('Content-Length: 50\r\nExpect: 100-continue\r\n\r\n');
+  const [answer] = await once(socket, 'data');
+  expect(String(answer)).toMatch(/^HTTP\/1.1 100 /);
+  return socket;
+}
 
 it('a new certificate is served by all of them, after SIGHUP and without it', async () => {
   const authority = await make({ name: 'Authority', ca: true });
