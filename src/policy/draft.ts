@@ -8,6 +8,7 @@ import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import { type Access, type Call, deadBecause, halted, refusal } from './access.ts';
 import { type OpenedVersion, openVersion, openVersionAtOnce, type VersionRow } from './opened.ts';
+import type { Under } from './rows.ts';
 
 /** One secret, or several, of which it gets all or nothing. */
 type Asked = { readonly call: Call; readonly readings: readonly { readonly path: string }[] };
@@ -16,8 +17,8 @@ export type Draft = {
   readonly answer: readonly OpenedVersion[] | VaultError;
   readonly access: Access;
   readonly entries: readonly Entry[];
-  /** The count under which some of it was known; undefined when all was read. */
-  readonly changes?: number | undefined;
+  /** Under what some of it was known; undefined when all was read. */
+  readonly under?: Under | undefined;
 };
 
 /**

@@ -28,7 +28,7 @@ import { checkApproved, type OpenedVersion, openVersion } from './opened.ts';
 import { permit } from './permit.ts';
 import { hasRate, overRate } from './rate.ts';
 import { createRounds, type Rounds, takeUpTo } from './rounds.ts';
-import { type KnownOf, nameOf, type Reading, readVersions, rowsOf } from './rows.ts';
+import { type KnownOf, nameOf, type Reading, readVersions, rowsOf, type Under } from './rows.ts';
 
 /** Who reads one secret, or several at once. */
 type Member = Waiting &
@@ -324,7 +324,7 @@ async function draftAll(
   knownOf: KnownOf,
 ): Promise<(Draft | undefined)[]> {
   const readings = members.flatMap((member) => member.readings);
-  const { rowOfToken, rowOfReading } = await rowsOf(vault, tx, readings, knownOf);
+  const { rowOfToken, rowOfReading, under } = await rowsOf(vault, tx, readings, knownOf);
   const accesses = new Map<AccessRow, Access>();
   const drafts: (Draft | undefined)[] = new Array(members.length).fill(undefined);
   let end = 0;
@@ -360,7 +360,7 @@ async function draftAll(
     }
     const made = draft(vault, member, access, rows) ?? (await draftSlowly(vault, tx, member, access, rows));
     if (made === SINGLY) settled[i] = SINGLY;
-    else drafts[i] = { ...made, changes: knownOf(access.tenant)?.changes };
+    else drafts[i] = { ...made, under: under.get(access.tenant) };
   }
   return drafts;
 }
@@ -396,7 +396,7 @@ function entriesUnder(head: Head, drafts: readonly (Draft | undefined)[]) {
   const answers: [number, Settled][] = [];
   for (const [i, drafted] of drafts.entries()) {
     if (drafted?.access.tenant !== head.tenant || drafted.access.aclRevision !== head.aclRevision) continue;
-    if (drafted.changes !== undefined && !stands(drafted, head)) continue;
+    if (drafted.under && !stands(drafted.under, head)) continue;
     entries.push(...drafted.entries);
     answers.push([i, drafted.answer]);
   }
@@ -409,7 +409,5 @@ const NOTHING_KNOWN: KnownOf = () => undefined;
 /** How far the clock may be from where it was thought to be. */
 const APART_MS_MAX = 1000;
 
-const stands = ({ changes, access: { row } }: Draft, head: Head): boolean =>
-  changes === head.changes &&
-  !head.sealed &&
-  (row.now === head.now || Math.abs(Date.parse(row.now) - Date.parse(head.now)) <= APART_MS_MAX);
+const stands = ({ changes, now }: Under, head: Head): boolean =>
+  changes === head.changes && !head.sealed && Math.abs(Date.parse(now) - Date.parse(head.now)) <= APART_MS_MAX;

@@ -22,31 +22,39 @@ const ENVELOPE_BYTES_MAX = LIMITS.secretBytesMax + 1024;
 /** What is known of a tenant, if anything is. */
 export type KnownOf = (tenant: TenantId) => Known | undefined;
 
-/** Who asks and what is asked for: as far as it is known, and the rest from the database, which is then known. */
+/** Under which count, and when, rows of a tenant were thought to stand that were not read. */
+export type Under = { readonly changes: number; readonly now: Timestamp };
+
+/**
+ * Who asks and what is asked for: as far as it is known, and the rest from the database, which is then known. `under` has the
+ * tenants of which anything was known.
+ */
 export async function rowsOf(vault: Vault, tx: Tx, readings: readonly Reading[], knownOf: KnownOf) {
   const rowOfToken = new Map<string, AccessRow>();
   const rowOfReading: (VersionRow | undefined)[] = new Array(readings.length).fill(undefined);
   const tokensToRead = new Map<string, ParsedToken>();
   const toRead: number[] = [];
+  const under = new Map<string, Under>();
   let known: Known | undefined;
-  let now: Timestamp | undefined;
+  let now: Timestamp = '';
   for (const [i, reading] of readings.entries()) {
     const tenant = reading.token.tenantId as TenantId;
     if (i === 0 || readings[i - 1]!.token.tenantId !== tenant) {
       known = knownOf(tenant);
-      now = known?.now();
+      now = known?.now() ?? '';
     }
     const name = nameOf(reading.token);
-    if (!rowOfToken.has(name) && !tokensToRead.has(name)) {
-      const row = known?.token(name);
-      if (row && now) rowOfToken.set(name, { ...row, now });
-      else tokensToRead.set(name, reading.token);
-    }
     const version = known?.version(versionName(reading));
-    if (version && now && opensNow(vault, reading, version, now)) rowOfReading[i] = version;
+    const isKnown = version !== undefined && opensNow(vault, reading, version, now);
+    if (isKnown) rowOfReading[i] = version;
     else toRead.push(i);
+    const row = known?.token(name);
+    if (known && (isKnown || row) && !under.has(tenant)) under.set(tenant, { changes: known.changes, now });
+    if (rowOfToken.has(name) || tokensToRead.has(name)) continue;
+    if (row) rowOfToken.set(name, { ...row, now });
+    else tokensToRead.set(name, reading.token);
   }
-  if (tokensToRead.size === 0 && toRead.length === 0) return { rowOfToken, rowOfReading };
+  if (tokensToRead.size === 0 && toRead.length === 0) return { rowOfToken, rowOfReading, under };
   const asked = toRead.map((i) => readings[i]!);
   const [accessRows, versions] = await inOneTrip(
     tokensToRead.size === 0 ? NO_ROWS : readAccess(tx, [...tokensToRead.values()]),
@@ -64,7 +72,7 @@ export async function rowsOf(vault: Vault, tx: Tx, readings: readonly Reading[],
     if (!isSmall || versions!.changes === undefined || tenantId !== asked[0]!.token.tenantId) continue;
     knownOf(tenantId as TenantId)?.keepVersion(versionName(reading), row, versions!.changes);
   }
-  return { rowOfToken, rowOfReading };
+  return { rowOfToken, rowOfReading, under };
 }
 
 const NO_ROWS: Promise<AccessRow[]> = Promise.resolve([]);
