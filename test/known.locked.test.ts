@@ -73,3 +73,12 @@ it('a version that is known has expired when the clock has jumped, for a token t
     await jump(0);
   }
 });
+
+it('what is known is known on after an act that takes something else away', async () => {
+  await put('on', 'x');
+  await ask('POST', 'transit/keys', { name: 'on', type: 'aes256-gcm96' });
+  await ask('PATCH', 'transit/keys/on', { deletion_allowed: true });
+  await know(t.admin, 'on');
+  await ask('DELETE', 'transit/keys/on');
+  await know(t.admin, 'on');
+});

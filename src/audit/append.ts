@@ -36,7 +36,7 @@ export type Head = {
   readonly size: number;
   readonly frontier: Uint8Array;
   readonly aclRevision: number;
-  /** How many transactions have changed what a read rests on (sql/0032_changes.sql). */
+  /** How many transactions have changed what a read rests on (sql/0032_changes.sql), or taken other access away. */
   readonly changes: number;
   readonly lastTime: Timestamp;
   readonly now: Timestamp;
@@ -107,6 +107,8 @@ function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appen
   for (let i = 0; i < lines.length; i += 1) writeLeafHashOfText(lines[i]!, hashes, i * HASH_BYTES);
   const next = appendLeaves(head.size, head.frontier, hashes);
   const aclRevision = head.aclRevision + (revokes ? 1 : 0);
+  // What is known holds the revision that it was read at.
+  const change = revokes ? tx`1` : tx`bulla.has_changed()::int`;
   // The lines go as text because a bytea parameter would be sent in hex, twice as long. One round trip for the three.
   const statement = tx<Pick<Head, 'changes' | 'now'>[]>`
     WITH head AS (
@@ -122,7 +124,7 @@ function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appen
       SELECT ${tenant}, ${head.size}, ${entries.length}, ${hashes} FROM head
     )
     UPDATE audit_heads SET size = ${next.size}, frontier = ${next.frontier}, last_time = ${time},
-           acl_revision = ${aclRevision}, changes = changes + bulla.has_changed()::int
+           acl_revision = ${aclRevision}, changes = changes + ${change}
     FROM head WHERE audit_heads.tenant_id = ${tenant} RETURNING audit_heads.changes, bulla.now() AS now`;
   const after: Head = { ...head, ...next, aclRevision, lastTime: time };
   return { statement, next: after };
