@@ -7,9 +7,12 @@ import type { TenantId } from '../src/db/database.ts';
 import type { AccessRow } from '../src/policy/access.ts';
 import { createKnownTenants } from '../src/policy/known.ts';
 import type { VersionRow } from '../src/policy/opened.ts';
+import { fetchSecrets } from '../src/secret/fetch.ts';
+import { parsePath, type SecretPath } from '../src/secret/path.ts';
+import { putSecret } from '../src/secret/secret.ts';
 import type { Vault } from '../src/vault.ts';
 import { type TestVault, testVault } from './harness.ts';
-import { tenantId } from './witness.ts';
+import { codeOf, holdHead, tenantId, text } from './witness.ts';
 
 let t: TestVault;
 let reader: Vault;
@@ -23,12 +26,13 @@ beforeAll(async () => {
 afterAll(() => t.close());
 
 /** What is left when all that nobody holds is gone. */
-function heapUsed(): number {
+function memoryUsage(): NodeJS.MemoryUsage {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
   collect();
-  return process.memoryUsage().heapUsed;
+  return process.memoryUsage();
 }
+const heapUsed = () => memoryUsage().heapUsed;
 
 describe('what is kept', () => {
   const headAt = (size: number, changes = 3) => {
@@ -149,5 +153,33 @@ describe('what is kept', () => {
     }
     expect(most * 16_000).toBeLessThanOrEqual(LIMITS.knownRowsBytesMax);
     expect(most).toBeGreaterThan(400);
+  });
+});
+
+describe('what waits for the log', () => {
+  it('is no more plaintext than a round or two of it, however many fetch', async () => {
+    const acmeAdmin = await t.tenant('acme');
+    const paths = Array.from({ length: 100 }, (_, i) => parsePath(`waits/${i}`));
+    const [bytes, fetches] = [15_000, 60];
+    const put = (token: string, path: SecretPath) => putSecret(t.vault, t.call(token), path, text('x'.repeat(bytes)));
+    await Promise.all(paths.map((path) => put(t.admin, path)));
+    await put(acmeAdmin, paths[0]!);
+    const patient = await t.node({ env: { BULLA_REQUEST_DEADLINE: '120s' } });
+    const fetch = (token: string, asked: readonly SecretPath[]) =>
+      codeOf(fetchSecrets(patient, t.call(token), { paths: asked }));
+    const theirs = () => fetch(acmeAdmin, paths.slice(0, 1));
+    await theirs();
+    const release = await holdHead(t.owner, tenant);
+    const before = memoryUsage().arrayBuffers;
+    const stuck = Array.from({ length: fetches }, () => fetch(t.admin, paths));
+    try {
+      // Rounds begin in the order of arrival, two at once: after these, all of the others have been opened and left out.
+      await theirs();
+      await theirs();
+      expect(memoryUsage().arrayBuffers - before).toBeLessThan((fetches * paths.length * bytes) / 3);
+    } finally {
+      await release();
+    }
+    expect(new Set(await Promise.all(stuck))).toEqual(new Set(['ok']));
   });
 });

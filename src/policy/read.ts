@@ -127,9 +127,14 @@ const tooMany = () => new VaultError('busy', 'Too many reads are waiting; try ag
  * once, one for a tenant, so that whoever waits for busy tenants never takes the connections of the others.
  */
 function setApart(vault: Vault, lane: Lane, members: readonly Member[]): void {
+  const weights = new Map<string, number>();
   for (const member of members) {
     const tenant = member.token.tenantId;
     const group = lane.apart.get(tenant);
+    const before = weights.get(tenant) ?? (group ?? []).reduce((weight, one) => weight + weightOf(one), 0);
+    weights.set(tenant, before + weightOf(member));
+    // It is no part of the next round: until its own, what was decrypted for it would only fill the memory.
+    if (before >= LIMITS.readBatchMembersMax) member.drafted = undefined;
     if (!group) {
       lane.apart.set(tenant, [member]);
       lane.apartTurns.push(tenant);
