@@ -166,10 +166,13 @@ async function recording<T>(
 ): Promise<T> {
   const { made } = vault.db;
   let heads: readonly Promise<Head>[] = [];
-  const work = (tx: Tx) =>
-    act(tx, async (appendices) => {
+  const work = (tx: Tx) => {
+    // Those of a try that was undone are none.
+    heads = [];
+    return act(tx, async (appendices) => {
       heads = await append(tx, appendices);
     });
+  };
   const result = await transaction(vault.db, tenants, work, options);
   for (const head of await Promise.all(heads)) knownTenants(vault).set(head, made);
   return result;
