@@ -399,9 +399,16 @@ async function record(
 function entriesUnder(head: Head, drafts: readonly (Draft | undefined)[]) {
   const entries: Entry[] = [];
   const answers: [number, Settled][] = [];
+  // One for all that was drafted together.
+  let under: Under | undefined;
+  let isStanding = true;
   for (const [i, drafted] of drafts.entries()) {
     if (drafted?.access.tenant !== head.tenant || drafted.access.aclRevision !== head.aclRevision) continue;
-    if (drafted.under && !stands(drafted.under, head)) continue;
+    if (drafted.under !== under) {
+      under = drafted.under;
+      isStanding = under === undefined || stands(under, head);
+    }
+    if (!isStanding) continue;
     entries.push(...drafted.entries);
     answers.push([i, drafted.answer]);
   }
