@@ -16,11 +16,17 @@ CREATE FUNCTION bulla.is_by_hand() RETURNS boolean LANGUAGE sql STABLE PARALLEL 
 
 -- What is changed by hand ends with no append: it is counted when it commits, so that the head is locked last and shortly.
 CREATE FUNCTION bulla.count_change_by_hand() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+  DECLARE
+    counted text := coalesce(current_setting('bulla.counted', true), '');
+    id text;
   BEGIN
-    UPDATE bulla.audit_heads SET changes = changes + 1, acl_revision = acl_revision + 1
-    WHERE tenant_id = ANY (CASE TG_OP WHEN 'INSERT' THEN ARRAY[NEW.tenant_id] WHEN 'DELETE' THEN ARRAY[OLD.tenant_id]
-                           ELSE ARRAY[OLD.tenant_id, NEW.tenant_id] END)
-      AND xmin <> pg_current_xact_id()::xid;
+    FOREACH id IN ARRAY CASE TG_OP WHEN 'INSERT' THEN ARRAY[NEW.tenant_id] WHEN 'DELETE' THEN ARRAY[OLD.tenant_id]
+                        ELSE ARRAY[OLD.tenant_id, NEW.tenant_id] END LOOP
+      CONTINUE WHEN strpos(counted, ',' || id || ',') > 0;
+      UPDATE bulla.audit_heads SET changes = changes + 1, acl_revision = acl_revision + 1 WHERE tenant_id = id;
+      counted := counted || ',' || id || ',';
+      PERFORM set_config('bulla.counted', counted, true);
+    END LOOP;
     RETURN NULL;
   END $$;
 
