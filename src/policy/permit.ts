@@ -9,7 +9,7 @@
  * batches. `withoutToken` is for the few acts that come before any token or from the vault itself; it records too.
  */
 import { findApproval, markUsed, type Redeemed } from '../approval/redeem.ts';
-import { AccessMoved, type Appendix, append, type Head } from '../audit/append.ts';
+import { AccessMoved, type Appendix, append } from '../audit/append.ts';
 import type { Actor, Entry, Origin } from '../audit/entry.ts';
 import { markRecorded } from '../audit/recorded.ts';
 import { useToken } from '../auth/use.ts';
@@ -157,25 +157,38 @@ const isQuota = (error: unknown): error is VaultError => error instanceof VaultE
 /** A row that somebody holds for longer holds up whoever wants it, and nobody who came with them. */
 const LOCKED_TOGETHER_MS = 500;
 
-/** A transaction that ends with its entries. Where it has left the heads of its logs is what reads go on from. */
+/**
+ * A transaction that ends with its entries. Where it leaves the heads of its logs is what reads go on from, as soon as it is
+ * said: the commit travels right behind, and waits for its flush when others see it already.
+ */
 async function recording<T>(
   vault: Vault,
   tenants: readonly TenantId[],
   act: (tx: Tx, log: (appendices: readonly Appendix[]) => Promise<void>) => Promise<T>,
   options: TransactionOptions = {},
 ): Promise<T> {
+  const known = knownTenants(vault);
   const { made } = vault.db;
-  let heads: readonly Promise<Head>[] = [];
+  let isSaid = false;
+  const unsay = () => {
+    if (isSaid) for (const tenant of tenants) known.forget(tenant);
+    isSaid = false;
+  };
   const work = (tx: Tx) => {
-    // Those of a try that was undone are none.
-    heads = [];
+    // It is a further try: what the one before said was undone.
+    unsay();
     return act(tx, async (appendices) => {
-      heads = await append(tx, appendices);
+      const heads = await append(tx, appendices);
+      isSaid = true;
+      for (const head of heads) head.then((left) => known.set(left, made)).catch(() => undefined);
     });
   };
-  const result = await transaction(vault.db, tenants, work, options);
-  for (const head of await Promise.all(heads)) knownTenants(vault).set(head, made);
-  return result;
+  try {
+    return await transaction(vault.db, tenants, work, options);
+  } catch (error) {
+    unsay();
+    throw error;
+  }
 }
 
 /** One of several acts of a tenant that go together. */
