@@ -56,7 +56,7 @@ export type Batch = {
 
 const ROWS_PER_BATCH = 256;
 /** While requests are served: a batch is then over within a few milliseconds. */
-const ROWS_PER_CROWDED_BATCH = 16;
+const ROWS_PER_CROWDED_BATCH = 12;
 /** But for the last row of it. */
 const BYTES_PER_BATCH = 4 * 1024 * 1024;
 /** Larger envelopes are moved one by one, which bounds what a batch holds in memory. */
@@ -66,8 +66,8 @@ const BATCHES_AT_ONCE = 3;
 /** About a third of a millisecond of encryption between two turns of the event loop. */
 const ROWS_PER_TURN = 8;
 const BATCH_DEADLINE_MS = 60_000;
-/** While requests are served, one batch at a time runs, and rests twice as long as it ran: the slower it all is, the longer. */
-const RESTS_PER_RUN = 2;
+/** While requests are served, one batch at a time runs, and rests five times as long as it ran: the slower it all is, the longer. */
+const RESTS_PER_RUN = 5;
 const REST_MS_MAX = 100;
 /** From so much work of others on this node on, requests are being served: what a node does by itself is less. */
 const CROWD_PER_SECOND = 40;

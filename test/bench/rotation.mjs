@@ -30,32 +30,49 @@ import { closeVault, openVault } from '../../dist/vault.js';
 const PASSWORD = 'correct horse battery staple';
 const SECRET_BYTES = 1024;
 const ROWS_PER_INSERT = 500;
+/** Beside readers it is measured for so many times as long as they were before, and then goes on without them. */
+const BESIDE_PER_BEFORE = 5;
 
-/** A vault of its own; `use` gets it with a connection of the owner and a call for each of the first two accounts. */
+/**
+ * A vault of its own; `use` gets it with a connection of the owner and a call for each of the first two accounts. `restart`
+ * ends PostgreSQL and starts it again, which checkpoints: from then on it writes over files of its log, as it does from
+ * its first minutes on, instead of making new ones.
+ */
 async function withVault(use) {
   const directory = mkdtempSync(join(tmpdir(), 'bulla-bench-'));
   chmodSync(directory, 0o711);
-  const embedded = await startEmbedded({ dataDir: join(directory, 'data') });
-  try {
+  const dataDir = join(directory, 'data');
+  const config = loadConfig({
+    ...{ BULLA_ARGON2_MEMORY_KIB: '19456', BULLA_ARGON2_PASSES: '2', BULLA_ARGON2_LANES: '1' },
+  });
+  const open = async () => {
+    const embedded = await startEmbedded({ dataDir });
     await migrate(embedded.owner);
-    const config = loadConfig({
-      ...{ BULLA_ARGON2_MEMORY_KIB: '19456', BULLA_ARGON2_PASSES: '2', BULLA_ARGON2_LANES: '1' },
-    });
     const log = pino({ level: 'silent' });
-    const vault = await openVault({ config, target: embedded.app, setRole: false, dataDir: embedded.dataDir, log });
+    const vault = await openVault({ config, target: embedded.app, setRole: false, dataDir, log });
     const owner = postgres({ ...embedded.owner, max: 1, onnotice() {}, connection: { search_path: 'bulla' } });
-    try {
-      const first = await initialise(vault, () => undefined);
-      const operator = await callOf(vault, first.system);
-      const admin = await callOf(vault, first.default);
-      const postmaster = readFileSync(join(embedded.dataDir, 'pg', 'postmaster.pid'), 'utf8').split('\n')[0];
-      return await use({ vault, owner, operator, admin, postmaster });
-    } finally {
-      await owner.end();
-      await closeVault(vault);
-    }
-  } finally {
+    const postmaster = readFileSync(join(dataDir, 'pg', 'postmaster.pid'), 'utf8').split('\n')[0];
+    return { embedded, vault, owner, postmaster };
+  };
+  const close = async ({ embedded, vault, owner }) => {
+    await owner.end();
+    await closeVault(vault);
     await embedded.stop();
+  };
+  let parts = await open();
+  try {
+    const first = await initialise(parts.vault, () => undefined);
+    const operator = await callOf(parts.vault, first.system);
+    const admin = await callOf(parts.vault, first.default);
+    const stage = { ...parts, operator, admin };
+    stage.restart = async () => {
+      await close(parts);
+      parts = await open();
+      Object.assign(stage, parts);
+    };
+    return await use(stage);
+  } finally {
+    await close(parts);
     rmSync(directory, { recursive: true, force: true });
   }
 }
@@ -88,7 +105,6 @@ async function fill(vault, owner, tenant, count) {
     ]);
   }
   await owner.unsafe('VACUUM ANALYZE secrets, secret_versions');
-  await owner.unsafe('CHECKPOINT').catch(() => undefined);
 }
 
 /** Reads at a steady pace, as many clients would, until `stop`; gives the durations in milliseconds. */
@@ -148,23 +164,30 @@ function databaseMicros(postmaster) {
   return ticks * 10_000;
 }
 
-/** Asks the database itself how far the job is: an audited read each time would be a good part of what is measured. */
-async function rotateAndWait({ vault, owner, admin, postmaster }) {
+/**
+ * Until the job has ended, or for so many milliseconds. Asks the database itself how far it is: an audited read each time
+ * would be a good part of what is measured.
+ */
+async function watch({ owner }, job, mostMs = Number.POSITIVE_INFINITY) {
   const started = performance.now();
-  const cpu = process.cpuUsage();
-  const database = databaseMicros(postmaster);
   let rssPeak = 0;
-  const { job } = await rotateKey(vault, admin, { reencrypt: true });
   for (;;) {
     rssPeak = Math.max(rssPeak, process.memoryUsage.rss());
-    const [now] = await owner`SELECT state, error FROM jobs WHERE job_id = ${job.id}`;
+    const [now] = await owner`SELECT state, error, done::int FROM jobs WHERE job_id = ${job.id}`;
     if (now.state === 'failed') throw new Error(`the job failed: ${now.error}`);
-    if (now.state === 'done') break;
+    const seconds = (performance.now() - started) / 1000;
+    if (now.state === 'done' || seconds * 1000 >= mostMs) return { seconds, done: now.done, rssPeak };
     await sleep(50);
   }
-  const seconds = (performance.now() - started) / 1000;
+}
+
+async function rotateAndWait(stage) {
+  const cpu = process.cpuUsage();
+  const database = databaseMicros(stage.postmaster);
+  const { job } = await rotateKey(stage.vault, stage.admin, { reencrypt: true });
+  const { seconds, rssPeak } = await watch(stage, job);
   const { user, system } = process.cpuUsage(cpu);
-  return { seconds, rssPeak, nodeMicros: user + system, databaseMicros: databaseMicros(postmaster) - database };
+  return { seconds, rssPeak, nodeMicros: user + system, databaseMicros: databaseMicros(stage.postmaster) - database };
 }
 
 /**
@@ -173,20 +196,26 @@ async function rotateAndWait({ vault, owner, admin, postmaster }) {
  */
 async function benchReencryption({ secrets = 100_000, readsPerSecond = 200, beforeMs = 5_000 } = {}) {
   return withVault(async (stage) => {
-    const { vault, owner, admin } = stage;
-    const tenant = admin.token.tenantId;
-    await fill(vault, owner, tenant, secrets);
-    const runner = startJobs(vault);
-    try {
-      const rssBefore = process.memoryUsage.rss();
-      const alone = await rotateAndWait(stage);
-      await owner.unsafe('VACUUM secret_versions');
-      const before = startReaders(vault, admin, secrets, readsPerSecond);
+    const { admin } = stage;
+    await fill(stage.vault, stage.owner, admin.token.tenantId, secrets);
+    await stage.restart();
+    const rssBefore = process.memoryUsage.rss();
+    const alone = await withJobs(stage, () => rotateAndWait(stage));
+    await stage.owner.unsafe('VACUUM secret_versions');
+    await stage.restart();
+    return withJobs(stage, async () => {
+      // The first reads of a process are slower than all others.
+      const first = startReaders(stage.vault, admin, secrets, readsPerSecond);
+      await sleep(beforeMs / 2);
+      await first.stop();
+      const before = startReaders(stage.vault, admin, secrets, readsPerSecond);
       await sleep(beforeMs);
       const calm = await before.stop();
-      const beside = startReaders(vault, admin, secrets, readsPerSecond);
-      const loaded = await rotateAndWait(stage);
+      const beside = startReaders(stage.vault, admin, secrets, readsPerSecond);
+      const { job } = await rotateKey(stage.vault, admin, { reencrypt: true });
+      const loaded = await watch(stage, job, beforeMs * BESIDE_PER_BEFORE);
       const busy = await beside.stop();
+      await watch(stage, job);
       return {
         bench: 'reencryption',
         cores: availableParallelism(),
@@ -195,15 +224,22 @@ async function benchReencryption({ secrets = 100_000, readsPerSecond = 200, befo
         node_us_per_secret: Math.round(alone.nodeMicros / secrets),
         database_us_per_secret: Math.round(alone.databaseMicros / secrets),
         rss_growth_mib: Math.round((Math.max(alone.rssPeak, loaded.rssPeak) - rssBefore) / 2 ** 20),
-        with_reads_per_second: Math.round(secrets / loaded.seconds),
+        with_reads_per_second: Math.round(loaded.done / loaded.seconds),
         reads_before: shown(calm),
         reads_during: shown(busy),
         p99_ratio: Math.round((quantile(busy, 0.99) / quantile(calm, 0.99)) * 100) / 100,
       };
-    } finally {
-      await runner.stop();
-    }
+    });
   });
+}
+
+async function withJobs({ vault }, use) {
+  const runner = startJobs(vault);
+  try {
+    return await use();
+  } finally {
+    await runner.stop();
+  }
 }
 
 /** One root rotation with the data keys of `tenants` tenants to re-wrap. */
