@@ -21,6 +21,7 @@ const LONGEST = [
   'isolation.routes',
   'audit.canary-routes',
   'audit.matrix',
+  'known',
   'seal.migration',
   'throttle',
   'totp',
