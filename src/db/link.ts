@@ -8,9 +8,10 @@
 import { readFileSync } from 'node:fs';
 import { type ConnectionOptions, checkServerIdentity } from 'node:tls';
 import { VaultError } from '../errors.ts';
+import { NOT_OF_AN_ADDRESS } from './session.ts';
 
 export type Link = {
-  /** The address without what is said of TLS. */
+  /** The address without what is said of TLS, and without what it has no say in. */
   readonly url: string;
   readonly tls: { readonly ssl?: ConnectionOptions };
 };
@@ -23,7 +24,7 @@ export function parseLink(target: string): Link {
   const url = new URL(target);
   const mode = url.searchParams.get('sslmode') ?? url.searchParams.get('ssl') ?? 'disable';
   const authorities = url.searchParams.get('sslrootcert');
-  for (const name of ['sslmode', 'ssl', 'sslrootcert']) url.searchParams.delete(name);
+  for (const name of ['sslmode', 'ssl', 'sslrootcert', ...NOT_OF_AN_ADDRESS]) url.searchParams.delete(name);
   if (PLAIN.has(mode)) return { url: url.href, tls: {} };
   if (!VERIFIED.has(mode)) {
     throw new VaultError(

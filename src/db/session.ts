@@ -20,6 +20,16 @@ export const SESSION = {
   'bulla.tenants': '',
 } as const;
 
+/**
+ * What an address of PostgreSQL has no say in, because it decides what is durable, what is late and whose session it is:
+ * postgres.js puts what an address says over what it is told.
+ */
+export const NOT_OF_AN_ADDRESS: readonly string[] = [
+  ...Object.keys(SESSION),
+  ...['application_name', 'role', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'],
+  'bulla.clock_offset_seconds',
+];
+
 /** PostgreSQL's `2026-01-02 03:04:05.6+00` as `2026-01-02T03:04:05.600000Z`. */
 function toTimestamp(text: string): string {
   const [date = '', time = ''] = text.split(' ');
