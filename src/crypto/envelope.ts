@@ -45,7 +45,7 @@ const KEY_VERSION_MAX = 0xffff_ffff;
 /** How much longer an envelope is than what it holds. */
 export const ENVELOPE_OVERHEAD: number = BODY_OFFSET + TAG_BYTES;
 
-let sealUnder: (key: SealingKey, context: Context, plaintext: Uint8Array) => Uint8Array;
+let sealUnder: (key: SealingKey, context: Context, plaintext: Uint8Array, envelope: Uint8Array) => void;
 let openUnder: (key: SealingKey, context: Context, envelope: Uint8Array) => Uint8Array;
 
 /**
@@ -96,8 +96,12 @@ export class SealingKey {
   }
 
   static {
-    sealUnder = (key, context, plaintext) => {
+    sealUnder = (key, context, plaintext, envelope) => {
       assert(!key.#wiped, 'a wiped key is not used');
+      assert(
+        envelope.length === ENVELOPE_OVERHEAD + plaintext.length,
+        'an envelope is as long as what it holds, and its overhead',
+      );
       const aad = associatedData(contextLength(context));
       aad[0] = FORMAT_VERSION;
       aad[1] = ALGORITHM_XCHACHA20_POLY1305;
@@ -105,12 +109,10 @@ export class SealingKey {
       aad.set(key.#commitment, COMMITMENT_OFFSET);
       writeContext(context, aad, NONCE_OFFSET);
 
-      const envelope = new Uint8Array(ENVELOPE_OVERHEAD + plaintext.length);
       envelope.set(aad.subarray(0, NONCE_OFFSET));
       const nonce = envelope.subarray(NONCE_OFFSET, BODY_OFFSET);
       writeFreshNonce(nonce);
       encryptInto(key.#encryptionKey, nonce, aad, plaintext, envelope.subarray(BODY_OFFSET));
-      return envelope;
     };
 
     openUnder = (key, context, envelope) => {
@@ -138,7 +140,14 @@ function associatedData(contextBytes: number): Buffer {
 
 /** Encrypts `plaintext` under a nonce never used before, bound to `context`. */
 export function seal(key: SealingKey, context: Context, plaintext: Uint8Array): Uint8Array {
-  return sealUnder(key, context, plaintext);
+  const envelope = new Uint8Array(ENVELOPE_OVERHEAD + plaintext.length);
+  sealUnder(key, context, plaintext, envelope);
+  return envelope;
+}
+
+/** The same into `envelope`, which is exactly as long as one of this plaintext and must not overlap it: many side by side. */
+export function sealInto(key: SealingKey, context: Context, plaintext: Uint8Array, envelope: Uint8Array): void {
+  sealUnder(key, context, plaintext, envelope);
 }
 
 /** Decrypts an envelope that `seal` made with this key and context; anything else throws `integrity`. */

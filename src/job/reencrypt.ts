@@ -108,9 +108,12 @@ export async function reencrypt(work: Work): Promise<void> {
   for (let pass = 1; pass <= PASSES_MAX; pass += 1) {
     progress.unopened = [];
     await goThrough(work, below, progress, pace, pass === 1 ? 'skip' : 'wait');
-    const left = sum(await countAll(vault, tenant, below));
-    if (left > progress.unopened.length) continue;
-    if (left > 0) throw new Unfinished('integrity', await unopenedReport(work, progress));
+    const unopened = progress.unopened.length;
+    if (unopened > 0) {
+      const left = sum(await countAll(vault, tenant, below));
+      if (left === unopened) throw new Unfinished('integrity', await unopenedReport(work, progress));
+      continue;
+    }
     killpoint('reencrypt.passed');
     if (await conclude(work, below, progress)) return;
   }

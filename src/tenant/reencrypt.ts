@@ -16,7 +16,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Context } from '../crypto/context.ts';
-import { open, seal } from '../crypto/envelope.ts';
+import { ENVELOPE_OVERHEAD, open, sealInto } from '../crypto/envelope.ts';
 import type { Key } from '../crypto/keys.ts';
 import { type Fragment, RetryTransaction, type TenantId, type Tx, transaction } from '../db/database.ts';
 import { killpoint } from '../db/killpoint.ts';
@@ -54,17 +54,17 @@ export type Batch = {
   readonly unopened: readonly RowKey[];
 };
 
-const ROWS_PER_BATCH = 256;
+const ROWS_PER_BATCH = 512;
 /** While requests are served: a batch is then over within a few milliseconds. */
 const ROWS_PER_CROWDED_BATCH = 12;
 /** But for the last row of it. */
 const BYTES_PER_BATCH = 4 * 1024 * 1024;
 /** Larger envelopes are moved one by one, which bounds what a batch holds in memory. */
 const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
-/** One is read, one is encrypted, one is written. */
+/** One is read, one is encrypted, one is written: two that are in the same phase leave a core waiting. */
 const BATCHES_AT_ONCE = 3;
-/** About a third of a millisecond of encryption between two turns of the event loop. */
-const ROWS_PER_TURN = 8;
+/** About a millisecond of encryption between two turns of the event loop, and a third of it while requests are served. */
+const ROWS_PER_TURN = 32;
 const BATCH_DEADLINE_MS = 60_000;
 /** While requests are served, one batch at a time runs, and rests five times as long as it ran: the slower it all is, the longer. */
 const RESTS_PER_RUN = 5;
@@ -103,16 +103,17 @@ export async function reencryptPass(
   let failed: { readonly error: unknown } | undefined;
   let reported: Promise<void> = Promise.resolve();
   const running = new Set<Promise<void>>();
+  const run = { vault, table, pass, pace, inTurn: turns() };
   /** Begins a batch, and waits until it is known what it takes. */
   const start = (most: number) =>
     new Promise<void>((begun) => {
-      const onRead = (rows: readonly Row[], wanted: number) => {
-        if (rows.length < wanted || wanted === 0) ended = true;
-        after = rows.at(-1)?.key ?? after;
+      const onTaken = (last: RowKey | undefined, left: boolean) => {
+        if (!left) ended = true;
+        after = last ?? after;
         begun();
       };
       const earlier = reported;
-      const moved = moveBatch(vault, table, pass, { from: after, most }, pace, onceOnly(onRead));
+      const moved = moveBatch(run, { from: after, most }, onceOnly(onTaken));
       reported = moved.then(async (batch) => {
         await earlier;
         if (batch) await report(batch);
@@ -144,6 +145,16 @@ export async function reencryptPass(
   if (failed) throw failed.error;
 }
 
+/** Runs one work after the other, in the order in which they come. */
+function turns(): InTurn {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const done = last.then(work);
+    last = done.catch(() => undefined);
+    return done;
+  };
+}
+
 /** A transaction that is run again must not turn the pass back. */
 function onceOnly<T extends readonly unknown[]>(hear: (...values: T) => void): (...values: T) => void {
   let heard = false;
@@ -168,47 +179,69 @@ export const dependsOn = (tx: Tx, tables: readonly EnvelopeTable[]): Fragment =>
     tx`0`,
   );
 
+type InTurn = <T>(work: () => Promise<T>) => Promise<T>;
+type Run = {
+  readonly vault: Vault;
+  readonly table: EnvelopeTable;
+  readonly pass: Pass;
+  readonly pace: Pace;
+  /** For what one batch at a time does. */
+  readonly inTurn: InTurn;
+};
 /** What a batch takes: the rows after `from`, so many at most. */
 type Part = { readonly from: RowKey | undefined; readonly most: number };
-type Row = { readonly key: RowKey; readonly keyVersion: number; readonly envelope: Uint8Array | null };
-type Moved = { readonly key: RowKey; readonly envelope: Uint8Array };
+type Row = {
+  readonly key: RowKey;
+  readonly keyVersion: number;
+  /** Of the envelope. */
+  readonly bytes: number;
+  readonly envelope: Uint8Array | null;
+};
+/** Envelopes one behind the other in `bytes`, `starts` from 0. */
+type Moved = {
+  readonly keys: RowKey[];
+  readonly starts: number[];
+  readonly lengths: number[];
+  readonly bytes: Buffer;
+};
 
+/** `onTaken` is told the last row it takes, and whether there may be more behind it. */
 async function moveBatch(
-  vault: Vault,
-  table: EnvelopeTable,
-  pass: Pass,
+  run: Run,
   part: Part,
-  pace: Pace,
-  onRead: (rows: readonly Row[], wanted: number) => void,
+  onTaken: (last: RowKey | undefined, more: boolean) => void,
 ): Promise<Batch | undefined> {
-  const { tenant } = pass;
+  const { vault, table } = run;
+  const { tenant } = run.pass;
   const work = async (tx: Tx) => {
-    const wanted = await countFitting(tx, table, pass, part);
-    const rows = await readRows(tx, table, pass, { ...part, most: wanted }, wanted === part.most);
-    onRead(rows, wanted);
+    const found = await readRows(tx, table, run.pass, part);
+    const rows = fitting(found);
     const last = rows.at(-1);
+    // What does not fit is the next batch's, which waits until this one lets go of it.
+    if (rows.length === found.length) onTaken(last?.key, found.length === part.most);
     if (last === undefined) return undefined;
     killpoint('reencrypt.read');
     const to = (await activeDataKey(vault, tx, tenant)).version;
     const unopened: RowKey[] = [];
     const move = async (some: readonly Row[]) => {
-      const moved = await sealAgain(vault, tx, table, tenant, some, { to, unopened, pace });
-      if (moved.length > 0) await writeRows(tx, table, tenant, moved, to);
-      return moved.length;
+      const moved = await run.inTurn(() => sealAgain(run, tx, some, to, unopened));
+      if (moved.keys.length > 0) await writeRows(tx, table, tenant, moved, to);
+      return moved.keys.length;
     };
-    let moved = await move(rows);
-    for (const { key } of rows.filter((row) => row.envelope === null)) {
+    let moved = await move(rows.filter(({ envelope }) => envelope !== null));
+    for (const { key } of rows.filter(({ envelope }) => envelope === null)) {
       moved += await move(await readWhole(tx, table, tenant, key));
     }
     killpoint('reencrypt.updated');
     return { moved, after: last.key, unopened };
   };
   try {
-    pace.own += 1;
+    run.pace.own += 1;
     const batch = await transaction(vault.db, [tenant], work, {
       deadlineMs: BATCH_DEADLINE_MS,
       flushed: 'with-the-next-commit',
     });
+    onTaken(batch?.after, true);
     killpoint('reencrypt.committed');
     return batch;
   } catch (error) {
@@ -220,42 +253,33 @@ async function moveBatch(
 
 const columnsOf = ({ key }: EnvelopeTable) => key.map(({ column }) => column).join(', ');
 
-/** The rows of a part, in their order; its parameters are those of partOf. */
-function partIn(table: EnvelopeTable, { from, most }: Part): string {
+/** The rows of a part, locked and in their order. Large envelopes are null: see readWhole. */
+async function readRows(tx: Tx, table: EnvelopeTable, { tenant, below, busy }: Pass, { from, most }: Part) {
   const columns = columnsOf(table);
   const behind = table.key.map(({ type }, i) => `$${i + 3}::${type}`).join(', ');
-  return `FROM ${table.table} WHERE tenant_id = $1 AND key_version < $2 ${from ? `AND (${columns}) > (${behind})` : ''}
-    ORDER BY ${columns} LIMIT ${most}`;
-}
-
-const partOf = ({ tenant, below }: Pass, { from }: Part) => [tenant, below, ...(from ?? [])];
-
-/** How many of the rows are within the bytes of a batch, read without a lock. */
-async function countFitting(tx: Tx, table: EnvelopeTable, pass: Pass, part: Part): Promise<number> {
-  const columns = columnsOf(table);
-  const [row] = await tx.unsafe<{ count: number }[]>(
-    `SELECT count(*) FROM (
-       SELECT sum(bytes) OVER (ORDER BY ${columns}) - bytes AS before
-       FROM (SELECT ${columns}, octet_length(envelope) AS bytes ${partIn(table, part)}) sizes) sums
-     WHERE before < ${BYTES_PER_BATCH}`,
-    partOf(pass, part),
-    { prepare: true },
-  );
-  return row!.count;
-}
-
-/** Large envelopes are null: see readWhole. `prepare`: it is asked for as many again and again. */
-async function readRows(tx: Tx, table: EnvelopeTable, pass: Pass, part: Part, prepare: boolean) {
   return asRows(
     table,
     await tx.unsafe(
-      `SELECT ${columnsOf(table)}, key_version,
+      `SELECT ${columns}, key_version, octet_length(envelope) AS bytes,
               CASE WHEN octet_length(envelope) <= ${SHARED_ENVELOPE_BYTES_MAX} THEN envelope END AS envelope
-       ${partIn(table, part)} FOR UPDATE ${pass.busy === 'skip' ? 'SKIP LOCKED' : ''}`,
-      partOf(pass, part),
-      { prepare },
+       FROM ${table.table} WHERE tenant_id = $1 AND key_version < $2 ${from ? `AND (${columns}) > (${behind})` : ''}
+       ORDER BY ${columns} LIMIT ${most} FOR UPDATE ${busy === 'skip' ? 'SKIP LOCKED' : ''}`,
+      [tenant, below, ...(from ?? [])],
+      { prepare: true },
     ),
   );
+}
+
+/** As many of the rows as are within the bytes of a batch, and one at least. */
+function fitting(rows: readonly Row[]): readonly Row[] {
+  let bytes = 0;
+  let count = 0;
+  for (const row of rows) {
+    if (bytes >= BYTES_PER_BATCH) break;
+    bytes += row.bytes;
+    count += 1;
+  }
+  return count === rows.length ? rows : rows.slice(0, count);
 }
 
 /** One row of the batch, which is locked. */
@@ -264,7 +288,8 @@ async function readWhole(tx: Tx, table: EnvelopeTable, tenant: TenantId, key: Ro
   return asRows(
     table,
     await tx.unsafe(
-      `SELECT ${columnsOf(table)}, key_version, envelope FROM ${table.table} WHERE tenant_id = $1 ${is}`,
+      `SELECT ${columnsOf(table)}, key_version, octet_length(envelope) AS bytes, envelope
+       FROM ${table.table} WHERE tenant_id = $1 ${is}`,
       [tenant, ...key],
       { prepare: true },
     ),
@@ -275,38 +300,46 @@ function asRows({ key }: EnvelopeTable, rows: Iterable<Record<string, unknown>>)
   return Array.from(rows, (row) => ({
     key: key.map(({ column }) => row[column] as string | number),
     keyVersion: row.key_version as number,
+    bytes: row.bytes as number,
     envelope: row.envelope as Uint8Array | null,
   }));
 }
 
+/** The rows under the version `to`, but for those that do not open, which are added to `unopened`. */
 async function sealAgain(
-  vault: Vault,
+  { vault, table, pass: { tenant }, pace }: Run,
   tx: Tx,
-  { context }: EnvelopeTable,
-  tenant: TenantId,
   rows: readonly Row[],
-  { to, unopened, pace }: { to: number; unopened: RowKey[]; pace: Pace },
-): Promise<Moved[]> {
+  to: number,
+  unopened: RowKey[],
+): Promise<Moved> {
   const versions = [...new Set(rows.map((row) => row.keyVersion)), to];
-  const moved: Moved[] = [];
+  const room = rows.reduce((sum, row) => sum + row.bytes, 0);
+  const moved: Moved = { keys: [], starts: [], lengths: [], bytes: Buffer.alloc(room) };
+  let end = 0;
   for (let at = 0; at < rows.length; at += ROWS_PER_TURN) {
     if (at > 0) await new Promise(setImmediate);
     lookAround(vault, pace);
     // A key may leave the cache while we wait, so it is asked for again at every turn.
     for (const version of versions) await dataKey(vault, tx, tenant, version);
+    const keys = new Map(versions.map((version) => [version, cachedKey(vault, tenant, version)]));
     for (const { key, keyVersion, envelope } of rows.slice(at, at + ROWS_PER_TURN)) {
-      if (envelope === null) continue;
-      const bound = context(tenant, key);
-      const plaintext = tryOpen(cachedKey(vault, tenant, keyVersion), bound, envelope);
+      const bound = table.context(tenant, key);
+      const plaintext = tryOpen(keys.get(keyVersion)!, bound, envelope!);
       if (plaintext === undefined) {
         unopened.push(key);
         continue;
       }
-      moved.push({ key, envelope: seal(cachedKey(vault, tenant, to), bound, plaintext) });
+      const length = ENVELOPE_OVERHEAD + plaintext.length;
+      sealInto(keys.get(to)!, bound, plaintext, moved.bytes.subarray(end, end + length));
       plaintext.fill(0);
+      moved.keys.push(key);
+      moved.starts.push(end);
+      moved.lengths.push(length);
+      end += length;
     }
   }
-  return moved;
+  return { ...moved, bytes: moved.bytes.subarray(0, end) };
 }
 
 function cachedKey(vault: Vault, tenant: TenantId, version: number): Key {
@@ -329,23 +362,23 @@ async function writeRows(
   tx: Tx,
   { table, key }: EnvelopeTable,
   tenant: TenantId,
-  rows: readonly Moved[],
+  { keys, starts, lengths, bytes }: Moved,
   to: number,
 ): Promise<void> {
   const arrays = key.map(({ type }, i) => `$${i + 6}::${type}[]`).join(', ');
   const names = key.map((_, i) => `k${i}`).join(', ');
   const same = key.map(({ column }, i) => `AND t.${column} = u.k${i}`).join(' ');
-  let end = 1;
-  const starts = rows.map(({ envelope }) => {
-    end += envelope.length;
-    return end - envelope.length;
-  });
-  const lengths = rows.map(({ envelope }) => envelope.length);
-  const all = Buffer.concat(rows.map(({ envelope }) => envelope)).toString('base64');
   await tx.unsafe(
-    `UPDATE ${table} t SET key_version = $2, envelope = substr((SELECT decode($3, 'base64')), u.start, u.length)
+    `UPDATE ${table} t SET key_version = $2, envelope = substr((SELECT decode($3, 'base64')), u.start + 1, u.length)
      FROM unnest($4::int[], $5::int[], ${arrays}) AS u (start, length, ${names}) WHERE t.tenant_id = $1 ${same}`,
-    [tenant, to, all, starts, lengths, ...key.map((_, i) => rows.map((row) => row.key[i]!))] as never[],
+    [
+      tenant,
+      to,
+      bytes.toString('base64'),
+      starts,
+      lengths,
+      ...key.map((_, i) => keys.map((row) => row[i]!)),
+    ] as never[],
     { prepare: true },
   );
 }
