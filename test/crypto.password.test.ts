@@ -44,6 +44,27 @@ function children(parent = process.pid): number[] {
     });
 }
 
+/** A field of proc(5)'s `stat` of each thread, counted from `state` as 0. */
+function ofThreads(pid: number, field: number): number[] {
+  return readdirSync(`/proc/${pid}/task`).map((task) => {
+    const stat = readFileSync(`/proc/${pid}/task/${task}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[field]);
+  });
+}
+
+const prioritiesOf = (pid: number) => new Set(ofThreads(pid, 16));
+const SCHED_IDLE = 5;
+const policiesOf = (pid: number) => new Set(ofThreads(pid, 38));
+
+/** Hashes until the child gives way; for a second and a little more. */
+async function untilYielding(passwords: PasswordHasher): Promise<number> {
+  for (;;) {
+    await passwords.verifyDecoy('x', pepper);
+    const [pid] = children();
+    if (!policiesOf(pid!).has(0)) return pid!;
+  }
+}
+
 async function failure(promise: Promise<unknown>): Promise<VaultError> {
   const error = await promise.then(
     () => undefined,
@@ -318,15 +339,27 @@ describe('the child process', () => {
       .map((line) => line.split('=')[0]);
     expect(names.sort()).toEqual(['NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'UV_THREADPOOL_SIZE']);
     expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toMatch(/^[^\0]+\0[^\0]+password-child\.js\0$/);
-    const nice = (task: string) => {
-      const stat = readFileSync(`/proc/${pid}/task/${task}/stat`, 'utf8');
-      return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
-    };
-    expect(
-      readdirSync(`/proc/${pid}/task`)
-        .map(nice)
-        .filter((value) => value !== 10),
-    ).toEqual([]);
+    expect(prioritiesOf(pid!)).toEqual(new Set([10]));
+    expect(policiesOf(pid!)).toEqual(new Set([0]));
+  });
+
+  test('where hashes follow one another it gives way to everything else, in all its threads', async () => {
+    const passwords = hasher();
+    expect(policiesOf(await untilYielding(passwords))).toEqual(new Set([SCHED_IDLE]));
+  });
+
+  test('one that gives way and does not come to a hash is replaced, by one that gives way less for a while', async () => {
+    const passwords = hasher();
+    const pid = await untilYielding(passwords);
+    process.kill(pid, 'SIGSTOP');
+    const asked = Array.from({ length: 3 }, () => passwords.verifyDecoy('x', pepper));
+    expect(await Promise.all(asked)).toEqual([false, false, false]);
+    const [second] = children();
+    expect(second).not.toBe(pid);
+    const until = performance.now() + 1_500;
+    while (performance.now() < until) await passwords.verifyDecoy('x', pepper);
+    expect(children()).toEqual([second]);
+    expect(policiesOf(second!)).toEqual(new Set([0]));
   });
 
   test('ends when idle, and the next hash starts another', async () => {

@@ -5,9 +5,12 @@
  * neither the memory nor the processor of everything else; what comes beyond is told when to come back. Verifying an
  * unknown user's password takes the same way and the same time as a known one's.
  * The child starts with the first hash and ends when idle; when it dies, its hashes fail as `unavailable` and the next
- * one starts another. This file must never log, keep or return a password or a pepper, and wipes the copies it makes.
+ * one starts another. Where hashes follow one another, the child gives way to everything else (Linux: SCHED_IDLE), which
+ * keeps others' p99 below twice what it is without logins; a low priority alone does not. A process cannot come back from
+ * there by itself, so where a hash then starves, the child is replaced by one that gives way less.
+ * This file must never log, keep or return a password or a pepper, and wipes the copies it makes.
  */
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, execFile, fork } from 'node:child_process';
 import { randomFillSync, timingSafeEqual } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -62,10 +65,23 @@ type Job = {
   readonly resolve: (hash: Uint8Array) => void;
   readonly reject: (error: VaultError) => void;
   deadline?: NodeJS.Timeout;
+  patience?: NodeJS.Timeout;
   startedAt?: number;
 };
 
-type Child = { readonly process: ChildProcess; readonly jobs: Map<number, Job> };
+type Child = {
+  readonly process: ChildProcess;
+  readonly jobs: Map<number, Job>;
+  /** Whether it runs only when nothing else wants to. */
+  yielding: boolean;
+};
+
+/** Logins that go on for so long without a pause of as long are many. */
+const MANY_MS = 1_000;
+/** A hash starves when it takes so many times as long as others, within these bounds. */
+const STARVING = { times: 5, leastMs: 1_000, mostMs: 5_000 } as const;
+/** For so long after one has starved, no child gives way. */
+const HURRIED_MS = 60_000;
 
 /** A password as text is normalised here; as bytes it is taken as it is. */
 type Password = string | Uint8Array;
@@ -83,6 +99,10 @@ export class PasswordHasher {
   #admitted = 0;
   #nextId = 0;
   #meanMs = 300;
+  /** Since when hashes follow one another, when the last one ended, and until when none may be made to wait. */
+  #manySince = 0;
+  #lastEnd = Number.NEGATIVE_INFINITY;
+  #hurriedUntil = 0;
   #closed = false;
 
   constructor(options: PasswordHasherOptions) {
@@ -203,7 +223,7 @@ export class PasswordHasher {
     });
   }
 
-  /** Takes password and pepper over: they are wiped once they are sent or refused. */
+  /** Takes password and pepper over: they are wiped once the hash is there or has failed. */
   #submit(request: Omit<HashRequest, 'id'>): Promise<Uint8Array> {
     this.#nextId += 1;
     const id = this.#nextId;
@@ -239,10 +259,12 @@ export class PasswordHasher {
     child.process.channel?.ref();
     child.jobs.set(job.request.id, job);
     job.startedAt = performance.now();
+    if (job.startedAt - this.#lastEnd > MANY_MS) this.#manySince = job.startedAt;
+    if (job.startedAt - this.#manySince > MANY_MS && job.startedAt > this.#hurriedUntil) giveWay(child);
     job.deadline = setTimeout(() => child.process.kill('SIGKILL'), this.#deadlineMs);
-    // send() has serialised the message when it returns; a failure to write it ends the child, which fails its jobs.
+    job.patience = setTimeout(() => child.yielding && this.#hurry(child), patienceMs(this.#meanMs));
+    // A failure to write it ends the child, which fails its jobs.
     child.process.send(job.request, (error) => error && child.process.kill('SIGKILL'));
-    wipe(job);
   }
 
   #start(): Child {
@@ -255,6 +277,7 @@ export class PasswordHasher {
         stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       }),
       jobs: new Map(),
+      yielding: false,
     };
     child.process.on('message', (answer) => this.#finish(child, answer as HashAnswer));
     child.process.on('exit', (code, signal) => this.#ended(child, `it ended with ${signal ?? `exit code ${code}`}`));
@@ -269,8 +292,9 @@ export class PasswordHasher {
     const job = child.jobs.get(id);
     if (job === undefined) return;
     child.jobs.delete(id);
-    clearTimeout(job.deadline);
-    this.#meanMs += (performance.now() - job.startedAt! - this.#meanMs) / 8;
+    settle(job);
+    this.#lastEnd = performance.now();
+    this.#meanMs += (this.#lastEnd - job.startedAt! - this.#meanMs) / 8;
     if (hash === undefined) {
       job.reject(unavailable(`Argon2 could not run with ${job.request.memoryKib} KiB of memory. Give the vault more.`));
     } else {
@@ -282,7 +306,7 @@ export class PasswordHasher {
   #ended(child: Child, how: string): void {
     if (this.#child === child) this.#child = undefined;
     for (const job of child.jobs.values()) {
-      clearTimeout(job.deadline);
+      settle(job);
       job.reject(
         unavailable(
           `The process that hashes passwords failed: ${how}. Try again; if it stays so, reinstall the argon2 package.`,
@@ -290,6 +314,21 @@ export class PasswordHasher {
       );
     }
     child.jobs.clear();
+    this.#pump();
+  }
+
+  /** Another child does what this one does not come to. */
+  #hurry(child: Child): void {
+    this.#hurriedUntil = performance.now() + HURRIED_MS;
+    const jobs = [...child.jobs.values()];
+    child.jobs.clear();
+    child.process.kill('SIGKILL');
+    if (this.#child === child) this.#child = undefined;
+    for (const { deadline, patience } of jobs) {
+      clearTimeout(deadline);
+      clearTimeout(patience);
+    }
+    this.#queue.unshift(...jobs);
     this.#pump();
   }
 
@@ -322,13 +361,27 @@ const RFC_9106_EXAMPLE = {
 const RFC_9106_TAG = '0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659';
 
 function discard(job: Job, error: VaultError): void {
-  wipe(job);
+  settle(job);
   job.reject(error);
 }
 
-function wipe({ request }: Job): void {
+/** Nothing is left of a job that is over. */
+function settle({ request, deadline, patience }: Job): void {
+  clearTimeout(deadline);
+  clearTimeout(patience);
   request.password.fill(0);
   request.pepper.fill(0);
+}
+
+/** Every thread of the child gives way. Where there is no chrt (util-linux), its low priority has to do. */
+function giveWay(child: Child): void {
+  if (child.yielding) return;
+  child.yielding = true;
+  execFile('chrt', ['-a', '-i', '-p', '0', String(child.process.pid)], () => undefined);
+}
+
+function patienceMs(meanMs: number): number {
+  return Math.min(Math.max(meanMs * STARVING.times, STARVING.leastMs), STARVING.mostMs);
 }
 
 function random(length: number): Uint8Array {
