@@ -5,7 +5,7 @@
  * it never writes to the socket: what it needs of HTTP beyond the Response it returns is given to it as the Host, so
  * that limits, back-pressure and the table from error code to status stand once, in http/.
  */
-import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import type { Hono } from 'hono';
 import type { ParsedToken } from '../crypto/token.ts';
@@ -103,7 +103,7 @@ export type Dialect = {
   /** Every target that begins with this is its own. */
   readonly base: string;
   /** Where its clients put their token: not yet believed. */
-  readonly tokenOf: (headers: IncomingHttpHeaders) => ParsedToken | undefined;
+  readonly tokenOf: (incoming: IncomingMessage) => ParsedToken | undefined;
   readonly bodyBytesMax: number;
   /** Whether a path may end with a slash. Everything else that is not canonical is refused for everybody. */
   readonly trailingSlash: boolean;

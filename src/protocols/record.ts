@@ -3,7 +3,7 @@
  * when it is not. What protocols and http/ call when an answer is made and when it has gone.
  */
 import { countUnrecorded, isRecorded } from '../audit/recorded.ts';
-import { parseBearer } from '../auth/bearer.ts';
+import { parseBearerOf } from '../auth/bearer.ts';
 import { type ErrorCode, VaultError } from '../errors.ts';
 import { recordRefused } from '../policy/refused.ts';
 import type { Vault } from '../vault.ts';
@@ -23,7 +23,7 @@ const UNRECORDABLE: ReadonlySet<ErrorCode> = new Set([
 /** Records a refused request that has no entry yet. Never throws: an answer is waiting. */
 export async function recordUnheard(vault: Vault, exchange: Exchange, code: ErrorCode, method: string): Promise<void> {
   const { incoming, requestId, source, route, dialect } = exchange;
-  const token = dialect ? dialect.tokenOf(incoming.headers) : parseBearer(incoming.headers.authorization);
+  const token = dialect ? dialect.tokenOf(incoming) : parseBearerOf(incoming.socket, incoming.headers.authorization);
   exchange.call ??= { requestId, source, protocol: 'http', token, certificate: exchange.clientCertificate?.thumbprint };
   if (isRecorded(exchange.call) || UNRECORDABLE.has(code)) return;
   try {

@@ -15,9 +15,12 @@ export const json = (value: unknown): Json => JSON.stringify(value) as Json;
 export const asJson = (text: string): Json => text as Json;
 
 /** An object of which some members are texts already. */
-export function object(members: Readonly<Record<string, Json>>): Json {
-  const written = Object.entries(members).map(([key, text]) => `${JSON.stringify(key)}:${text}`);
-  return `{${written.join(',')}}` as Json;
+export const object = (members: Readonly<Record<string, Json>>): Json => `{${membersOf(members)}}` as Json;
+
+function membersOf(members: Readonly<Record<string, Json>>): string {
+  let written = '';
+  for (const key in members) written += `${written === '' ? '' : ','}${JSON.stringify(key)}:${members[key]}`;
+  return written;
 }
 
 export type Auth = {
@@ -93,18 +96,13 @@ export function envelopeText(requestId: string, envelope: Envelope): string {
     mountType,
     alsoOnTop,
   } = envelope;
-  return object({
-    request_id: json(requestId),
-    lease_id: json(leaseId),
-    renewable: json(renewable),
-    lease_duration: json(leaseSeconds),
-    data: data ?? json(null),
-    wrap_info: json(wrapInfo ?? null),
-    warnings: json(warnings ?? null),
-    auth: json(auth ?? null),
-    ...(mountType === undefined ? {} : { mount_type: json(mountType) }),
-    ...alsoOnTop,
-  });
+  // Written out, because it is a part of every answer.
+  const head = `{"request_id":${json(requestId)},"lease_id":${json(leaseId)},"renewable":${renewable}`;
+  const middle = `,"lease_duration":${leaseSeconds},"data":${data ?? 'null'},"wrap_info":${json(wrapInfo ?? null)}`;
+  const last = `,"warnings":${json(warnings ?? null)},"auth":${json(auth ?? null)}`;
+  const mount = mountType === undefined ? '' : `,"mount_type":${json(mountType)}`;
+  const onTop = alsoOnTop && Object.keys(alsoOnTop).length > 0 ? `,${membersOf(alsoOnTop)}` : '';
+  return `${head}${middle}${last}${mount}${onTop}}`;
 }
 
 const JSON_HEADERS = { 'Content-Type': 'application/json' };

@@ -42,7 +42,7 @@ const secretOf = (request: VaultRequest) => pathIn(request.mount, request.at.pat
 
 /** The document of a secret as JSON text. */
 export function documentOf({ kind, body, contentType }: OpenedVersion): Json {
-  const bytes = Buffer.from(body);
+  const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
   if (kind === 'data') return asJson(bytes.toString('utf8'));
   if (kind === 'text') return json({ text: bytes.toString('utf8') });
   return json({ bytes: bytes.toString('base64'), content_type: contentType });
@@ -51,14 +51,9 @@ export function documentOf({ kind, body, contentType }: OpenedVersion): Json {
 const customOf = (metadata: Uint8Array | undefined): Json =>
   asJson(metadata && metadata.length > 2 ? Buffer.from(metadata).toString('utf8') : 'null');
 
-function openedMetadata(opened: Omit<OpenedVersion, 'body'>): Json {
-  return object({
-    created_time: json(opened.createdAt),
-    custom_metadata: customOf(opened.metadata),
-    deletion_time: json(opened.expiresAt ?? ''),
-    destroyed: json(false),
-    version: json(opened.version),
-  });
+function openedMetadata({ createdAt, metadata, expiresAt, version }: Omit<OpenedVersion, 'body'>): Json {
+  const times = `"created_time":${json(createdAt)},"custom_metadata":${customOf(metadata)},"deletion_time":${json(expiresAt ?? '')}`;
+  return asJson(`{${times},"destroyed":false,"version":${version}}`);
 }
 
 const deletionOf = ({ deletedAt, expiresAt }: VersionInfo) => deletedAt ?? expiresAt ?? '';
@@ -92,8 +87,8 @@ async function readData(request: VaultRequest): Promise<Answer> {
   const version = versionOf(fields);
   try {
     const opened = await readSecret(vault, call, path, version);
-    const members = { data: documentOf(opened), metadata: openedMetadata(opened) };
-    return data(object(members), { mountType: MOUNT_TYPE });
+    const members = asJson(`{"data":${documentOf(opened)},"metadata":${openedMetadata(opened)}}`);
+    return data(members, { mountType: MOUNT_TYPE });
   } catch (error) {
     if (!(error instanceof VaultError) || error.code !== 'not_found') throw error;
     return gone({ data: json(null), metadata: await goneMetadata(request, path, version) });

@@ -4,8 +4,8 @@
  * Bodies are JSON whatever their content type says, because clients say anything; a form is taken only when it is not
  * JSON. The text of the body is kept, so that what is stored is what was sent.
  */
-import type { IncomingHttpHeaders } from 'node:http';
-import { parseBearer, parseTokenText } from '../../auth/bearer.ts';
+import type { IncomingMessage } from 'node:http';
+import { parseBearerOf, parseTokenOf } from '../../auth/bearer.ts';
 import { VaultError } from '../../errors.ts';
 import { parseStrictJson } from '../native/json.ts';
 import type { Exchange, Host } from '../protocol.ts';
@@ -16,9 +16,10 @@ import type { Verb } from './route.ts';
 export const BASE = '/v1/';
 export const BODY_BYTES_MAX = 32 * 1024 * 1024;
 
-export const tokenOf = (headers: IncomingHttpHeaders) => {
+export const tokenOf = ({ headers, socket }: IncomingMessage) => {
   const token = headers['x-vault-token'];
-  return typeof token === 'string' && token !== '' ? parseTokenText(token) : parseBearer(headers.authorization);
+  if (typeof token === 'string' && token !== '') return parseTokenOf(socket, token);
+  return parseBearerOf(socket, headers.authorization);
 };
 
 export type Target = { readonly verb: Verb; readonly path: string; readonly query: Fields };
@@ -56,9 +57,11 @@ function parametersOf(query: string): Fields {
 
 const FORM = 'application/x-www-form-urlencoded';
 
-/** The members of the body, or for verbs without one the parameters of the query. */
-export async function readFields(exchange: Exchange, host: Host, { verb, query }: Target): Promise<Fields> {
-  if (verb !== 'POST' && verb !== 'PATCH') return query;
+/** Other verbs say what they have to say in the query. */
+export const hasBody = ({ verb }: Target): boolean => verb === 'POST' || verb === 'PATCH';
+
+/** The members of the body. */
+export async function readFields(exchange: Exchange, host: Host): Promise<Fields> {
   const bytes = await host.readBody(exchange);
   if (bytes.length === 0) return NO_FIELDS;
   const { headers } = exchange.incoming;

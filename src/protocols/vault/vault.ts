@@ -26,6 +26,7 @@ import { KV2_ROUTES } from './kv2.ts';
 import {
   BASE,
   BODY_BYTES_MAX,
+  hasBody,
   namespaceOf,
   parseTarget,
   readFields,
@@ -58,7 +59,8 @@ export const FIXED: readonly { readonly at: string; readonly routes: readonly Ro
   { at: 'database', routes: DATABASE_ROUTES },
 ];
 
-const under = (place: string, path: string) => path === place || path.startsWith(`${place}/`);
+const under = (place: string, path: string) =>
+  path.startsWith(place) && (path.length === place.length || path[place.length] === '/');
 
 /** Where a path leads: the table, the rest of the path, and what the log may say of where it was. */
 type Place = {
@@ -68,14 +70,20 @@ type Place = {
   readonly mount: Mount;
 };
 
-async function placeOf(vault: Vault, call: Call, path: string): Promise<Place> {
+/** Where a path leads without a question to the database; undefined where a mount may be. */
+function fixedPlaceOf(path: string): Place | undefined {
+  if (under(WHOLE_TREE.path, path)) return placeIn(WHOLE_TREE, path);
   const fixed = FIXED.find(({ at }) => under(at, path));
-  if (fixed) {
-    const { at, routes } = fixed;
-    return { routes, rest: path.slice(at.length + 1), label: at, mount: WHOLE_TREE };
-  }
-  const mount = under(WHOLE_TREE.path, path) ? WHOLE_TREE : await mountOver(vault, call, path);
+  return fixed && { routes: fixed.routes, rest: path.slice(fixed.at.length + 1), label: fixed.at, mount: WHOLE_TREE };
+}
+
+async function mountedPlaceOf(vault: Vault, call: Call, path: string): Promise<Place> {
+  const mount = await mountOver(vault, call, path);
   if (!mount) throw noHandler(path);
+  return placeIn(mount, path);
+}
+
+function placeIn(mount: Mount, path: string): Place {
   const routes = mount.version === 1 ? KV1_ROUTES : KV2_ROUTES;
   return { routes, rest: path.slice(mount.path.length + 1), label: '{mount}', mount };
 }
@@ -84,22 +92,22 @@ async function serve(vault: Vault, host: Host, exchange: Exchange): Promise<Wire
   const { incoming, requestId, source, clientCertificate } = exchange;
   const certificate = clientCertificate?.thumbprint;
   exchange.route = `${BASE}none`;
-  const token = tokenOf(incoming.headers);
+  const token = tokenOf(incoming);
   exchange.tenant = token?.tenantId;
   const call: Call = { requestId, source, protocol: 'vault', token, certificate };
   exchange.call = call;
   const target = parseTarget(incoming.method!, incoming.url!);
-  const place = await placeOf(vault, call, target.path);
+  const place = fixedPlaceOf(target.path) ?? (await mountedPlaceOf(vault, call, target.path));
   const match = matchRoute(place.routes, place.rest);
   // A method that does not stand there is a mount that is not there.
   if (!match) throw place.label === 'auth' ? noHandler(target.path) : unsupportedPath();
-  exchange.route = [BASE.slice(0, -1), place.label, match.route.pattern].filter((part) => part !== '').join('/');
+  exchange.route = `${BASE}${place.label}${match.route.pattern === '' ? '' : `/${match.route.pattern}`}`;
   const handler = match.route.verbs[target.verb];
   if (!handler) throw unsupportedOperation();
   const namespace = namespaceOf(exchange);
   if (!match.route.open && namespace !== undefined) await requireNamespace(vault, call, namespace, target);
   const wrapSeconds = wrapSecondsOf(exchange);
-  const fields = await readFields(exchange, host, target);
+  const fields = hasBody(target) ? await readFields(exchange, host) : target.query;
   const { verb, path, query } = target;
   const request: VaultRequest = {
     ...{ vault, host, exchange, call, verb, path, at: match.at, fields, query, mount: place.mount, namespace },
