@@ -1,7 +1,7 @@
 # The vault without its embedded PostgreSQL: a database is given by BULLA_DATABASE_URL.
 FROM node:24-bookworm-slim AS build
 WORKDIR /bulla
-COPY package.json package-lock.json tsconfig.json ./
+COPY package.json package-lock.json tsconfig.json rolldown.config.js ./
 COPY src src
 COPY sql sql
 RUN npm ci --ignore-scripts && npm run build && npm prune --omit=dev --omit=optional --ignore-scripts
@@ -17,5 +17,5 @@ COPY openapi.yaml ./
 USER node
 ENV NODE_ENV=production BULLA_DATA_DIR=/var/lib/bulla
 EXPOSE 8200
-ENTRYPOINT ["node", "--max-semi-space-size=16", "--initial-old-space-size=64", "--no-allocation-site-pretenuring", "dist/main.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=16", "--initial-old-space-size=64", "--no-allocation-site-pretenuring", "dist/bundle/main.js"]
 CMD ["server"]

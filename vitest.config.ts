@@ -1,6 +1,7 @@
 /**
- * Tests import `../src/x.ts` and run the compiled `dist/x.js` in its place: what is tested is what ships, and child
- * processes (password hashing) start from the same files as in production. `npm test` compiles first.
+ * Tests import `../src/x.ts` and run the compiled `dist/x.js` in its place: what is tested is what is bundled, and child
+ * processes (password hashing) start from the same files. Servers and command lines that tests start are the bundle.
+ * `npm test` compiles and bundles first.
  */
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';

@@ -13,7 +13,7 @@ import { type TestVault, testVault } from './harness.ts';
 import { configure, leaseTarget, type Target, type TargetConfig, works } from './lease-target.ts';
 import { until } from './until.ts';
 
-const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../dist/bundle/main.js', import.meta.url));
 
 let t: TestVault;
 let target: Target;

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CHEAP_ARGON2 } from './setup.ts';
 
-export const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url));
+export const MAIN = fileURLToPath(new URL('../dist/bundle/main.js', import.meta.url));
 
 export type Server = {
   readonly address: string;

@@ -17,7 +17,7 @@ import { Bulla } from '../src/client/index.ts';
 import { loadClientConfig } from '../src/config-client.ts';
 import { type TestVault, testVault } from './harness.ts';
 
-export const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url));
+export const MAIN = fileURLToPath(new URL('../dist/bundle/main.js', import.meta.url));
 export const CANARY = 'canary-c4f1-value';
 
 export let vault: TestVault;

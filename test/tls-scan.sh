@@ -64,7 +64,7 @@ mkdir -m 711 "$place/data"
 BULLA_DATA_DIR="$place/data" BULLA_LISTEN=127.0.0.1:0 BULLA_LOG_LEVEL=warn \
   BULLA_TLS_CERT_FILE="$place/ecdsa.crt,$place/rsa.crt" BULLA_TLS_KEY_FILE="$place/ecdsa.key,$place/rsa.key" \
   BULLA_TLS_CLIENT_CERTIFICATES="${BULLA_TLS_CLIENT_CERTIFICATES:-false}" \
-  node dist/main.js server >"$place/out" 2>"$place/err" &
+  node dist/bundle/main.js server >"$place/out" 2>"$place/err" &
 server=$!
 for _ in $(seq 300); do
   grep -q 'running at' "$place/out" && break

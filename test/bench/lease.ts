@@ -13,7 +13,7 @@ import { leaseTarget, type Target, type TargetConfig } from '../lease-target.ts'
 import { get, load, type Stage } from './stage.ts';
 import type { Row } from './table.ts';
 
-const MAIN = fileURLToPath(new URL('../../../dist/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../../dist/bundle/main.js', import.meta.url));
 const WORKERS = 8;
 const BACKENDS = 20;
 const DEAD = 2;

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import postgres from 'postgres';
 import type { Load, Plan } from './load.ts';
 
-const MAIN = fileURLToPath(new URL('../../../dist/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../../dist/bundle/main.js', import.meta.url));
 const here = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 const LAST_CORE = String(availableParallelism() - 1);
 const ALL_CORES = `0-${LAST_CORE}`;
