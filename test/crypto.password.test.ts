@@ -1,6 +1,7 @@
 /** Passwords: what may be configured and stored, the child process, its bounds and its end. */
 import { execFile, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { hash as argon2, argon2id } from 'argon2';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { SecretBytes } from '../src/crypto/keys.ts';
@@ -339,8 +340,7 @@ describe('the child process', () => {
       .map((line) => line.split('=')[0]);
     expect(names.sort()).toEqual(['NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE', 'UV_THREADPOOL_SIZE']);
     expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toMatch(/^[^\0]+\0[^\0]+password-child\.js\0$/);
-    expect(prioritiesOf(pid!)).toEqual(new Set([10]));
-    expect(policiesOf(pid!)).toEqual(new Set([0]));
+    expect([prioritiesOf(pid!), policiesOf(pid!)]).toEqual([new Set([10]), new Set([0])]);
   });
 
   test('where hashes follow one another it gives way to everything else, in all its threads', async () => {
@@ -358,8 +358,7 @@ describe('the child process', () => {
     expect(second).not.toBe(pid);
     const until = performance.now() + 1_500;
     while (performance.now() < until) await passwords.verifyDecoy('x', pepper);
-    expect(children()).toEqual([second]);
-    expect(policiesOf(second!)).toEqual(new Set([0]));
+    expect([children(), policiesOf(second!)]).toEqual([[second], new Set([0])]);
   });
 
   test('ends when idle, and the next hash starts another', async () => {
@@ -432,20 +431,15 @@ describe('the child process', () => {
   `;
 
   test('an idle child keeps no program from ending', async () => {
-    const output = await new Promise<string>((resolve, reject) => {
-      execFile(process.execPath, ['--input-type=module', '--eval', HASH_ONCE], { timeout: 20_000 }, (error, stdout) =>
-        error ? reject(error) : resolve(stdout),
-      );
+    const ran = promisify(execFile)(process.execPath, ['--input-type=module', '--eval', HASH_ONCE], {
+      timeout: 20_000,
     });
-    expect(output).toBe('hashed\n');
+    expect((await ran).stdout).toBe('hashed\n');
   });
 
   test('a vault that is killed leaves no child behind', async () => {
-    const vault = spawn(process.execPath, [
-      '--input-type=module',
-      '--eval',
-      `${HASH_ONCE} setInterval(() => {}, 1000);`,
-    ]);
+    const program = `${HASH_ONCE} setInterval(() => {}, 1000);`;
+    const vault = spawn(process.execPath, ['--input-type=module', '--eval', program]);
     await new Promise((resolve) => vault.stdout.once('data', resolve));
     const [pid] = children(vault.pid);
     expect(pid).toBeDefined();

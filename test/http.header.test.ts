@@ -1,9 +1,9 @@
 /** T-109: header values of 16 KB cost the server no more than their length, whatever they are made of and whoever sends them. */
 import { readdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type TestVault, testVault } from './harness.ts';
-import { MAIN } from './process.ts';
+import { MODULES } from './process.ts';
 
 let t: TestVault;
 
@@ -16,7 +16,7 @@ afterAll(() => t.close());
 
 /** What the server reads by name. */
 function headersRead(): string[] {
-  const served = ['http', 'protocols', 'auth'].map((folder) => join(dirname(MAIN), folder));
+  const served = ['http', 'protocols', 'auth'].map((folder) => join(MODULES, folder));
   const texts = served.flatMap((folder) =>
     readdirSync(folder, { recursive: true, encoding: 'utf8' })
       .filter((name) => name.endsWith('.js'))

@@ -27,7 +27,7 @@ export function hasherOf(vaultPid: number): number | undefined {
 /** The workers of a vault that has several. */
 export function workersOf(vaultPid: number): number[] {
   return processes().filter(
-    (pid) => statusOf(pid, 'PPid') === String(vaultPid) && fileOf(pid, 'cmdline').includes('/cli/worker.js'),
+    (pid) => statusOf(pid, 'PPid') === String(vaultPid) && fileOf(pid, 'cmdline').includes('/worker.js'),
   );
 }
 

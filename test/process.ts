@@ -8,7 +8,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CHEAP_ARGON2 } from './setup.ts';
 
-export const MAIN = fileURLToPath(new URL('../dist/bundle/main.js', import.meta.url));
+export const CHECKOUT = fileURLToPath(new URL('../', import.meta.url));
+/** What runs: the modules, bundled with packages. */
+export const MAIN = join(CHECKOUT, 'dist/bundle/main.js');
+/** The modules of ours, compiled. */
+export const MODULES = join(CHECKOUT, 'dist');
 
 export type Server = {
   readonly address: string;

@@ -4,17 +4,16 @@
  */
 import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import recheck from 'recheck/lib/browser.js';
 import { parseAst } from 'vitest/node';
 import { z } from 'zod';
-import { MAIN } from './process.ts';
+import { MODULES } from './process.ts';
 
-const DIST = dirname(MAIN);
-const FILES = readdirSync(DIST, { recursive: true, encoding: 'utf8' })
-  .filter((name) => name.endsWith('.js'))
-  .map((name) => ({ file: join(DIST, name), text: readFileSync(join(DIST, name), 'utf8') }));
+const FILES = readdirSync(MODULES, { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.js') && !name.startsWith('bundle/'))
+  .map((name) => ({ file: join(MODULES, name), text: readFileSync(join(MODULES, name), 'utf8') }));
 
 type Node = { readonly type: string; readonly regex?: { readonly pattern: string; readonly flags: string } } & Record<
   string,
@@ -72,7 +71,7 @@ async function constructed(): Promise<string[]> {
       construct(target, given) {
         const one = new target(...given);
         const caller = new Error().stack.split('\\n')[2];
-        if (caller.includes(${JSON.stringify(`${DIST}/`)})) made.push(String(one));
+        if (caller.includes(${JSON.stringify(`${MODULES}/`)})) made.push(String(one));
         return one;
       },
     });

@@ -5,15 +5,14 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { ask, call, logIn, postgresOf, postmasterOf, settle, startLoad, untilAnswered } from './lifecycle.ts';
-import { firstCredentials, MAIN, type Ran, run, type Server } from './process.ts';
+import { CHECKOUT, firstCredentials, MAIN, type Ran, run, type Server } from './process.ts';
 import { CHEAP_ARGON2 } from './setup.ts';
 import { until } from './until.ts';
 import { ADMIN, ANSWER_MS_MAX, admin, ended, OPERATOR, vaults } from './vaults.ts';
 
-const CHECKOUT = dirname(dirname(MAIN));
 const { dir, start, endAll } = vaults('life');
 
 // ---- starting -----------------------------------------------------------------------------------------------------

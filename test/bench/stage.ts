@@ -151,7 +151,7 @@ async function used(pid: number, dataDir: string, owner: postgres.Sql): Promise<
 /** The server, and its workers where it has some. */
 function serversOf(pid: number): (string | number)[] {
   const children = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && parentOf(name) === pid);
-  return [pid, ...children.filter((id) => readFileSync(`/proc/${id}/cmdline`, 'utf8').includes('/cli/worker.js'))];
+  return [pid, ...children.filter((id) => readFileSync(`/proc/${id}/cmdline`, 'utf8').includes('/worker.js'))];
 }
 
 /** Of the server and its workers. */
