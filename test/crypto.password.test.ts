@@ -1,5 +1,5 @@
 /** Passwords: what may be configured and stored, the child process, its bounds and its end. */
-import { execFile, spawn } from 'node:child_process';
+import { ChildProcess, execFile, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { hash as argon2, argon2id } from 'argon2';
@@ -359,6 +359,41 @@ describe('the child process', () => {
     const until = performance.now() + 1_500;
     while (performance.now() < until) await passwords.verifyDecoy('x', pepper);
     expect([children(), policiesOf(second!)]).toEqual([[second], new Set([0])]);
+  });
+
+  test('a vault that closes starts no other for one that gives way and does not end at once', async () => {
+    const passwords = hasher();
+    process.kill(await untilYielding(passwords), 'SIGSTOP');
+    // As where it does not come to its own end either.
+    const kill = ChildProcess.prototype.kill;
+    const killed = vi.spyOn(ChildProcess.prototype, 'kill').mockImplementation(function (this: ChildProcess, signal) {
+      setTimeout(() => kill.call(this, signal), 6_000);
+      return true;
+    });
+    try {
+      const asked = failure(passwords.verifyDecoy('x', pepper));
+      await passwords.close();
+      expect([(await asked).code, children()]).toEqual(['unavailable', []]);
+    } finally {
+      killed.mockRestore();
+    }
+  });
+
+  test('where there is no chrt, one that is slow is left to it', async () => {
+    vi.stubEnv('PATH', '/nowhere');
+    try {
+      const passwords = hasher();
+      const until = performance.now() + 1_500;
+      while (performance.now() < until) await passwords.verifyDecoy('x', pepper);
+      const before = children();
+      expect(policiesOf(before[0]!)).toEqual(new Set([0]));
+      process.kill(before[0]!, 'SIGSTOP');
+      setTimeout(() => process.kill(before[0]!, 'SIGCONT'), 6_000);
+      expect(await passwords.verifyDecoy('x', pepper)).toBe(false);
+      expect(children()).toEqual(before);
+    } finally {
+      vi.unstubAllEnvs();
+    }
   });
 
   test('ends when idle, and the next hash starts another', async () => {

@@ -72,8 +72,8 @@ type Job = {
 type Child = {
   readonly process: ChildProcess;
   readonly jobs: Map<number, Job>;
-  /** Whether it runs only when nothing else wants to. */
-  yielding: boolean;
+  /** Whether it runs only when nothing else wants to; `cannot` once that was tried in vain. */
+  yielding: 'no' | 'yes' | 'cannot';
 };
 
 /** Logins that go on for so long without a pause of as long are many. */
@@ -262,7 +262,7 @@ export class PasswordHasher {
     if (job.startedAt - this.#lastEnd > MANY_MS) this.#manySince = job.startedAt;
     if (job.startedAt - this.#manySince > MANY_MS && job.startedAt > this.#hurriedUntil) giveWay(child);
     job.deadline = setTimeout(() => child.process.kill('SIGKILL'), this.#deadlineMs);
-    job.patience = setTimeout(() => child.yielding && this.#hurry(child), patienceMs(this.#meanMs));
+    job.patience = setTimeout(() => child.yielding === 'yes' && this.#hurry(child), patienceMs(this.#meanMs));
     // A failure to write it ends the child, which fails its jobs.
     child.process.send(job.request, (error) => error && child.process.kill('SIGKILL'));
   }
@@ -277,7 +277,7 @@ export class PasswordHasher {
         stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       }),
       jobs: new Map(),
-      yielding: false,
+      yielding: 'no',
     };
     child.process.on('message', (answer) => this.#finish(child, answer as HashAnswer));
     child.process.on('exit', (code, signal) => this.#ended(child, `it ended with ${signal ?? `exit code ${code}`}`));
@@ -319,6 +319,8 @@ export class PasswordHasher {
 
   /** Another child does what this one does not come to. */
   #hurry(child: Child): void {
+    // What close() has ended fails as it does.
+    if (this.#closed) return;
     this.#hurriedUntil = performance.now() + HURRIED_MS;
     const jobs = [...child.jobs.values()];
     child.jobs.clear();
@@ -375,9 +377,11 @@ function settle({ request, deadline, patience }: Job): void {
 
 /** Every thread of the child gives way. Where there is no chrt (util-linux), its low priority has to do. */
 function giveWay(child: Child): void {
-  if (child.yielding) return;
-  child.yielding = true;
-  execFile('chrt', ['-a', '-i', '-p', '0', String(child.process.pid)], () => undefined);
+  if (child.yielding !== 'no') return;
+  child.yielding = 'yes';
+  execFile('chrt', ['-a', '-i', '-p', '0', String(child.process.pid)], (error) => {
+    if (error?.code === 'ENOENT') child.yielding = 'cannot';
+  });
 }
 
 function patienceMs(meanMs: number): number {
