@@ -279,6 +279,14 @@ describe('all that a token may do, as user interfaces ask it', () => {
 });
 
 describe('capabilities', () => {
+  it('of a path that is called as a member of every answer stand in the data, and no name stands twice', async () => {
+    for (const name of ['data', 'request_id', 'auth', 'mount_type']) {
+      const { json, text } = await v1('POST', 'sys/capabilities-self', { paths: [name] });
+      expect(json.data).toEqual({ [name]: ['deny'], capabilities: ['deny'] });
+      expect(text.match(new RegExp(`[{,]"${name}":`, 'g'))).toHaveLength(2);
+    }
+  });
+
   it('are what a request would meet', async () => {
     const token = await holding(
       'path "secret/data/app/*" { capabilities = ["read", "create", "update"] }\npath "secret/metadata/app/*" { capabilities = ["list"] }\npath "secret/data/app/web/*" { capabilities = ["deny"] }',

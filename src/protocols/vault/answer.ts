@@ -101,8 +101,18 @@ export function envelopeText(requestId: string, envelope: Envelope): string {
   const middle = `,"lease_duration":${leaseSeconds},"data":${data ?? 'null'},"wrap_info":${json(wrapInfo ?? null)}`;
   const last = `,"warnings":${json(warnings ?? null)},"auth":${json(auth ?? null)}`;
   const mount = mountType === undefined ? '' : `,"mount_type":${json(mountType)}`;
-  const onTop = alsoOnTop && Object.keys(alsoOnTop).length > 0 ? `,${membersOf(alsoOnTop)}` : '';
-  return `${head}${middle}${last}${mount}${onTop}}`;
+  return `${head}${middle}${last}${mount}${alsoOnTop ? onTopOf(alsoOnTop) : ''}}`;
+}
+
+const OWN_MEMBERS: ReadonlySet<string> = new Set([
+  ...['request_id', 'lease_id', 'renewable', 'lease_duration', 'data'],
+  ...['wrap_info', 'warnings', 'auth', 'mount_type'],
+]);
+
+/** No name stands twice: a caller may have chosen it, as the path whose capabilities were asked for. */
+function onTopOf(members: Readonly<Record<string, Json>>): string {
+  const others = Object.entries(members).filter(([name]) => !OWN_MEMBERS.has(name));
+  return others.length === 0 ? '' : `,${membersOf(Object.fromEntries(others))}`;
 }
 
 const JSON_HEADERS = { 'Content-Type': 'application/json' };
