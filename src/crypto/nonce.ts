@@ -1,7 +1,7 @@
 /**
  * Nonces that are never used twice under one key.
  *
- * SHA-256 over fresh random bytes and over where and when we are. Random bytes alone would do while the generator is
+ * SHA-256 over random bytes that no other nonce has, and over where and when we are. Random bytes alone would do while the generator is
  * sound; but its state lives in this process's memory, and a restored snapshot of a virtual machine brings an old state
  * back. Process id, both clocks and a count then still keep the nonces apart (case T-010). How many nonces of 12 bytes
  * one key may have is counted by whoever uses it (transit/uses.ts).

@@ -7,7 +7,7 @@
  * The child starts with the first hash and ends when idle; when it dies, its hashes fail as `unavailable` and the next
  * one starts another. Where hashes follow one another, the child gives way to everything else (Linux: SCHED_IDLE), which
  * keeps others' p99 below twice what it is without logins; a low priority alone does not. A process cannot come back from
- * there by itself, so where a hash then starves, the child is replaced by one that gives way less.
+ * there by itself, so where a hash then starves, the child is killed and replaced by one that gives way less.
  * This file must never log, keep or return a password or a pepper, and wipes the copies it makes.
  */
 import { type ChildProcess, execFile, fork } from 'node:child_process';

@@ -8,7 +8,7 @@
  *
  * A batch waits for no flush of the log: what a crash of the database takes back is under its old version again, and
  * whatever counts on the rest (progress, the destruction of the old version) is a later commit that is flushed with all
- * before it. Readers are never held up: the event loop is given back every few rows, and while requests are served
+ * before it. Readers are never held up: the event loop is given back every millisecond, and while requests are served
  * batches are small and rest longer than they run.
  *
  * Owners of tables describe them (EnvelopeTable); job/reencrypt.ts knows them all. A row that does not open is left as
@@ -63,8 +63,8 @@ const BYTES_PER_BATCH = 4 * 1024 * 1024;
 const SHARED_ENVELOPE_BYTES_MAX = 16 * 1024;
 /** One is read, one is encrypted, one is written: two that are in the same phase leave a core waiting. */
 const BATCHES_AT_ONCE = 3;
-/** About a millisecond of encryption between two turns of the event loop, and a third of it while requests are served. */
-const ROWS_PER_TURN = 32;
+/** So long it encrypts between two turns of the event loop, but for the last row. */
+const TURN_MS = 1;
 const BATCH_DEADLINE_MS = 60_000;
 /** While requests are served, one batch at a time runs, and rests five times as long as it ran: the slower it all is, the longer. */
 const RESTS_PER_RUN = 5;
@@ -103,7 +103,7 @@ export async function reencryptPass(
   let failed: { readonly error: unknown } | undefined;
   let reported: Promise<void> = Promise.resolve();
   const running = new Set<Promise<void>>();
-  const run = { vault, table, pass, pace, inTurn: turns() };
+  const run: Run = { vault, table, pass, pace, inTurn: turns(), fits: ROWS_PER_BATCH };
   /** Begins a batch, and waits until it is known what it takes. */
   const start = (most: number) =>
     new Promise<void>((begun) => {
@@ -132,7 +132,7 @@ export async function reencryptPass(
   while (!ended) {
     lookAround(vault, pace);
     const startedAtMs = vault.clock.monotonicMs();
-    await start(pace.crowded ? ROWS_PER_CROWDED_BATCH : ROWS_PER_BATCH);
+    await start(Math.min(pace.crowded ? ROWS_PER_CROWDED_BATCH : ROWS_PER_BATCH, run.fits));
     if (pace.crowded) {
       await Promise.all(running);
       const tookMs = vault.clock.monotonicMs() - startedAtMs;
@@ -187,6 +187,8 @@ type Run = {
   readonly pace: Pace;
   /** For what one batch at a time does. */
   readonly inTurn: InTurn;
+  /** How many rows are thought to be within the bytes of a batch. */
+  fits: number;
 };
 /** What a batch takes: the rows after `from`, so many at most. */
 type Part = { readonly from: RowKey | undefined; readonly most: number };
@@ -215,7 +217,7 @@ async function moveBatch(
   const { tenant } = run.pass;
   const work = async (tx: Tx) => {
     const found = await readRows(tx, table, run.pass, part);
-    const rows = fitting(found);
+    const rows = fitting(run, found);
     const last = rows.at(-1);
     // What does not fit is the next batch's, which waits until this one lets go of it.
     if (rows.length === found.length) onTaken(last?.key, found.length === part.most);
@@ -265,13 +267,17 @@ async function readRows(tx: Tx, table: EnvelopeTable, { tenant, below, busy }: P
        FROM ${table.table} WHERE tenant_id = $1 AND key_version < $2 ${from ? `AND (${columns}) > (${behind})` : ''}
        ORDER BY ${columns} LIMIT ${most} FOR UPDATE ${busy === 'skip' ? 'SKIP LOCKED' : ''}`,
       [tenant, below, ...(from ?? [])],
-      { prepare: true },
+      // As many are asked for again and again, where rows are small.
+      { prepare: most === ROWS_PER_BATCH || most === ROWS_PER_CROWDED_BATCH },
     ),
   );
 }
 
-/** As many of the rows as are within the bytes of a batch, and one at least. */
-function fitting(rows: readonly Row[]): readonly Row[] {
+/**
+ * As many of the rows as are within the bytes of a batch, and one at least. The next batch takes fewer where not all are, so
+ * that it need not wait for those beyond, nor hold them up.
+ */
+function fitting(run: Run, rows: readonly Row[]): readonly Row[] {
   let bytes = 0;
   let count = 0;
   for (const row of rows) {
@@ -279,6 +285,8 @@ function fitting(rows: readonly Row[]): readonly Row[] {
     bytes += row.bytes;
     count += 1;
   }
+  if (count < rows.length) run.fits = Math.ceil(count * 0.75);
+  else if (bytes < BYTES_PER_BATCH / 2) run.fits = Math.min(2 * run.fits, ROWS_PER_BATCH);
   return count === rows.length ? rows : rows.slice(0, count);
 }
 
@@ -317,27 +325,30 @@ async function sealAgain(
   const room = rows.reduce((sum, row) => sum + row.bytes, 0);
   const moved: Moved = { keys: [], starts: [], lengths: [], bytes: Buffer.alloc(room) };
   let end = 0;
-  for (let at = 0; at < rows.length; at += ROWS_PER_TURN) {
-    if (at > 0) await new Promise(setImmediate);
-    lookAround(vault, pace);
-    // A key may leave the cache while we wait, so it is asked for again at every turn.
-    for (const version of versions) await dataKey(vault, tx, tenant, version);
-    const keys = new Map(versions.map((version) => [version, cachedKey(vault, tenant, version)]));
-    for (const { key, keyVersion, envelope } of rows.slice(at, at + ROWS_PER_TURN)) {
-      const bound = table.context(tenant, key);
-      const plaintext = tryOpen(keys.get(keyVersion)!, bound, envelope!);
-      if (plaintext === undefined) {
-        unopened.push(key);
-        continue;
-      }
-      const length = ENVELOPE_OVERHEAD + plaintext.length;
-      sealInto(keys.get(to)!, bound, plaintext, moved.bytes.subarray(end, end + length));
-      plaintext.fill(0);
-      moved.keys.push(key);
-      moved.starts.push(end);
-      moved.lengths.push(length);
-      end += length;
+  let keys = new Map<number, Key>();
+  let turnMs = Number.NEGATIVE_INFINITY;
+  for (const { key, keyVersion, envelope } of rows) {
+    if (vault.clock.monotonicMs() - turnMs >= TURN_MS) {
+      if (keys.size > 0) await new Promise(setImmediate);
+      lookAround(vault, pace);
+      // A key may leave the cache while we wait, so it is asked for again at every turn.
+      for (const version of versions) await dataKey(vault, tx, tenant, version);
+      keys = new Map(versions.map((version) => [version, cachedKey(vault, tenant, version)]));
+      turnMs = vault.clock.monotonicMs();
     }
+    const bound = table.context(tenant, key);
+    const plaintext = tryOpen(keys.get(keyVersion)!, bound, envelope!);
+    if (plaintext === undefined) {
+      unopened.push(key);
+      continue;
+    }
+    const length = ENVELOPE_OVERHEAD + plaintext.length;
+    sealInto(keys.get(to)!, bound, plaintext, moved.bytes.subarray(end, end + length));
+    plaintext.fill(0);
+    moved.keys.push(key);
+    moved.starts.push(end);
+    moved.lengths.push(length);
+    end += length;
   }
   return { ...moved, bytes: moved.bytes.subarray(0, end) };
 }
