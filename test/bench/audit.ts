@@ -18,10 +18,9 @@ import type { Row } from './table.ts';
 
 const BATCH = 500;
 const PROOFS = 200;
-const MILLION = 1_000_000;
 
-/** `seconds` bounds the appends; everything after works on what they made. */
-export async function benchAudit(stage: Stage, seconds: number): Promise<Row[]> {
+/** `seconds` bounds the appends; everything after works on what they made, and proofs on `more` entries beside. */
+export async function benchAudit(stage: Stage, seconds: number, more: number): Promise<Row[]> {
   const credentials = JSON.parse(readFileSync(join(stage.dataDir, 'pg-credentials.json'), 'utf8'));
   const at = { host: join(stage.dataDir, 'socket'), port: 5432, database: 'bulla' };
   const owner = postgres({ ...at, username: 'bulla_owner', password: credentials.bulla_owner, max: 1 });
@@ -35,7 +34,7 @@ export async function benchAudit(stage: Stage, seconds: number): Promise<Row[]> 
     const size = Number(note.split('\n')[1]);
     for (const format of ['csv', 'ocsf', 'ndjson']) rows.push(await benchExport(stage, file, size, format));
     rows.push(await benchVerifier(file, note, size));
-    rows.push(await benchProofs(stage, owner, tenant));
+    rows.push(await benchProofs(stage, owner, tenant, more));
     return rows;
   } finally {
     await owner.end();
@@ -88,8 +87,8 @@ async function benchVerifier(file: string, note: string, size: number): Promise<
   return figure('offline verifier', `${rate(perSecond)} lines/s`, '200,000/s');
 }
 
-async function benchProofs(stage: Stage, owner: postgres.Sql, tenant: string): Promise<Row> {
-  await growLog(owner, tenant, MILLION);
+async function benchProofs(stage: Stage, owner: postgres.Sql, tenant: string, more: number): Promise<Row> {
+  await growLog(owner, tenant, more);
   const size = Number((await ask(stage, 'POST', '/audit/checkpoint')).split('\n')[1]);
   const proofs: number[] = [];
   const others: number[] = [];

@@ -15,19 +15,27 @@ import type { Row } from './table.ts';
 
 const MAIN = fileURLToPath(new URL('../../../dist/bundle/main.js', import.meta.url));
 const WORKERS = 8;
-const BACKENDS = 20;
-const DEAD = 2;
 
-export type LeaseBench = { readonly seconds: number; readonly expiring: number; readonly living: number };
+export type LeaseBench = {
+  /** For which credentials are issued, and readers measured. */
+  readonly seconds: number;
+  /** Backends, of which a tenth does not answer, and leases on each of them, which end at one time. */
+  readonly backends: number;
+  readonly late: number;
+  readonly lateTtl: string;
+  readonly expiring: number;
+  readonly living: number;
+};
 
-export async function benchLeases(stage: Stage, { seconds, expiring, living }: LeaseBench): Promise<Row[]> {
+export async function benchLeases(stage: Stage, sizes: LeaseBench): Promise<Row[]> {
+  const { seconds, expiring, living } = sizes;
   const target = await leaseTarget();
   const owner = ownerOf(stage.dataDir);
   try {
     return [
       ...(await benchCredentials(stage, target, seconds)),
-      await benchLateness(stage, target),
-      await benchExpiry(stage, owner, expiring),
+      await benchLateness(stage, target, sizes),
+      await benchExpiry(stage, owner, expiring, seconds / 2),
       await benchRestart(living),
     ];
   } finally {
@@ -80,15 +88,18 @@ async function benchCredentials(stage: Stage, target: Target, seconds: number): 
 }
 
 /** Leases on many backends end at one time, and a tenth of the targets does not answer. */
-async function benchLateness(stage: Stage, target: Target): Promise<Row> {
-  const names = Array.from({ length: BACKENDS }, (_, i) => `late-${i}`);
-  for (const [i, name] of names.entries()) await makeRole(stage, name, i < DEAD ? target.config : target.direct, '8s');
+async function benchLateness(stage: Stage, target: Target, sizes: LeaseBench): Promise<Row> {
+  const { backends, late: rounds, lateTtl } = sizes;
+  const dead = backends / 10;
+  const names = Array.from({ length: backends }, (_, i) => `late-${i}`);
+  for (const [i, name] of names.entries())
+    await makeRole(stage, name, i < dead ? target.config : target.direct, lateTtl);
   const leases: string[] = [];
-  for (let round = 0; round < 5; round += 1) {
+  for (let round = 0; round < rounds; round += 1) {
     await Promise.all(
       names.map(async (name) => {
         const lease = await stage.ask<Lease>('POST', '/leases', { role: `${name}/${name}` }, stage.admin);
-        if (Number(name.slice('late-'.length)) >= DEAD) leases.push(lease.id);
+        if (Number(name.slice('late-'.length)) >= dead) leases.push(lease.id);
       }),
     );
   }
@@ -105,7 +116,7 @@ async function benchLateness(stage: Stage, target: Target): Promise<Row> {
     }
   }
   target.proxy.refuse(true);
-  for (const name of names.slice(0, DEAD)) {
+  for (const name of names.slice(0, dead)) {
     const found = await stage.ask<{ items: Lease[] }>('GET', `/leases?prefix=${name}`, undefined, stage.admin);
     for (const { id } of found.items) await stage.ask('DELETE', `/leases/${id}?force=true`, undefined, stage.admin);
   }
@@ -118,11 +129,11 @@ async function benchLateness(stage: Stage, target: Target): Promise<Row> {
 }
 
 /** Internal leases that are due at one moment, with an entry each; reads of the same tenant meanwhile. */
-async function benchExpiry(stage: Stage, owner: postgres.Sql, count: number): Promise<Row> {
+async function benchExpiry(stage: Stage, owner: postgres.Sql, count: number, seconds: number): Promise<Row> {
   await stage.ask('PUT', '/secrets/bench/lease', { text: 'x' }, stage.admin);
   const first = await stage.ask<Lease>('POST', '/leases', { secret: 'bench/lease' }, stage.admin);
   const requests = [get(stage.port, '/secrets/bench/lease', stage.admin)];
-  const plan = { port: stage.port, requests, connections: 8, seconds: 3, warmupSeconds: 1 };
+  const plan = { port: stage.port, requests, connections: 8, seconds, warmupSeconds: seconds / 3 };
   const alone = await load(plan);
   await insertAccess(owner, first.id, count, 'now()');
   const startedMs = performance.now();
