@@ -1,6 +1,8 @@
 /** The process that hashes passwords: what it is given, whom it gives way to, and its end. */
 import { ChildProcess, execFile, spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import {
@@ -67,6 +69,29 @@ describe('the child process', () => {
       expect([(await asked).code, children()]).toEqual(['unavailable', []]);
     } finally {
       killed.mockRestore();
+    }
+  });
+
+  test('what makes it give way gets none of the environment but the path', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'bulla-chrt-'));
+    const file = join(directory, 'environment');
+    writeFileSync(join(directory, 'chrt'), `#!/bin/sh\n/usr/bin/env > '${file}.part'\nmv '${file}.part' '${file}'\n`, {
+      mode: 0o755,
+    });
+    vi.stubEnv('PATH', `${directory}:${process.env.PATH}`);
+    vi.stubEnv('BULLA_SEAL_KEY', 'a key that nobody else is to have');
+    try {
+      const passwords = hasher();
+      while (!existsSync(file)) await passwords.verifyDecoy('x', pepper);
+      const names = readFileSync(file, 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => line.split('=')[0]!);
+      // A shell adds its own.
+      expect(names.filter((name) => !['PATH', 'PWD', 'OLDPWD', 'SHLVL', '_'].includes(name))).toEqual([]);
+    } finally {
+      vi.unstubAllEnvs();
+      rmSync(directory, { recursive: true });
     }
   });
 

@@ -379,7 +379,9 @@ function settle({ request, deadline, patience }: Job): void {
 function giveWay(child: Child): void {
   if (child.yielding !== 'no') return;
   child.yielding = 'yes';
-  execFile('chrt', ['-a', '-i', '-p', '0', String(child.process.pid)], (error) => {
+  // Of the vault's environment, which may hold the key of its seal, it needs where to be found.
+  const env = { PATH: process.env.PATH };
+  execFile('chrt', ['-a', '-i', '-p', '0', String(child.process.pid)], { env }, (error) => {
     if (error?.code === 'ENOENT') child.yielding = 'cannot';
   });
 }
