@@ -72,23 +72,26 @@ describe('the child process', () => {
     }
   });
 
-  test('what makes it give way gets none of the environment but the path', async () => {
+  test('what makes it give way gets none of the environment', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'bulla-chrt-'));
     const file = join(directory, 'environment');
-    writeFileSync(join(directory, 'chrt'), `#!/bin/sh\n/usr/bin/env > '${file}.part'\nmv '${file}.part' '${file}'\n`, {
-      mode: 0o755,
-    });
-    vi.stubEnv('PATH', `${directory}:${process.env.PATH}`);
+    writeFileSync(
+      join(directory, 'chrt'),
+      `#!/bin/sh\n/usr/bin/env > '${file}.part'\n/bin/mv '${file}.part' '${file}'\n`,
+      {
+        mode: 0o755,
+      },
+    );
     vi.stubEnv('BULLA_SEAL_KEY', 'a key that nobody else is to have');
     try {
-      const passwords = hasher();
+      const passwords = hasher({ chrt: join(directory, 'chrt') });
       while (!existsSync(file)) await passwords.verifyDecoy('x', pepper);
       const names = readFileSync(file, 'utf8')
         .trim()
         .split('\n')
         .map((line) => line.split('=')[0]!);
       // A shell adds its own.
-      expect(names.filter((name) => !['PATH', 'PWD', 'OLDPWD', 'SHLVL', '_'].includes(name))).toEqual([]);
+      expect(names.filter((name) => !['PWD', 'OLDPWD', 'SHLVL', '_'].includes(name))).toEqual([]);
     } finally {
       vi.unstubAllEnvs();
       rmSync(directory, { recursive: true });
@@ -96,20 +99,15 @@ describe('the child process', () => {
   });
 
   test('where there is no chrt, one that is slow is left to it', async () => {
-    vi.stubEnv('PATH', '/nowhere');
-    try {
-      const passwords = hasher();
-      const until = performance.now() + 1_500;
-      while (performance.now() < until) await passwords.verifyDecoy('x', pepper);
-      const before = children();
-      expect(policiesOf(before[0]!)).toEqual(new Set([0]));
-      process.kill(before[0]!, 'SIGSTOP');
-      setTimeout(() => process.kill(before[0]!, 'SIGCONT'), 1_500);
-      expect(await passwords.verifyDecoy('x', pepper)).toBe(false);
-      expect(children()).toEqual(before);
-    } finally {
-      vi.unstubAllEnvs();
-    }
+    const passwords = hasher({ chrt: '/nowhere/chrt' });
+    const until = performance.now() + 1_500;
+    while (performance.now() < until) await passwords.verifyDecoy('x', pepper);
+    const before = children();
+    expect(policiesOf(before[0]!)).toEqual(new Set([0]));
+    process.kill(before[0]!, 'SIGSTOP');
+    setTimeout(() => process.kill(before[0]!, 'SIGCONT'), 1_500);
+    expect(await passwords.verifyDecoy('x', pepper)).toBe(false);
+    expect(children()).toEqual(before);
   });
 
   test('ends when idle, and the next hash starts another', async () => {

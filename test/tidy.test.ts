@@ -69,7 +69,7 @@ describe('imports', () => {
     [/^src\/vault\.ts$/, 1.5],
     [/^src\/seal\/seal\.ts$/, 0],
     [/^src\/seal\//, 1],
-    [/^src\/(errors|config(-\w+)?|outbound|webhook|private-file|rate-limiter)\.ts$|^src\/(crypto|db)\//, 0],
+    [/^src\/(errors|config(-\w+)?|outbound|webhook|private-file|rate-limiter|turns)\.ts$|^src\/(crypto|db)\//, 0],
     [/^src\/client\//, 0],
   ];
   const rankOf = (file: string) => {

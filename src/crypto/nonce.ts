@@ -1,9 +1,9 @@
 /**
  * Nonces that are never used twice under one key.
  *
- * SHA-256 over random bytes that no other nonce has, and over where and when we are. Random bytes alone would do while the generator is
- * sound; but its state lives in this process's memory, and a restored snapshot of a virtual machine brings an old state
- * back. Process id, both clocks and a count then still keep the nonces apart (case T-010). How many nonces of 12 bytes
+ * SHA-256 over random bytes that no other nonce has, and over where and when we are. Random bytes alone would do while
+ * the generator is sound; but its state lives in this process's memory, as do bytes that were drawn and not used yet, and
+ * a restored snapshot of a virtual machine brings an old state back. Process id, both clocks and a count then still keep the nonces apart (case T-010). How many nonces of 12 bytes
  * one key may have is counted by whoever uses it (transit/uses.ts).
  */
 import { hash, randomFillSync } from 'node:crypto';
@@ -19,7 +19,7 @@ seed.write(LABEL.nonce, 'latin1');
 const seedRandom = seed.subarray(RANDOM_OFFSET, PLACE_OFFSET);
 let count = 0;
 
-// Drawn for many nonces at once: one draw costs as much as all the rest of sealing a small secret.
+// Drawn for many nonces at once: a draw for each was a tenth of what it costs to seal a kilobyte.
 const drawn = Buffer.alloc(64 * RANDOM_BYTES);
 let used = drawn.length;
 

@@ -36,6 +36,8 @@ export type PasswordHasherOptions = Argon2Cost & {
   readonly idleMs?: number;
   /** After this long without an answer the child is taken for hung and killed. */
   readonly deadlineMs?: number;
+  /** The program of util-linux by which the child gives way. */
+  readonly chrt?: string;
 };
 
 const PASSWORD_BYTES_MAX = 1024;
@@ -92,6 +94,7 @@ export class PasswordHasher {
   readonly #queueMax: number;
   readonly #idleMs: number;
   readonly #deadlineMs: number;
+  readonly #chrt: string;
   readonly #decoy: string;
   readonly #queue: Job[] = [];
   #child: Child | undefined;
@@ -113,6 +116,7 @@ export class PasswordHasher {
     this.#queueMax = options.queueMax;
     this.#idleMs = options.idleMs ?? 60_000;
     this.#deadlineMs = options.deadlineMs ?? 30_000;
+    this.#chrt = options.chrt ?? 'chrt';
     assert(this.#concurrency >= 1 && this.#queueMax >= 0, 'at least one hash runs at once');
     this.#decoy = formatPasswordHash({ ...this.#cost, salt: random(SALT_BYTES), hash: random(PASSWORD_HASH_BYTES) });
   }
@@ -260,7 +264,7 @@ export class PasswordHasher {
     child.jobs.set(job.request.id, job);
     job.startedAt = performance.now();
     if (job.startedAt - this.#lastEnd > MANY_MS) this.#manySince = job.startedAt;
-    if (job.startedAt - this.#manySince > MANY_MS && job.startedAt > this.#hurriedUntil) giveWay(child);
+    if (job.startedAt - this.#manySince > MANY_MS && job.startedAt > this.#hurriedUntil) giveWay(child, this.#chrt);
     job.deadline = setTimeout(() => child.process.kill('SIGKILL'), this.#deadlineMs);
     job.patience = setTimeout(() => child.yielding === 'yes' && this.#hurry(child), patienceMs(this.#meanMs));
     // A failure to write it ends the child, which fails its jobs.
@@ -376,12 +380,11 @@ function settle({ request, deadline, patience }: Job): void {
 }
 
 /** Every thread of the child gives way. Where there is no chrt (util-linux), its low priority has to do. */
-function giveWay(child: Child): void {
+function giveWay(child: Child, chrt: string): void {
   if (child.yielding !== 'no') return;
   child.yielding = 'yes';
-  // Of the vault's environment, which may hold the key of its seal, it needs where to be found.
-  const env = { PATH: process.env.PATH };
-  execFile('chrt', ['-a', '-i', '-p', '0', String(child.process.pid)], { env }, (error) => {
+  // The vault's environment may hold the key of its seal: this gets none, and is looked for where systems keep it.
+  execFile(chrt, ['-a', '-i', '-p', '0', String(child.process.pid)], { env: {} }, (error) => {
     if (error?.code === 'ENOENT') child.yielding = 'cannot';
   });
 }

@@ -22,6 +22,7 @@ import { type Fragment, RetryTransaction, type TenantId, type Tx, transaction } 
 import { killpoint } from '../db/killpoint.ts';
 import { isForeignKeyViolation } from '../db/sql-error.ts';
 import { VaultError } from '../errors.ts';
+import { createTurns, type Turns } from '../turns.ts';
 import type { Vault } from '../vault.ts';
 import { activeDataKey, cachedDataKey, dataKey } from './keyring.ts';
 
@@ -103,7 +104,7 @@ export async function reencryptPass(
   let failed: { readonly error: unknown } | undefined;
   let reported: Promise<void> = Promise.resolve();
   const running = new Set<Promise<void>>();
-  const run: Run = { vault, table, pass, pace, inTurn: turns(), fits: ROWS_PER_BATCH };
+  const run: Run = { vault, table, pass, pace, inTurn: createTurns(1), fits: ROWS_PER_BATCH };
   /** Begins a batch, and waits until it is known what it takes. */
   const start = (most: number) =>
     new Promise<void>((begun) => {
@@ -145,16 +146,6 @@ export async function reencryptPass(
   if (failed) throw failed.error;
 }
 
-/** Runs one work after the other, in the order in which they come. */
-function turns(): InTurn {
-  let last: Promise<unknown> = Promise.resolve();
-  return (work) => {
-    const done = last.then(work);
-    last = done.catch(() => undefined);
-    return done;
-  };
-}
-
 /** A transaction that is run again must not turn the pass back. */
 function onceOnly<T extends readonly unknown[]>(hear: (...values: T) => void): (...values: T) => void {
   let heard = false;
@@ -179,14 +170,13 @@ export const dependsOn = (tx: Tx, tables: readonly EnvelopeTable[]): Fragment =>
     tx`0`,
   );
 
-type InTurn = <T>(work: () => Promise<T>) => Promise<T>;
 type Run = {
   readonly vault: Vault;
   readonly table: EnvelopeTable;
   readonly pass: Pass;
   readonly pace: Pace;
   /** For what one batch at a time does. */
-  readonly inTurn: InTurn;
+  readonly inTurn: Turns;
   /** How many rows are thought to be within the bytes of a batch. */
   fits: number;
 };
