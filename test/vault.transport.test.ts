@@ -1,4 +1,5 @@
 /** How /v1 is asked and answers whatever is asked for: bodies, paths, tokens, namespaces, what says how the server is. */
+import { Agent, get } from 'node:http';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type TestVault, testVault } from './harness.ts';
 import { errors, v1Of } from './v1.ts';
@@ -52,6 +53,44 @@ it('without a token, with one that is none, and by a policy: 403 in three ways',
   ]);
   const bearer = await t.request('GET', '/v1/secret/config', { token: t.admin });
   expect(bearer.status).toBe(200);
+});
+
+it('on one connection each request is judged by the token that it brings, and by how it brings it', async () => {
+  const other = await t.user('kv-other', []);
+  const address = await t.address();
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const ports = new Set<number | undefined>();
+  const ask = (headers: Record<string, string>, path = '/v1/secret/data/kv/one') =>
+    new Promise<number | undefined>((resolve, reject) => {
+      const request = get(`${address}${path}`, { agent, headers }, (answer) => {
+        ports.add(request.socket?.localPort);
+        answer.resume().once('end', () => resolve(answer.statusCode));
+      });
+      request.once('error', reject);
+    });
+  const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
+  const own = (token: string) => ({ 'x-vault-token': token });
+  const native = '/api/v1/secrets/kv/one';
+  const { admin } = t;
+  const asked = [
+    [own(admin), undefined, 200],
+    [bearer(admin), native, 200],
+    // Neither way reads what the other one was shown.
+    [own(`Bearer ${admin}`), undefined, 403],
+    [bearer(admin), native, 200],
+    [bearer(`Bearer ${admin}`), native, 401],
+    [own(admin), undefined, 200],
+    [{ ...bearer(admin), ...own(other) }, undefined, 403],
+    [{ ...bearer(other), ...own(admin) }, undefined, 200],
+    [own('x'), undefined, 403],
+    [bearer(other), native, 403],
+    [own(admin), undefined, 200],
+  ] as const;
+  const statuses: (number | undefined)[] = [];
+  for (const [headers, path] of asked) statuses.push(await ask(headers, path));
+  expect(statuses).toEqual(asked.map(([, , status]) => status));
+  agent.destroy();
+  expect(ports.size).toBe(1);
 });
 
 it('a namespace is the tenant of the token, and no other', async () => {
