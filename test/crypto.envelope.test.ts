@@ -11,6 +11,7 @@ import {
   envelopeKeyVersion,
   open,
   seal,
+  sealInto,
 } from '../src/crypto/envelope.ts';
 import { Key } from '../src/crypto/keys.ts';
 import { VaultError } from '../src/errors.ts';
@@ -131,6 +132,29 @@ describe('sealing and opening', () => {
     for (const bytes of [new Uint8Array(0), new Uint8Array(200), unhex(`0102${'00'.repeat(100)}`)]) {
       expect(() => envelopeKeyVersion(bytes)).toThrowError(VaultError);
       expect(() => envelopeFingerprint(bytes)).toThrowError(VaultError);
+    }
+  });
+});
+
+describe('sealing into a place', () => {
+  const key = Key.generate(1);
+
+  test('writes one envelope there, and nothing beside it', () => {
+    for (const length of [0, 1, 63, 64, 1024, 5000]) {
+      const plaintext = new Uint8Array(length).fill(7);
+      const place = new Uint8Array(ENVELOPE_OVERHEAD + length + 20).fill(0xaa);
+      const end = 10 + ENVELOPE_OVERHEAD + length;
+      sealInto(key, SECRET, plaintext, place.subarray(10, end));
+      expect(hex(open(key, SECRET, place.subarray(10, end)))).toBe(hex(plaintext));
+      expect(hex(place.subarray(0, 10)) + hex(place.subarray(end))).toBe('aa'.repeat(20));
+    }
+  });
+
+  test('a place of another length is refused, and nothing is written', () => {
+    for (const wrong of [-1, 1]) {
+      const place = new Uint8Array(ENVELOPE_OVERHEAD + 5 + wrong);
+      expect(() => sealInto(key, SECRET, utf8('12345'), place)).toThrow(/as long as/);
+      expect(place.every((byte) => byte === 0)).toBe(true);
     }
   });
 });
