@@ -12,6 +12,7 @@ export const BUNDLED = [
   '@hono/zod-validator',
   '@noble/ciphers',
   '@opentelemetry/api',
+  'libsodium',
   'bintrees',
   'commander',
   'hono',

@@ -55,6 +55,20 @@ export const KNOWN_ANSWERS: readonly KnownAnswer[] = [
     },
   },
   {
+    name: 'XChaCha20-Poly1305 (4 KiB of zeros, by @noble/ciphers)',
+    holds: () => {
+      const [key, nonce, aad] = [counting(32, 0x80), counting(24, 0x40), hex('50515253c0c1c2c3c4c5c6c7')];
+      const zeros = Buffer.alloc(4096);
+      const sealed = encrypt(key, nonce, aad, zeros);
+      const broken = Uint8Array.from(sealed, (byte, i) => (i === 5 ? byte ^ 1 : byte));
+      return (
+        equals(createHash('sha256').update(sealed).digest(), ZEROS_SEALED_SHA256) &&
+        equals(decrypt(key, nonce, aad, sealed), zeros.toString('hex')) &&
+        decrypt(key, nonce, aad, broken) === undefined
+      );
+    },
+  },
+  {
     name: 'Ed25519 (RFC 8032 7.1, test 1)',
     holds: () => {
       const seed = hex('9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60');
@@ -194,6 +208,7 @@ const RSA_SIGNATURE =
   '401eb03cdb47ca88033e3030f6bdecbac8f5c8fc1dd6a13d23d379ed9a2b309891d13d74fea9d21d159b9e6d8f37efa2489962e24555f56dd434ff1d31ce4f9f5abd3f22cbea8b691d6a11e44efb83e2bca155e6a164325e0fde2a8865afd5c9f51161a9d615f62af7ec2e31b3e5ab649c164490d31d88cfae35b84aea7925690f929a144b6d2f48e8fb894a52deecd1b9a6496990c4ecf1588699a42cacd10c53af350514e4291ea9a058e77f101e32c1c0cefa61d945f7bc931f8bd19e7ba3169358a60e5a8b0123bc3199b9fdcafe8e519c41ba675491a27b85e44ef2d77277c10fe107293c8290186913bc9a99b640d8da041b64f31eab1d35920985f4a5';
 const ED25519_SIGNATURE =
   'e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b';
+const ZEROS_SEALED_SHA256 = '8b809b97fb2d7746c17a2c40adf777208309f358dcce5dae7315814bd96ae6d3';
 const SUNSCREEN =
   "Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
 const SUNSCREEN_SEALED =
