@@ -94,7 +94,7 @@ export function write(tx: Tx, head: Head, appendix: Appendix): Promise<Head> {
 export async function writeIfUnmoved(tx: Tx, head: Head, appendix: Appendix): Promise<Head | undefined> {
   const stands = tx`
     AND frontier = ${head.frontier} AND changes = ${head.changes} AND NOT bulla.is_sealed()
-    AND bulla.now() BETWEEN ${head.now}::timestamptz - interval '1 second' AND ${head.now}::timestamptz + interval '1 second'`;
+    AND bulla.now() - ${head.now}::timestamptz BETWEEN interval '-1 second' AND interval '1 second'`;
   const { statement, next } = appendStatement(tx, head, appendix, stands);
   const [written] = await statement;
   return written && { ...next, ...written };
@@ -109,23 +109,23 @@ function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appen
   const aclRevision = head.aclRevision + (revokes ? 1 : 0);
   // What is known holds the revision that it was read at.
   const change = revokes ? tx`1` : tx`bulla.has_changed()::int`;
-  // The lines go as text because a bytea parameter would be sent in hex, twice as long. One round trip for the three.
+  // The lines go as text because a bytea parameter would be sent in hex, twice as long. One round trip for the three, and
+  // each value once: a parameter costs as much as an entry.
   const statement = tx<Pick<Head, 'changes' | 'now'>[]>`
     WITH head AS (
-      SELECT tenant_id FROM audit_heads
+      SELECT tenant_id, size, ${entries.length}::int AS count, ${time}::timestamptz AS time FROM audit_heads
       WHERE tenant_id = ${tenant} AND size = ${head.size} AND acl_revision = ${head.aclRevision} ${stands}
       FOR UPDATE SKIP LOCKED
     ), segment AS (
       INSERT INTO audit_segments (tenant_id, first_seq, count, first_time, last_time, lines)
-      SELECT ${tenant}, ${head.size}, ${entries.length}, ${time}, ${time}, convert_to(${`${lines.join('\n')}\n`}, 'UTF8')
-      FROM head
+      SELECT tenant_id, size, count, time, time, convert_to(${`${lines.join('\n')}\n`}, 'UTF8') FROM head
     ), leaves AS (
       INSERT INTO audit_leaves (tenant_id, first_seq, count, hashes)
-      SELECT ${tenant}, ${head.size}, ${entries.length}, ${hashes} FROM head
+      SELECT tenant_id, size, count, ${hashes} FROM head
     )
-    UPDATE audit_heads SET size = ${next.size}, frontier = ${next.frontier}, last_time = ${time},
+    UPDATE audit_heads SET size = head.size + head.count, frontier = ${next.frontier}, last_time = head.time,
            acl_revision = ${aclRevision}, changes = changes + ${change}
-    FROM head WHERE audit_heads.tenant_id = ${tenant} RETURNING audit_heads.changes, bulla.now() AS now`;
+    FROM head WHERE audit_heads.tenant_id = head.tenant_id RETURNING audit_heads.changes, bulla.now() AS now`;
   const after: Head = { ...head, ...next, aclRevision, lastTime: time };
   return { statement, next: after };
 }
