@@ -87,17 +87,20 @@ export function write(tx: Tx, head: Head, appendix: Appendix): Promise<Head> {
 
 /**
  * Writes in a statement of its own under a head that is known and not locked, whose `now` is where the clock is thought to
- * be. Undefined when it wrote nothing: somebody else holds the head, has appended to it, took access away, or changed what
+ * be. `next` is the head as it will be then, `written` as it is. Undefined when it wrote nothing: somebody else holds the head, has appended to it, took access away, or changed what
  * a read rests on; it is of another log that has come as far, such as of a server that was restored; the vault is sealed; the
  * clock is elsewhere. Never waits for others.
  */
-export async function writeIfUnmoved(tx: Tx, head: Head, appendix: Appendix): Promise<Head | undefined> {
+export function writeIfUnmoved(
+  tx: Tx,
+  head: Head,
+  appendix: Appendix,
+): { readonly next: Head; readonly written: Promise<Head | undefined> } {
   const stands = tx`
     AND frontier = ${head.frontier} AND changes = ${head.changes} AND NOT bulla.is_sealed()
     AND bulla.now() - ${head.now}::timestamptz BETWEEN interval '-1 second' AND interval '1 second'`;
   const { statement, next } = appendStatement(tx, head, appendix, stands);
-  const [written] = await statement;
-  return written && { ...next, ...written };
+  return { next, written: statement.then(([written]) => written && { ...next, ...written }) };
 }
 
 function appendStatement(tx: Tx, head: Head, { tenant, entries, revokes }: Appendix, stands: Fragment = tx``) {

@@ -100,6 +100,13 @@ export class RetryTransaction extends Error {
   override readonly name = 'RetryTransaction';
 }
 
+export type StatementsOptions = {
+  /** Milliseconds until the lane is dropped; the pool's deadline when absent. */
+  readonly deadlineMs?: number;
+  /** Statements of the same tenants that are under way: these go behind them on the same lane, whatever becomes of them. */
+  readonly behind?: Tx | undefined;
+};
+
 export type TransactionOptions = {
   /** Milliseconds until the lane is dropped; the pool's deadline when absent. */
   readonly deadlineMs?: number;
@@ -203,11 +210,11 @@ export async function statements<T>(
   db: Database,
   tenants: readonly TenantId[],
   fn: (tx: Tx) => Promise<T>,
-  options: TransactionOptions = {},
+  options: StatementsOptions = {},
 ): Promise<T> {
   const deadlineMs = options.deadlineMs ?? db.options.deadlineMs;
   const started = performance.now();
-  const lane = await checkOut(db, tenants, deadlineMs);
+  const lane = options.behind ? join(options.behind) : await checkOut(db, tenants, deadlineMs);
   const timer = setTimeout(() => drop(lane), Math.max(1, deadlineMs - (performance.now() - started)));
   try {
     const wanted = `,${tenants.map(asTenantId).join(',')},`;
@@ -222,7 +229,7 @@ export async function statements<T>(
     return result;
   } catch (error) {
     // A statement that failed may have left others behind it under way.
-    drop(lane);
+    lane.failed = true;
     if (error instanceof VaultError) throw error;
     throw translate(error);
   } finally {
@@ -351,6 +358,13 @@ async function checkOut(db: Database, tenants: readonly TenantId[], deadlineMs: 
   });
 }
 
+function join(tx: Tx): Lane {
+  const lane = laneOf.get(tx);
+  if (!lane || lane.users === 0) throw new Error('no statements are under way');
+  lane.users += 1;
+  return lane;
+}
+
 /** Transactions that open several tenants at once are the vault's own rounds and the operators'. */
 const SEVERAL = '';
 
@@ -362,6 +376,7 @@ function take(db: Database, lane: Lane, holder: string): Lane {
   db.taken += 1;
   db.busy.add(lane);
   lane.holder = holder;
+  lane.users = 1;
   db.held.set(holder, (db.held.get(holder) ?? 0) + 1);
   return lane;
 }
@@ -379,6 +394,9 @@ function nextWaiter(db: Database): Waiter | undefined {
 }
 
 function checkIn(db: Database, lane: Lane): void {
+  lane.users -= 1;
+  if (lane.users > 0) return;
+  if (lane.failed) drop(lane);
   db.busy.delete(lane);
   const left = (db.held.get(lane.holder) ?? 1) - 1;
   if (left > 0) db.held.set(lane.holder, left);

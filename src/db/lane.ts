@@ -31,12 +31,25 @@ export type Lane = {
   last: PromiseLike<unknown>[];
   /** The tenant whose transaction has it, or had it last. */
   holder: string;
+  /** How many have it now: one, and those who run statements behind what is under way on it. */
+  users: number;
+  /** A statement has failed on it: it is no more for others than those who have it. */
+  failed: boolean;
 };
 
 /** Connects with the first statement. `onClose` hears when the connection is gone. */
 export function openLane(options: DatabaseOptions, onClose: (lane: Lane) => void = () => undefined): Lane {
   const { target, setRole, deadlineMs, clockOffsetSeconds } = options;
-  const lane: Lane = { sql: undefined as never, socket: undefined, dead: false, last: [], tenants: '', holder: '' };
+  const lane: Lane = {
+    sql: undefined as never,
+    socket: undefined,
+    dead: false,
+    last: [],
+    tenants: '',
+    holder: '',
+    users: 0,
+    failed: false,
+  };
   const base = laneOptions(lane, deadlineMs, onClose);
   const connection = {
     ...SESSION,

@@ -150,13 +150,13 @@ export function createKnownTenants({ clock, db }: Pick<Vault, 'clock' | 'db'>): 
     wasRight: (known, guess, next, sentMs) => {
       distrust.delete(known.tenant);
       const entry = tenants.get(known.tenant);
-      if (entry !== known || entry.head !== guess) return;
+      if (entry !== known || entry.head?.size !== guess.size) return;
       Object.assign(entry, { head: next, clock: { now: next.now, ms: sentMs } });
     },
     wasWrong: ({ tenant }, guess) => {
       const entry = tenants.get(tenant);
       // What another act has left behind meanwhile is no worse for it.
-      if (entry !== undefined && entry.head !== guess) return;
+      if (entry !== undefined && entry.head?.size !== guess.size) return;
       if (entry) entry.head = undefined;
       if (distrust.size >= TENANTS_MAX) distrust.clear();
       const left = distrust.get(tenant)?.next ?? 0;

@@ -45,8 +45,8 @@ type Lane = {
   /** Apart, so that who reads one secret does not queue behind those who fetch a hundred. */
   readonly reads: Rounds<Member>;
   readonly fetches: Rounds<Member>;
-  /** When the heads are free for the next round of ours. */
-  turn: Promise<void>;
+  /** The last round that has taken its turn at the heads. */
+  turn: Turn;
   readonly known: KnownTenants;
   /** What shared rounds left out, by tenant, and the tenants among them that no round is running for, in turn. */
   readonly apart: Map<string, Member[]>;
@@ -111,7 +111,7 @@ function laneOf(vault: Vault): Lane {
   const lane: Lane = {
     reads: createRounds(vault, LIMITS.readBatchMembersMax, run, weightOf),
     fetches: createRounds(vault, LIMITS.fetchBatchSecretsMax, run, weightOf),
-    ...{ turn: Promise.resolve(), known: knownTenants(vault) },
+    ...{ turn: NOBODYS, known: knownTenants(vault) },
     ...{ apart: new Map(), apartTurns: [], apartPumps: 0 },
   };
   lanes.set(vault, lane);
@@ -266,7 +266,8 @@ async function round(
 /**
  * The common round, of one tenant whose head we wrote last: no lock is waited for and no transaction opened. What is not
  * known is read in one round trip; another one, with one statement that commits by itself, appends if the head is still
- * what we know it to be.
+ * what we know it to be, or what the round before leaves behind that is still appending: then it goes on the same lane,
+ * so that the database finds it as soon as that one has committed.
  */
 async function roundOfOne(
   vault: Vault,
@@ -277,17 +278,27 @@ async function roundOfOne(
 ): Promise<Settled[]> {
   const { tenant } = known;
   let turn: ReturnType<typeof takeTurn> | undefined;
+  let appending: Appending | undefined;
   try {
     const act = async (tx: Tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
       const drafts = await draftAll(vault, tx, members, settled, () => known);
       turn = takeTurn(lane);
-      await turn.come;
-      const guess = known.head;
+      const before = await turn.before;
+      const ahead = before?.known === known && before.isUnderWay ? before : undefined;
+      if (!ahead) await turn.come;
+      const guess = ahead ? ahead.next : known.head;
       const head = guess && { ...guess, now: known.now() };
       const { entries, answers } = head ? entriesUnder(head, drafts) : NO_ENTRIES;
       const sentMs = vault.clock.monotonicMs();
-      const next = head && entries.length > 0 ? await writeIfUnmoved(tx, head, { tenant, entries }) : undefined;
+      const send = (on: Tx) => {
+        const { next, written } = writeIfUnmoved(on, head!, { tenant, entries });
+        appending = { known, tx: on, next, isUnderWay: true };
+        turn!.sent(appending);
+        return written;
+      };
+      const append = () => (ahead ? statements(vault.db, [tenant], send, { deadlineMs, behind: ahead.tx }) : send(tx));
+      const next = entries.length > 0 ? await append() : undefined;
       if (!guess || !next) {
         if (guess && entries.length > 0) lane.known.wasWrong(known, guess);
         keepDrafts(vault, members, drafts, settled);
@@ -302,22 +313,55 @@ async function roundOfOne(
     lane.known.forget(tenant);
     throw error;
   } finally {
+    if (appending) appending.isUnderWay = false;
     turn?.end();
   }
 }
 
+/** What a round has sent and has not heard of yet. */
+type Appending = {
+  readonly known: Known;
+  readonly tx: Tx;
+  /** The head as it leaves it behind. */
+  readonly next: Head;
+  isUnderWay: boolean;
+};
+
+type Turn = {
+  /** What it appends, as soon as it has sent that; undefined when it ends without. */
+  readonly appending: Promise<Appending | undefined>;
+  /** It has ended, and so have those before it. */
+  readonly over: Promise<void>;
+};
+
+const NOBODYS: Turn = { appending: Promise.resolve(undefined), over: Promise.resolve() };
+
 /**
- * A place behind the rounds before: it comes when they have committed, and the next one's when it is ended too. It may be ended
- * before it comes, by a round that has lost its connection.
+ * A place behind the rounds before: `before` is what the last of them appends, and it comes when all have ended. It may be
+ * ended before it comes, by a round that has lost its connection.
  */
-function takeTurn(lane: Lane): { readonly come: Promise<void>; readonly end: () => void } {
-  const come = lane.turn;
-  let end = () => {};
-  const ended = new Promise<void>((resolve) => {
-    end = resolve;
+function takeTurn(lane: Lane) {
+  const { appending: before, over: come } = lane.turn;
+  const { promise: appending, resolve: sent } = deferred<Appending | undefined>();
+  const { promise: ended, resolve: end } = deferred<void>();
+  lane.turn = { appending, over: come.then(() => ended) };
+  return {
+    before,
+    come,
+    sent,
+    end: () => {
+      sent(undefined);
+      end();
+    },
+  };
+}
+
+function deferred<T>() {
+  let resolve: (value: T) => void = () => {};
+  const promise = new Promise<T>((settle) => {
+    resolve = settle;
   });
-  lane.turn = come.then(() => ended);
-  return { come, end };
+  return { promise, resolve };
 }
 
 /** Decides and decrypts for every member. Nothing of it counts before `record` has settled it. */
