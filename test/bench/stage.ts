@@ -16,6 +16,7 @@ const canPin = spawnSync('taskset', ['-c', '0', 'true']).status === 0 && availab
 export const NODE_ARGS: readonly string[] = [
   '--max-semi-space-size=16',
   '--initial-old-space-size=64',
+  '--heap-growing-percent=150',
   '--no-allocation-site-pretenuring',
 ];
 
