@@ -52,7 +52,10 @@ describe('imports', () => {
     [/^src\/http\//, 7],
     [/^src\/protocols\//, 6],
     [/^src\/job\//, 5],
-    [/^src\/policy\/(access|compiled|permit|record|together|give|draft|known|rows|read|opened|refused)\.ts$/, 3],
+    [
+      /^src\/policy\/(access|compiled|permit|record|together|give|draft|known|rows|read|succession|opened|refused)\.ts$/,
+      3,
+    ],
     [/^src\/approval\/redeem\.ts$/, 2],
     [/^src\/policy\/(store|group|explain|preview|who)\.ts$/, 4],
     [/^src\/policy\//, 0],

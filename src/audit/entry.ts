@@ -74,6 +74,18 @@ export function cleanText(text: string): string {
 /** What stands in JSON as it is. */
 const PLAIN_IN_JSON = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/;
 
+/** The names of actions and protocols, which are few and come from our code only. */
+const quotedNames = new Map<string, string>();
+
+function quoteName(name: string): string {
+  let quoted = quotedNames.get(name);
+  if (quoted === undefined) {
+    quoted = quote(name);
+    quotedNames.set(name, quoted);
+  }
+  return quoted;
+}
+
 const quote = (text: string) => (PLAIN_IN_JSON.test(text) ? `"${text}"` : JSON.stringify(text));
 const quoteClean = (text: string) => quote(cleanText(text));
 
@@ -141,11 +153,11 @@ function detailsText(details: Details): string {
 /** The canonical line, without a line feed. `resource` holds names that were checked by their own rules. */
 export function entryLine(entry: Entry, seq: number, time: string, salt: string): string {
   const { origin } = entry;
-  let line = `{"action":${quote(entry.action)},"actor":${actorText(entry.actor)}`;
+  let line = `{"action":${quoteName(entry.action)},"actor":${actorText(entry.actor)}`;
   if (entry.code !== undefined) line += `,"code":${quote(entry.code)}`;
   if (entry.details !== undefined) line += `,"details":${detailsText(entry.details)}`;
   if (entry.lease !== undefined) line += `,"lease":${quote(entry.lease)}`;
-  line += `,"outcome":"${entry.outcome}","protocol":${quote(origin.protocol)},"request":${quote(origin.requestId)}`;
+  line += `,"outcome":"${entry.outcome}","protocol":${quoteName(origin.protocol)},"request":${quote(origin.requestId)}`;
   if (entry.resource !== undefined) line += `,"resource":${quote(entry.resource)}`;
   line += `,"salt":"${salt}","seq":${seq},"source":${quoteClean(origin.source)},"time":"${time}","v":${ENTRY_FORMAT}`;
   if (entry.version !== undefined) line += `,"version":${entry.version}`;

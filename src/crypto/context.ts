@@ -107,7 +107,7 @@ export function writeContext(context: Context, target: Buffer, offset: number): 
   for (const name of fieldsOf(context)) {
     const value = fieldValue(context, name);
     if (typeof value === 'number') {
-      assert(Number.isSafeInteger(value) && value >= 0, `context field ${name} is an integer from 0 to 2^53-1`);
+      if (!Number.isSafeInteger(value) || value < 0) throw broken(name, 'is an integer from 0 to 2^53-1');
       end = writePrefix(target, end, INTEGER, INTEGER_BYTES);
       end = target.writeUInt32BE(Math.floor(value / 2 ** 32), end);
       end = target.writeUInt32BE(value >>> 0, end);
@@ -130,17 +130,20 @@ function fieldsOf(context: Context): readonly string[] {
 
 function fieldValue(context: Context, name: string): string | number {
   const value: unknown = (context as Readonly<Record<string, unknown>>)[name];
-  assert(typeof value === 'string' || typeof value === 'number', `context field ${name} is a string or an integer`);
+  if (typeof value !== 'string' && typeof value !== 'number') throw broken(name, 'is a string or an integer');
   return value;
 }
 
 /** UTF-8 turns every lone surrogate into U+FFFD, so text that holds one would not be injective: it is refused. */
 function stringLength(name: string, value: string): number {
   const length = Buffer.byteLength(value, 'utf8');
-  assert(length > 0 && length <= STRING_BYTES_MAX, `context field ${name} has 1 to ${STRING_BYTES_MAX} bytes`);
-  assert(length === value.length || !LONE_SURROGATE.test(value), `context field ${name} is well-formed Unicode`);
+  if (length === 0 || length > STRING_BYTES_MAX) throw broken(name, `has 1 to ${STRING_BYTES_MAX} bytes`);
+  if (length !== value.length && LONE_SURROGATE.test(value)) throw broken(name, 'is well-formed Unicode');
   return length;
 }
+
+/** Put together only where it fails: this runs for every read. */
+const broken = (name: string, rule: string) => new Error(`assertion failed: context field ${name} ${rule}`);
 
 const LONE_SURROGATE = /\p{Surrogate}/u;
 

@@ -59,21 +59,25 @@ export function appendLeaves(size: number, frontier: Uint8Array, leafHashes: Uin
   const count = leafHashes.length / HASH_BYTES;
   assert(Number.isSafeInteger(size + count), 'a tree has at most 2^53-1 leaves');
 
-  const leaves = Buffer.from(leafHashes.buffer, leafHashes.byteOffset, leafHashes.length);
   const stack = Buffer.alloc(DEPTH_MAX * HASH_BYTES);
   stack.set(frontier);
   let end = frontier.length;
   for (let i = 0; i < count; i++) {
-    leaves.copy(stack, end, i * HASH_BYTES, (i + 1) * HASH_BYTES);
+    copyBytes(leafHashes, i * HASH_BYTES, HASH_BYTES, stack, end);
     end += HASH_BYTES;
     // Each trailing 1 of the size is a complete subtree as large as the one just made: the two become one.
     for (let n = size + i; n % 2 === 1; n = Math.floor(n / 2)) {
       end -= HASH_BYTES;
-      stack.copy(nodeInput, 1, end - HASH_BYTES, end + HASH_BYTES);
+      copyBytes(stack, end - HASH_BYTES, 2 * HASH_BYTES, nodeInput, 1);
       stack.write(digest(nodeInput), end - HASH_BYTES, HASH_BYTES, 'latin1');
     }
   }
   return { size: size + count, frontier: Uint8Array.prototype.slice.call(stack, 0, end) };
+}
+
+/** For few bytes: what views would cost is more than the copying. */
+function copyBytes(from: Uint8Array, at: number, length: number, to: Uint8Array, toAt: number): void {
+  for (let i = 0; i < length; i++) to[toAt + i] = from[at + i]!;
 }
 
 export function rootOf(size: number, frontier: Uint8Array): Uint8Array {

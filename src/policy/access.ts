@@ -115,11 +115,14 @@ export type Access = {
   readonly row: AccessRow;
 };
 
+/** Which token, whoever shows it. */
+type TokenId = Pick<ParsedToken, 'tenantId' | 'tokenId'>;
+
 /**
  * A row for each token that was issued. The look-ups are lateral so that each goes by its own key, whatever the planner
  * believes of tables that have not been analysed.
  */
-export function readAccess(tx: Tx, tokens: readonly ParsedToken[]): Promise<AccessRow[]> {
+export function readAccess(tx: Tx, tokens: readonly TokenId[]): Promise<AccessRow[]> {
   return tx<AccessRow[]>`
     SELECT bulla.now() AS now, r.tenant_id AS "tenantId", k.token_id AS "tokenId", k.secret_hash AS "secretHash",
            k.expires_at AS "expiresAt", k.method,
@@ -157,13 +160,7 @@ export function proves(row: AccessRow, token: ParsedToken): boolean {
 }
 
 /** Turns a proven row into an Access. Policies that are not compiled yet are read in the same transaction. */
-export async function resolve(
-  vault: Vault,
-  tx: Tx,
-  token: ParsedToken,
-  row: AccessRow,
-  source: string,
-): Promise<Access> {
+export async function resolve(vault: Vault, tx: Tx, token: TokenId, row: AccessRow, source: string): Promise<Access> {
   const tenant = token.tenantId as TenantId;
   const { userId, userName, userKind, method, kind, mfa, now } = row;
   const values = { 'user.name': userName, 'user.id': userId, 'user.kind': userKind };

@@ -28,13 +28,15 @@ import { checkApproved, type OpenedVersion, openVersion } from './opened.ts';
 import { permit } from './permit.ts';
 import { hasRate, overRate } from './rate.ts';
 import { createRounds, type Rounds, takeUpTo } from './rounds.ts';
-import { type KnownOf, nameOf, type Reading, readVersions, rowsOf, type Under } from './rows.ts';
+import { type KnownOf, type Reading, readVersions, rowsOf, type Under } from './rows.ts';
+import { type Appending, createSuccession, type Turn } from './succession.ts';
 
 /** Who reads one secret, or several at once. */
 type Member = Waiting &
   Redraftable & {
     readonly call: Call;
     readonly token: ParsedToken;
+    /** One at least. */
     readonly readings: readonly Reading[];
     /** The way of who cannot go with others. */
     readonly singly: () => Promise<readonly OpenedVersion[]>;
@@ -45,8 +47,8 @@ type Lane = {
   /** Apart, so that who reads one secret does not queue behind those who fetch a hundred. */
   readonly reads: Rounds<Member>;
   readonly fetches: Rounds<Member>;
-  /** The last round that has taken its turn at the heads. */
-  turn: Turn;
+  /** The order in which its rounds come to the heads. */
+  readonly takeTurn: () => Turn;
   readonly known: KnownTenants;
   /** What shared rounds left out, by tenant, and the tenants among them that no round is running for, in turn. */
   readonly apart: Map<string, Member[]>;
@@ -111,7 +113,7 @@ function laneOf(vault: Vault): Lane {
   const lane: Lane = {
     reads: createRounds(vault, LIMITS.readBatchMembersMax, run, weightOf),
     fetches: createRounds(vault, LIMITS.fetchBatchSecretsMax, run, weightOf),
-    ...{ turn: NOBODYS, known: knownTenants(vault) },
+    ...{ takeTurn: createSuccession(), known: knownTenants(vault) },
     ...{ apart: new Map(), apartTurns: [], apartPumps: 0 },
   };
   lanes.set(vault, lane);
@@ -186,10 +188,12 @@ async function settle(vault: Vault, lane: Lane, members: readonly Member[], mode
         member.singly().then(member.resolve, member.reject);
         return false;
       }
-      if (answer !== undefined && !unproven.has(answer)) markRecorded(member.call);
-      if (answer instanceof Error) member.reject(answer);
-      else if (answer !== undefined) member.resolve(answer);
-      return answer === undefined;
+      if (answer === undefined) return true;
+      const isRefused = answer instanceof Error;
+      if (!isRefused || !unproven.has(answer)) markRecorded(member.call);
+      if (isRefused) member.reject(answer);
+      else member.resolve(answer);
+      return false;
     });
   } catch (error) {
     if (!(error instanceof VaultError) && inTime.length > 1) return inTime;
@@ -240,7 +244,7 @@ async function round(
   const known = tenants.length === 1 && mode === 'shared' ? lane.known.get(tenants[0]!) : undefined;
   if (known?.head) return roundOfOne(vault, lane, members, known, deadlineMs);
   const { made } = vault.db;
-  let turn: ReturnType<typeof takeTurn> | undefined;
+  let turn: Turn | undefined;
   try {
     const act = async (tx: Tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
@@ -249,7 +253,7 @@ async function round(
         kept ?? (await draftAll(vault, tx, members, settled, mode === 'shared' ? lane.known.get : NOTHING_KNOWN));
       // Our own rounds take the heads in turn, so that SKIP LOCKED skips only what others hold.
       turn?.end();
-      turn = mode === 'shared' ? takeTurn(lane) : undefined;
+      turn = mode === 'shared' ? lane.takeTurn() : undefined;
       await turn?.come;
       const heads = await record(tx, members, drafts, settled, mode === 'shared' ? 'skip' : 'wait');
       if (mode === 'shared') keepDrafts(vault, members, drafts, settled);
@@ -277,13 +281,13 @@ async function roundOfOne(
   deadlineMs: number,
 ): Promise<Settled[]> {
   const { tenant } = known;
-  let turn: ReturnType<typeof takeTurn> | undefined;
+  let turn: Turn | undefined;
   let appending: Appending | undefined;
   try {
     const act = async (tx: Tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
       const drafts = await draftAll(vault, tx, members, settled, () => known);
-      turn = takeTurn(lane);
+      turn = lane.takeTurn();
       const before = await turn.before;
       const ahead = before?.known === known && before.isUnderWay ? before : undefined;
       if (!ahead) await turn.come;
@@ -318,52 +322,6 @@ async function roundOfOne(
   }
 }
 
-/** What a round has sent and has not heard of yet. */
-type Appending = {
-  readonly known: Known;
-  readonly tx: Tx;
-  /** The head as it leaves it behind. */
-  readonly next: Head;
-  isUnderWay: boolean;
-};
-
-type Turn = {
-  /** What it appends, as soon as it has sent that; undefined when it ends without. */
-  readonly appending: Promise<Appending | undefined>;
-  /** It has ended, and so have those before it. */
-  readonly over: Promise<void>;
-};
-
-const NOBODYS: Turn = { appending: Promise.resolve(undefined), over: Promise.resolve() };
-
-/**
- * A place behind the rounds before: `before` is what the last of them appends, and it comes when all have ended. It may be
- * ended before it comes, by a round that has lost its connection.
- */
-function takeTurn(lane: Lane) {
-  const { appending: before, over: come } = lane.turn;
-  const { promise: appending, resolve: sent } = deferred<Appending | undefined>();
-  const { promise: ended, resolve: end } = deferred<void>();
-  lane.turn = { appending, over: come.then(() => ended) };
-  return {
-    before,
-    come,
-    sent,
-    end: () => {
-      sent(undefined);
-      end();
-    },
-  };
-}
-
-function deferred<T>() {
-  let resolve: (value: T) => void = () => {};
-  const promise = new Promise<T>((settle) => {
-    resolve = settle;
-  });
-  return { promise, resolve };
-}
-
 /** Decides and decrypts for every member. Nothing of it counts before `record` has settled it. */
 async function draftAll(
   vault: Vault,
@@ -373,14 +331,14 @@ async function draftAll(
   knownOf: KnownOf,
 ): Promise<(Draft | undefined)[]> {
   const readings = members.flatMap((member) => member.readings);
-  const { rowOfToken, rowOfReading, under } = await rowsOf(vault, tx, readings, knownOf);
+  const { rowOfAsker, rowOfReading, under } = await rowsOf(vault, tx, readings, knownOf);
   const accesses = new Map<AccessRow, Access>();
   const drafts: (Draft | undefined)[] = new Array(members.length).fill(undefined);
   let end = 0;
   for (const [i, member] of members.entries()) {
+    const row = rowOfAsker[end];
     const rows = rowOfReading.slice(end, end + member.readings.length);
     end += rows.length;
-    const row = rowOfToken.get(nameOf(member.token));
     if (!row || !proves(row, member.token)) {
       const refused = unauthenticated();
       unproven.add(refused);

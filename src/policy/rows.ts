@@ -26,10 +26,11 @@ export type KnownOf = (tenant: TenantId) => Known | undefined;
 export type Under = { readonly changes: number; readonly now: Timestamp };
 
 /**
- * Who asks and what is asked for: as far as it is known, and the rest from the database, which is then known. `under` has the
- * tenants of which anything was known.
+ * Who asks and what is asked for, for each reading: as far as it is known, and the rest from the database, which is then
+ * known. `under` has the tenants of which anything was known.
  */
 export async function rowsOf(vault: Vault, tx: Tx, readings: readonly Reading[], knownOf: KnownOf) {
+  const names = readings.map(({ token }) => nameOf(token));
   const rowOfToken = new Map<string, AccessRow>();
   const rowOfReading: (VersionRow | undefined)[] = new Array(readings.length).fill(undefined);
   const tokensToRead = new Map<string, ParsedToken>();
@@ -43,7 +44,7 @@ export async function rowsOf(vault: Vault, tx: Tx, readings: readonly Reading[],
       known = knownOf(tenant);
       now = known?.now() ?? '';
     }
-    const name = nameOf(reading.token);
+    const name = names[i]!;
     const version = known?.version(versionName(reading));
     const isKnown = version !== undefined && opensNow(vault, reading, version, now);
     if (isKnown) rowOfReading[i] = version;
@@ -54,7 +55,8 @@ export async function rowsOf(vault: Vault, tx: Tx, readings: readonly Reading[],
     if (row) rowOfToken.set(name, { ...row, now });
     else tokensToRead.set(name, reading.token);
   }
-  if (tokensToRead.size === 0 && toRead.length === 0) return { rowOfToken, rowOfReading, under };
+  const rowOfAsker = () => names.map((name) => rowOfToken.get(name));
+  if (tokensToRead.size === 0 && toRead.length === 0) return { rowOfAsker: rowOfAsker(), rowOfReading, under };
   const asked = toRead.map((i) => readings[i]!);
   const [accessRows, versions] = await inOneTrip(
     tokensToRead.size === 0 ? NO_ROWS : readAccess(tx, [...tokensToRead.values()]),
@@ -72,7 +74,7 @@ export async function rowsOf(vault: Vault, tx: Tx, readings: readonly Reading[],
     if (!isSmall || versions!.changes === undefined || tenantId !== asked[0]!.token.tenantId) continue;
     knownOf(tenantId as TenantId)?.keepVersion(versionName(reading), row, versions!.changes);
   }
-  return { rowOfToken, rowOfReading, under };
+  return { rowOfAsker: rowOfAsker(), rowOfReading, under };
 }
 
 const NO_ROWS: Promise<AccessRow[]> = Promise.resolve([]);
@@ -92,7 +94,7 @@ function opensNow(vault: Vault, { token }: Reading, row: VersionRow, now: Timest
 }
 
 /** A token id names a token in its tenant only: one that claims another tenant is another token. */
-export const nameOf = ({ tenantId, tokenId }: { readonly tenantId: string; readonly tokenId: string }) =>
+const nameOf = ({ tenantId, tokenId }: { readonly tenantId: string; readonly tokenId: string }) =>
   `${tenantId}.${tokenId}`;
 
 /**

@@ -209,7 +209,7 @@ export async function mayTokenDo(
   const ask = { action: 'token.read', resource: `token:${accessor}` } as const;
   const allowed = await permit(vault, call, ask, async (tx, { tenant }) => {
     // Nothing is proven by this: it says what a holder could do.
-    const token = { tenantId: tenant, tokenId: accessor, secretHash: NO_HASH };
+    const token = { tenantId: tenant, tokenId: accessor };
     const [row] = await readAccess(tx, [token]);
     if (!row || !isLive(row) || row.disabled) throw new VaultError('not_found', 'There is no such token.');
     const access = await resolve(vault, tx, token, row, call.source);
@@ -220,7 +220,6 @@ export async function mayTokenDo(
 }
 
 const keyOf = ({ action, resource }: Question) => `${action} ${resource}`;
-const NO_HASH = new Uint8Array(32);
 
 /** Gives a new tenant the built-in policies. */
 export async function insertBuiltInPolicies(tx: Tx, tenant: TenantId): Promise<void> {

@@ -56,4 +56,5 @@ function valueText({ kind, body }: OpenedVersion): string {
 /** Text as its UTF-8, one character a byte. */
 const utf8 = (text: string) => Buffer.from(text, 'utf8').toString('latin1');
 
-const view = (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+const view = (bytes: Uint8Array) =>
+  Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
