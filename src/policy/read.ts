@@ -281,6 +281,7 @@ async function roundOfOne(
   deadlineMs: number,
 ): Promise<Settled[]> {
   const { tenant } = known;
+  const endMs = vault.clock.monotonicMs() + deadlineMs;
   let turn: Turn | undefined;
   let appending: Appending | undefined;
   try {
@@ -301,7 +302,8 @@ async function roundOfOne(
         turn!.sent(appending);
         return written;
       };
-      const append = () => (ahead ? statements(vault.db, [tenant], send, { deadlineMs, behind: ahead.tx }) : send(tx));
+      const append = () =>
+        ahead ? statements(vault.db, [tenant], send, { deadlineMs: endMs - sentMs, behind: ahead.tx }) : send(tx);
       const next = entries.length > 0 ? await append() : undefined;
       if (!guess || !next) {
         if (guess && entries.length > 0) lane.known.wasWrong(known, guess);
