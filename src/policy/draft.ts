@@ -18,7 +18,7 @@ export type Draft = {
   readonly access: Access;
   readonly entries: readonly Entry[];
   /** Under what some of it was known; undefined when all was read. */
-  readonly under?: Under | undefined;
+  under: Under | undefined;
 };
 
 /**
@@ -37,7 +37,7 @@ export function draft(vault: Vault, member: Asked, access: Access, rows: Rows): 
     if (refused.code === 'approval_required' || asks.length > 1) return SINGLY;
     const reason = refused.code === 'unauthenticated' ? deadBecause(access, member.call) : undefined;
     const entry = entryOf(member, access, member.readings[0]!.path, 'denied', refused.code);
-    return { access, answer: refused, entries: [reason ? { ...entry, details: { reason } } : entry] };
+    return { access, answer: refused, entries: [reason ? { ...entry, details: { reason } } : entry], under: undefined };
   }
   try {
     const opened: OpenedVersion[] = [];
@@ -73,14 +73,14 @@ export async function draftSlowly(
 
 function drafted(member: Asked, access: Access, opened: readonly OpenedVersion[]): Draft {
   const entries = opened.map(({ path, version }) => entryOf(member, access, path, 'ok', undefined, version));
-  return { access, answer: opened, entries };
+  return { access, answer: opened, entries, under: undefined };
 }
 
 function failed(member: Asked, access: Access, error: unknown): Draft | typeof SINGLY {
   if (!(error instanceof VaultError)) throw error;
   if (member.readings.length > 1) return SINGLY;
   const entry = entryOf(member, access, member.readings[0]!.path, 'error', error.code);
-  return { access, answer: error, entries: [entry] };
+  return { access, answer: error, entries: [entry], under: undefined };
 }
 
 function entryOf(

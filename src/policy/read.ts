@@ -294,7 +294,7 @@ async function roundOfOne(
       if (!ahead) await turn.come;
       const guess = ahead ? ahead.next : known.head;
       const head = guess && { ...guess, now: known.now() };
-      const { entries, answers } = head ? entriesUnder(head, drafts) : NO_ENTRIES;
+      const { entries, settles } = head ? entriesUnder(head, drafts) : NO_ENTRIES;
       const sentMs = vault.clock.monotonicMs();
       const send = (on: Tx) => {
         const { next, written } = writeIfUnmoved(on, head!, { tenant, entries });
@@ -311,7 +311,7 @@ async function roundOfOne(
         return settled;
       }
       lane.known.wasRight(known, guess, next, sentMs);
-      for (const [i, answer] of answers) settled[i] = answer;
+      for (const i of settles) settled[i] = drafts[i]!.answer;
       return settled;
     };
     return await statements(vault.db, [tenant], act, { deadlineMs });
@@ -337,7 +337,8 @@ async function draftAll(
   const accesses = new Map<AccessRow, Access>();
   const drafts: (Draft | undefined)[] = new Array(members.length).fill(undefined);
   let end = 0;
-  for (const [i, member] of members.entries()) {
+  for (let i = 0; i < members.length; i += 1) {
+    const member = members[i]!;
     const row = rowOfAsker[end];
     const rows = rowOfReading.slice(end, end + member.readings.length);
     end += rows.length;
@@ -363,13 +364,16 @@ async function draftAll(
     const access = before?.asker.source === call.source ? before : await resolve(vault, tx, token, row, call.source);
     accesses.set(row, access);
     // What is too large for many goes again alone; what is too large even then is damaged.
-    if (rows.some((one) => one?.envelope === null) && readings.length > 1) {
+    if (readings.length > 1 && rows.some((one) => one?.envelope === null)) {
       if (member.readings.length > 1) settled[i] = SINGLY;
       continue;
     }
     const made = draft(vault, member, access, rows) ?? (await draftSlowly(vault, tx, member, access, rows));
     if (made === SINGLY) settled[i] = SINGLY;
-    else drafts[i] = { ...made, under: under.get(access.tenant) };
+    else {
+      made.under = under.get(access.tenant);
+      drafts[i] = made;
+    }
   }
   return drafts;
 }
@@ -389,8 +393,8 @@ async function record(
   if (tenants.size === 0) return [];
   const after: Promise<Head>[] = [];
   for (const head of (await lockHeads(tx, [...tenants], busy)).values()) {
-    const { entries, answers } = entriesUnder(head, drafts);
-    for (const [i, answer] of answers) settled[i] = answer;
+    const { entries, settles } = entriesUnder(head, drafts);
+    for (const i of settles) settled[i] = drafts[i]!.answer;
     if (entries.length > 0) after.push(write(tx, head, { tenant: head.tenant, entries }));
   }
   return after;
@@ -402,24 +406,26 @@ async function record(
  */
 function entriesUnder(head: Head, drafts: readonly (Draft | undefined)[]) {
   const entries: Entry[] = [];
-  const answers: [number, Settled][] = [];
+  /** The places of the drafts that they are of. */
+  const settles: number[] = [];
   // One for all that was drafted together.
   let under: Under | undefined;
   let isStanding = true;
-  for (const [i, drafted] of drafts.entries()) {
+  for (let i = 0; i < drafts.length; i += 1) {
+    const drafted = drafts[i];
     if (drafted?.access.tenant !== head.tenant || drafted.access.aclRevision !== head.aclRevision) continue;
     if (drafted.under !== under) {
       under = drafted.under;
       isStanding = under === undefined || stands(under, head);
     }
     if (!isStanding) continue;
-    entries.push(...drafted.entries);
-    answers.push([i, drafted.answer]);
+    for (const entry of drafted.entries) entries.push(entry);
+    settles.push(i);
   }
-  return { entries, answers };
+  return { entries, settles };
 }
 
-const NO_ENTRIES: ReturnType<typeof entriesUnder> = { entries: [], answers: [] };
+const NO_ENTRIES: ReturnType<typeof entriesUnder> = { entries: [], settles: [] };
 const NOTHING_KNOWN: KnownOf = () => undefined;
 
 /** How far the clock may be from where it was thought to be. */
