@@ -41,8 +41,8 @@ export function draft(vault: Vault, member: Asked, access: Access, rows: Rows): 
   }
   try {
     const opened: OpenedVersion[] = [];
-    for (const [i, { path }] of member.readings.entries()) {
-      const one = openVersionAtOnce(vault, access.tenant, path, rows[i]);
+    for (let i = 0; i < member.readings.length; i += 1) {
+      const one = openVersionAtOnce(vault, access.tenant, member.readings[i]!.path, rows[i]);
       if (one === undefined) return undefined;
       opened.push(one);
     }

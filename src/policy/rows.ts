@@ -38,7 +38,8 @@ export async function rowsOf(vault: Vault, tx: Tx, readings: readonly Reading[],
   const under = new Map<string, Under>();
   let known: Known | undefined;
   let now: Timestamp = '';
-  for (const [i, reading] of readings.entries()) {
+  for (let i = 0; i < readings.length; i += 1) {
+    const reading = readings[i]!;
     const tenant = reading.token.tenantId as TenantId;
     if (i === 0 || readings[i - 1]!.token.tenantId !== tenant) {
       known = knownOf(tenant);
