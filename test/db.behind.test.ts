@@ -1,27 +1,25 @@
-/** Statements that go behind others on one lane, and rounds of reads whose appends do. */
+/** Statements that go behind others on one lane. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {
   closeDatabase,
   type Database,
+  isUnderWay,
   openDatabase,
   SYSTEM,
   statements,
-  type TenantId,
   type Tx,
+  type UnderWay,
+  underWay,
 } from '../src/db/database.ts';
-import { readSecret } from '../src/policy/read.ts';
-import { parsePath } from '../src/secret/path.ts';
-import { putSecret } from '../src/secret/secret.ts';
 import { type TestVault, testVault } from './harness.ts';
-import { codeOf, entriesOf, tenantId, text } from './witness.ts';
+import { until } from './until.ts';
+import { codeOf } from './witness.ts';
 
 let t: TestVault;
-let tenant: TenantId;
 const opened: Database[] = [];
 
 beforeAll(async () => {
   t = await testVault();
-  tenant = await tenantId(t.owner, 'default');
 });
 afterEach(() => Promise.all(opened.splice(0).map(closeDatabase)));
 afterAll(() => t.close());
@@ -41,29 +39,29 @@ function ahead(db: Database, fn: (tx: Tx) => Promise<unknown> = pidIn) {
   const ending = new Promise<void>((resolve) => {
     end = resolve;
   });
-  let under: (tx: Tx) => void = () => undefined;
-  const tx = new Promise<Tx>((resolve) => {
+  let under: (one: UnderWay) => void = () => undefined;
+  const behind = new Promise<UnderWay>((resolve) => {
     under = resolve;
   });
   const result = statements(db, [SYSTEM], async (one) => {
     const first = fn(one);
-    under(one);
+    under(underWay(one));
     const value = await first;
     await ending;
     return value;
   });
-  return { tx, result, end };
+  return { behind, result, end };
 }
 
 describe('statements behind others', () => {
   it('run on the same connection, after them, and neither takes it from the other when it ends', async () => {
     const db = database();
     const first = ahead(db);
-    const behind = await first.tx;
+    const behind = await first.behind;
     const second = ahead(db);
     const pid = await statements(db, [SYSTEM], pidIn, { behind });
     // Whoever comes now gets another one, though those behind have ended.
-    const other = await statements(db, [SYSTEM], pidIn, { behind: await second.tx });
+    const other = await statements(db, [SYSTEM], pidIn, { behind: await second.behind });
     first.end();
     second.end();
     expect([await first.result, await second.result]).toEqual([pid, other]);
@@ -74,7 +72,7 @@ describe('statements behind others', () => {
   it('hear how they ended themselves when those ahead have failed, and the connection is nobody’s afterwards', async () => {
     const db = database();
     const first = ahead(db, (tx) => tx`SELECT 1 / (random() * 0)::int`);
-    const behind = await first.tx;
+    const behind = await first.behind;
     const second = statements(db, [SYSTEM], pidIn, { behind });
     await expect(first.result).rejects.toThrow('22012');
     const pid = await second;
@@ -86,64 +84,47 @@ describe('statements behind others', () => {
     const db = database();
     const first = ahead(db);
     const lost = codeOf(
-      statements(db, [SYSTEM], (tx) => tx`SELECT pg_terminate_backend(pg_backend_pid())`, { behind: await first.tx }),
+      statements(db, [SYSTEM], (tx) => tx`SELECT pg_terminate_backend(pg_backend_pid())`, {
+        behind: await first.behind,
+      }),
     );
     expect(await lost).toBe('unavailable');
     first.end();
     expect(await codeOf(first.result)).toBe('unavailable');
 
     const slow = ahead(db, (tx) => tx`SELECT pg_sleep(60)`);
-    const late = codeOf(statements(db, [SYSTEM], pidIn, { behind: await slow.tx, deadlineMs: 100 }));
+    const late = codeOf(statements(db, [SYSTEM], pidIn, { behind: await slow.behind, deadlineMs: 100 }));
     slow.end();
     expect(await Promise.all([late, codeOf(slow.result)])).toEqual(['unavailable', 'unavailable']);
     expect([db.busy.size, db.idle.length]).toEqual([0, 0]);
   });
 
-  it('cannot go behind what has ended', async () => {
+  it('cannot go behind what has ended, though the connection is another’s by now', async () => {
     const db = database();
     const first = ahead(db);
+    const behind = await first.behind;
     first.end();
     await first.result;
-    await expect(statements(db, [SYSTEM], pidIn, { behind: await first.tx })).rejects.toThrow(
-      'no statements are under way',
-    );
+    const after = ahead(db);
+    expect((await after.behind).tx).toBe(behind.tx);
+    expect([isUnderWay(behind), isUnderWay(await after.behind)]).toEqual([false, true]);
+    expect(await codeOf(statements(db, [SYSTEM], pidIn, { behind }))).toBe('unavailable');
+    after.end();
+    await after.result;
   });
-});
 
-describe('rounds of reads behind others', () => {
-  const read = (path: string) => readSecret(t.vault, t.call(t.admin), parsePath(path), 0);
-
-  it('are answered, each once in the log, when one that others are behind cannot be recorded', async () => {
-    for (const name of ['good', 'bad'])
-      await putSecret(t.vault, t.call(t.admin), parsePath(`behind/${name}`), text('x'));
-    await t.owner.unsafe(`
-      CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-      BEGIN
-        IF strpos(convert_from(NEW.lines, 'UTF8'), 'behind/bad') > 0 THEN RAISE EXCEPTION 'refused for a test'; END IF;
-        RETURN NEW;
-      END $$;
-      CREATE TRIGGER refuse BEFORE INSERT ON bulla.audit_segments FOR EACH ROW EXECUTE FUNCTION public.refuse()`);
-    try {
-      const before = (await entriesOf(t.owner, tenant)).length;
-      const readers = Array.from({ length: 24 }, async (_, i) => {
-        const codes: string[] = [];
-        for (let n = 0; n < 20; n += 1) {
-          const path = i === 0 && n % 2 === 0 ? 'behind/bad' : 'behind/good';
-          codes.push(
-            await read(path).then(
-              () => 'ok',
-              (error: Error) => error.message,
-            ),
-          );
-        }
-        return codes;
-      });
-      const codes = (await Promise.all(readers)).flat();
-      expect(codes.filter((code) => code !== 'ok')).toEqual(Array.from({ length: 10 }, () => 'database error P0001'));
-      expect(await entriesOf(t.owner, tenant)).toHaveLength(before + codes.length - 10);
-    } finally {
-      await t.owner.unsafe('DROP TRIGGER refuse ON bulla.audit_segments; DROP FUNCTION public.refuse()');
-    }
-    await t.check();
+  it('end by their deadline on a connection that was lost while nothing was under way on it', async () => {
+    const db = database();
+    const first = ahead(db, async (tx) => {
+      await pidIn(tx);
+      [...db.busy][0]!.socket!.destroy();
+      await until('the connection is known to be lost', async () => [...db.busy][0]!.dead);
+      return pidIn(tx);
+    });
+    const behind = await first.behind;
+    const second = codeOf(statements(db, [SYSTEM], pidIn, { behind }));
+    first.end();
+    expect(await Promise.all([codeOf(first.result), second])).toEqual(['unavailable', 'unavailable']);
+    expect([db.busy.size, db.idle.length, db.held.size]).toEqual([0, 0, 0]);
   });
 });

@@ -41,9 +41,12 @@ export function sealShort(
 ): void {
   const { length } = plaintext;
   place(key, nonce, aad, plaintext);
-  encryptInPlace(length, aad.length);
-  target.set(memory.subarray(TEXT_AT, TEXT_AT + length + TAG_BYTES));
-  wipe(length);
+  try {
+    encryptInPlace(length, aad.length);
+    target.set(memory.subarray(TEXT_AT, TEXT_AT + length + TAG_BYTES));
+  } finally {
+    wipe(length);
+  }
 }
 
 /** The plaintext, or undefined when the tag is not that of the ciphertext and the associated data. */
@@ -55,11 +58,15 @@ export function openShort(
 ): Uint8Array | undefined {
   const length = sealed.length - TAG_BYTES;
   place(key, nonce, aad, sealed);
-  // In memory of its own, as a Buffer because that is what node:crypto gives.
-  const plaintext = decryptInPlace(length, aad.length) ? Buffer.alloc(length) : undefined;
-  plaintext?.set(memory.subarray(TEXT_AT, TEXT_AT + length));
-  wipe(length);
-  return plaintext;
+  try {
+    if (!decryptInPlace(length, aad.length)) return undefined;
+    // In memory of its own, as a Buffer because that is what node:crypto gives.
+    const plaintext = Buffer.alloc(length);
+    plaintext.set(memory.subarray(TEXT_AT, TEXT_AT + length));
+    return plaintext;
+  } finally {
+    wipe(length);
+  }
 }
 
 function place(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, text: Uint8Array): void {
@@ -100,7 +107,7 @@ function findStack(): readonly [number, number] {
   const from = NONCE_AT - STACK_BYTES_MAX;
   const [rest, before] = [memory.slice(0, from), memory.slice(from, NONCE_AT)];
   const changed = new Set<number>();
-  for (const length of [1, 63, 200]) {
+  for (const length of [1, 63, 200, AAD_BYTES_MAX]) {
     memory.fill(length | 1, NONCE_AT, TEXT_AT + length);
     // The last one is not authentic.
     for (const call of [encryptInPlace, decryptInPlace, decryptInPlace]) {
@@ -111,5 +118,6 @@ function findStack(): readonly [number, number] {
   }
   const isAll = Buffer.compare(rest, memory.subarray(0, from)) === 0 && !changed.has(from);
   assert(changed.size > 0 && isAll, 'what libsodium changes beside a text is its stack');
-  return [Math.min(...changed), Math.max(...changed) + 1];
+  // In pieces of 16 bytes: one may have been given the value that it had.
+  return [Math.min(...changed) & ~15, (Math.max(...changed) & ~15) + 16];
 }

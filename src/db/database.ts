@@ -103,9 +103,12 @@ export class RetryTransaction extends Error {
 export type StatementsOptions = {
   /** Milliseconds until the lane is dropped; the pool's deadline when absent. */
   readonly deadlineMs?: number;
-  /** Statements of the same tenants that are under way: these go behind them on the same lane, whatever becomes of them. */
-  readonly behind?: Tx | undefined;
+  /** Statements of the same tenants: these go behind them on the same lane, whatever becomes of them. */
+  readonly behind?: UnderWay | undefined;
 };
+
+/** Statements that are under way, on a lane as it was taken for them: another use of it is others' affair. */
+export type UnderWay = { readonly tx: Tx; readonly use: number };
 
 export type TransactionOptions = {
   /** Milliseconds until the lane is dropped; the pool's deadline when absent. */
@@ -204,7 +207,8 @@ async function begin<T>(
 /**
  * Runs `fn` with statements that each commit by themselves and see only `tenants`: for the hot path, where BEGIN and
  * COMMIT would cost more than what is between them. What fails, fails as `unavailable`; a statement that was under way
- * may still have happened.
+ * may still have happened. It ends by its deadline, `fn` perhaps later: postgres.js may never end a statement that it was
+ * given for a connection that is lost.
  */
 export async function statements<T>(
   db: Database,
@@ -215,7 +219,14 @@ export async function statements<T>(
   const deadlineMs = options.deadlineMs ?? db.options.deadlineMs;
   const started = performance.now();
   const lane = options.behind ? join(options.behind) : await checkOut(db, tenants, deadlineMs);
-  const timer = setTimeout(() => drop(lane), Math.max(1, deadlineMs - (performance.now() - started)));
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const end = () => {
+      drop(lane);
+      reject(unavailable('the database did not answer in time'));
+    };
+    timer = setTimeout(end, Math.max(1, deadlineMs - (performance.now() - started)));
+  });
   try {
     const wanted = `,${tenants.map(asTenantId).join(',')},`;
     let set: Promise<unknown> | undefined;
@@ -223,7 +234,7 @@ export async function statements<T>(
       set = lane.sql.unsafe(`SET bulla.tenants = '${wanted}'`);
       set.catch(() => drop(lane));
     }
-    const [, result] = await Promise.all([set, fn(lane.sql as Tx)]);
+    const [, result] = await Promise.race([Promise.all([set, fn(lane.sql as Tx)]), late]);
     if (lane.dead) throw unavailable('the database connection was lost');
     lane.tenants = wanted;
     return result;
@@ -231,6 +242,7 @@ export async function statements<T>(
     // A statement that failed may have left others behind it under way.
     lane.failed = true;
     if (error instanceof VaultError) throw error;
+    if (lane.dead) throw unavailable('the database connection was lost', error);
     throw translate(error);
   } finally {
     clearTimeout(timer);
@@ -358,9 +370,22 @@ async function checkOut(db: Database, tenants: readonly TenantId[], deadlineMs: 
   });
 }
 
-function join(tx: Tx): Lane {
-  const lane = laneOf.get(tx);
-  if (!lane || lane.users === 0) throw new Error('no statements are under way');
+/** Of running statements, for others to go behind. Throws `unavailable` when their connection is lost. */
+export function underWay(tx: Tx): UnderWay {
+  const one = { tx, use: laneOf.get(tx)!.use };
+  if (!isUnderWay(one)) throw unavailable('the database connection was lost');
+  return one;
+}
+
+/** Whether others can go behind: they have not ended, nothing has failed, and the connection is there as far as is known. */
+export function isUnderWay({ tx, use }: UnderWay): boolean {
+  const lane = laneOf.get(tx)!;
+  return lane.users > 0 && lane.use === use && !lane.dead && !lane.failed;
+}
+
+function join(behind: UnderWay): Lane {
+  if (!isUnderWay(behind)) throw unavailable('what this was to go behind has ended');
+  const lane = laneOf.get(behind.tx)!;
   lane.users += 1;
   return lane;
 }
@@ -377,6 +402,7 @@ function take(db: Database, lane: Lane, holder: string): Lane {
   db.busy.add(lane);
   lane.holder = holder;
   lane.users = 1;
+  lane.use += 1;
   db.held.set(holder, (db.held.get(holder) ?? 0) + 1);
   return lane;
 }

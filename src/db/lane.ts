@@ -33,6 +33,8 @@ export type Lane = {
   holder: string;
   /** How many have it now: one, and those who run statements behind what is under way on it. */
   users: number;
+  /** How often it was taken. */
+  use: number;
   /** A statement has failed on it: it is no more for others than those who have it. */
   failed: boolean;
 };
@@ -48,6 +50,7 @@ export function openLane(options: DatabaseOptions, onClose: (lane: Lane) => void
     tenants: '',
     holder: '',
     users: 0,
+    use: 0,
     failed: false,
   };
   const base = laneOptions(lane, deadlineMs, onClose);

@@ -17,7 +17,7 @@ import type { Entry } from '../audit/entry.ts';
 import { markRecorded } from '../audit/recorded.ts';
 import { LIMITS } from '../config.ts';
 import type { ParsedToken } from '../crypto/token.ts';
-import { statements, type TenantId, type Tx, transaction } from '../db/database.ts';
+import { isUnderWay, statements, type TenantId, type Tx, transaction, underWay } from '../db/database.ts';
 import { VaultError } from '../errors.ts';
 import type { Vault } from '../vault.ts';
 import { type Access, type AccessRow, type Call, proves, resolve, unauthenticated } from './access.ts';
@@ -29,7 +29,7 @@ import { permit } from './permit.ts';
 import { hasRate, overRate } from './rate.ts';
 import { createRounds, type Rounds, takeUpTo } from './rounds.ts';
 import { type KnownOf, type Reading, readVersions, rowsOf, type Under } from './rows.ts';
-import { type Appending, createSuccession, type Turn } from './succession.ts';
+import { createSuccession, type Turn } from './succession.ts';
 
 /** Who reads one secret, or several at once. */
 type Member = Waiting &
@@ -283,27 +283,33 @@ async function roundOfOne(
   const { tenant } = known;
   const endMs = vault.clock.monotonicMs() + deadlineMs;
   let turn: Turn | undefined;
-  let appending: Appending | undefined;
+  let isOver = false;
+  /** Whoever goes on when the round has ended would take a turn that nobody ends, or append what was told to nobody. */
+  const assertRunning = () => {
+    if (isOver) throw new Error('the round is over');
+  };
   try {
     const act = async (tx: Tx) => {
       const settled: Settled[] = new Array(members.length).fill(undefined);
       const drafts = await draftAll(vault, tx, members, settled, () => known);
+      assertRunning();
       turn = lane.takeTurn();
       const before = await turn.before;
-      const ahead = before?.known === known && before.isUnderWay ? before : undefined;
+      const ahead = before?.known === known && before.endMs <= endMs && isUnderWay(before.on) ? before : undefined;
       if (!ahead) await turn.come;
+      assertRunning();
       const guess = ahead ? ahead.next : known.head;
       const head = guess && { ...guess, now: known.now() };
       const { entries, settles } = head ? entriesUnder(head, drafts) : NO_ENTRIES;
       const sentMs = vault.clock.monotonicMs();
       const send = (on: Tx) => {
+        const own = underWay(on);
         const { next, written } = writeIfUnmoved(on, head!, { tenant, entries });
-        appending = { known, tx: on, next, isUnderWay: true };
-        turn!.sent(appending);
+        turn!.sent({ known, on: own, next, endMs });
         return written;
       };
       const append = () =>
-        ahead ? statements(vault.db, [tenant], send, { deadlineMs: endMs - sentMs, behind: ahead.tx }) : send(tx);
+        ahead ? statements(vault.db, [tenant], send, { deadlineMs: endMs - sentMs, behind: ahead.on }) : send(tx);
       const next = entries.length > 0 ? await append() : undefined;
       if (!guess || !next) {
         if (guess && entries.length > 0) lane.known.wasWrong(known, guess);
@@ -319,7 +325,7 @@ async function roundOfOne(
     lane.known.forget(tenant);
     throw error;
   } finally {
-    if (appending) appending.isUnderWay = false;
+    isOver = true;
     turn?.end();
   }
 }

@@ -4,17 +4,17 @@
  * that: it goes right behind it on the same lane, under the head that the other leaves if all is well.
  */
 import type { Head } from '../audit/append.ts';
-import type { Tx } from '../db/database.ts';
+import type { UnderWay } from '../db/database.ts';
 import type { Known } from './known.ts';
 
 /** What a round has sent. */
 export type Appending = {
   readonly known: Known;
-  readonly tx: Tx;
+  readonly on: UnderWay;
   /** The head as it leaves it behind, if it is written. */
   readonly next: Head;
-  /** It has not heard of it yet. */
-  isUnderWay: boolean;
+  /** Its deadline: one with an earlier one does not go behind it, because the end of that would be its own. */
+  readonly endMs: number;
 };
 
 export type Turn = {
