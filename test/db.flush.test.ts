@@ -19,7 +19,12 @@ afterAll(async () => {
 });
 
 const tell = (n: number) => transaction(db, [SYSTEM], (tx) => tx`INSERT INTO public.told VALUES (${n})`);
-const read = () => transaction(db, [SYSTEM], (tx) => tx<{ n: number }[]>`SELECT n FROM public.told ORDER BY n`);
+const read = (hasRead = () => {}) =>
+  transaction(db, [SYSTEM], async (tx) => {
+    const rows = await tx<{ n: number }[]>`SELECT n FROM public.told ORDER BY n`;
+    hasRead();
+    return rows;
+  });
 const stored = async () => (await target.sql`SELECT n FROM public.told ORDER BY n`).map((row) => row.n as number);
 const pidsOf = async (kind: string, query: string) => {
   const rows = await target.sql`
@@ -46,8 +51,12 @@ it('a flush by a server that has lost the commit meanwhile makes it not durable:
   // The first one waits for the flush that hangs, the others for the one after it.
   const waiting = [codeOf(tell(1))];
   await until('the first has committed', async () => (await stored()).includes(1));
-  waiting.push(codeOf(tell(2)), codeOf(read()));
-  await until('the second has committed', async () => (await stored()).includes(2));
+  let isRead = false;
+  const hasRead = () => {
+    isRead = true;
+  };
+  waiting.push(codeOf(tell(2)), codeOf(read(hasRead)));
+  await until('the second has committed, and the reader has read', async () => isRead && (await stored()).includes(2));
   let admit: () => void = () => undefined;
   target.proxy.admission = new Promise<void>((resolve) => {
     admit = resolve;
