@@ -113,8 +113,8 @@ function appendStatement(
   const next = appendLeaves(head.size, head.frontier, hashes);
   const aclRevision = head.aclRevision + (revokes ? 1 : 0);
   // One round trip for the three, each value once and no fragments: postgres.js takes as long for one as for an entry. The
-  // lines go as text because a bytea parameter would be sent in hex, twice as long. What is known holds the revision that it
-  // was read at.
+  // lines go as text because a bytea parameter would be sent in hex, twice as long. Access that is taken away counts as a
+  // change too: rows that nodes know hold the revision that they were read at.
   const statement = tx<Pick<Head, 'changes' | 'now'>[]>`
     WITH head AS (
       SELECT tenant_id, size, ${entries.length}::int AS count, ${time}::timestamptz AS time FROM audit_heads

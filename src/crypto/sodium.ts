@@ -13,9 +13,9 @@ export const TEXT_BYTES_MAX = 2048;
 /** Our own associated data has some 150 bytes; that of callers of named keys can be longer. */
 export const AAD_BYTES_MAX = 1024;
 
-const KEY_BYTES = 32;
-const NONCE_BYTES = 24;
-const TAG_BYTES = 16;
+export const KEY_BYTES = 32;
+export const NONCE_BYTES = 24;
+export const TAG_BYTES = 16;
 /** More than calls were seen to use. */
 const STACK_BYTES_MAX = 4096;
 

@@ -12,12 +12,10 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import { hchacha } from '@noble/ciphers/chacha.js';
 import { assert } from '../errors.ts';
-import { AAD_BYTES_MAX, openShort, sealShort, TEXT_BYTES_MAX } from './sodium.ts';
+import { AAD_BYTES_MAX, KEY_BYTES, NONCE_BYTES, openShort, sealShort, TAG_BYTES, TEXT_BYTES_MAX } from './sodium.ts';
 import { openTagged, sealTagged } from './tagged.ts';
 
-export const KEY_BYTES = 32;
-export const NONCE_BYTES = 24;
-export const TAG_BYTES = 16;
+export { KEY_BYTES, NONCE_BYTES, TAG_BYTES } from './sodium.ts';
 
 /** Returns ciphertext ‖ tag. */
 export function encrypt(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array): Uint8Array {

@@ -33,9 +33,9 @@ export type Lane = {
   holder: string;
   /** How many have it now: one, and those who run statements behind what is under way on it. */
   users: number;
-  /** How often it was taken. */
+  /** How often it was taken: what was to go behind one use must not land in the next. */
   use: number;
-  /** A statement has failed on it: it is no more for others than those who have it. */
+  /** A statement has failed on it and may have left others under way: those who have it may end, then it is dropped. */
   failed: boolean;
 };
 
