@@ -4,9 +4,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { login } from '../src/auth/login.ts';
 import { changePassword } from '../src/auth/password.ts';
 import { confirmFactor, enrolFactor } from '../src/auth/second-factor.ts';
+import { type Attempt, countFailure, readCounter, unknownSubject } from '../src/auth/throttle.ts';
 import { readSelf } from '../src/auth/token.ts';
 import { createUser, readUser, unlockUser } from '../src/auth/user.ts';
-import type { TenantId } from '../src/db/database.ts';
+import { type TenantId, type Tx, transaction } from '../src/db/database.ts';
 import { createApp } from '../src/http/app.ts';
 import { listen } from '../src/http/listener.ts';
 import { unlockOperatorOnHost, unlockTenantAdmin } from '../src/job/unlock.ts';
@@ -189,6 +190,31 @@ describe('a network', () => {
     const before = await rows();
     for (let i = 0; i < 4; i += 1) await attempt(`made-up-${i}`, wrong, '203.0.113.99');
     expect(await rows()).toBe(before - 16 + 1);
+  });
+
+  it('T-041 one failure reads as few rows where thousands of networks have failed, before there are statistics too', async () => {
+    await t.owner`
+      INSERT INTO login_counters (tenant_id, subject, kind, source, failures, updated_at)
+      SELECT ${tenant}, '', 'source', 'many-' || n, 1, bulla.now() FROM generate_series(1, 3000) n`;
+    const [{ analysed }] = (await t.owner`
+      SELECT reltuples >= 0 AS analysed FROM pg_class WHERE oid = 'login_counters'::regclass`) as [
+      { analysed: boolean },
+    ];
+    expect(analysed).toBe(false);
+    // What this connection has read and not yet reported.
+    const rowsRead = async (tx: Tx) =>
+      (
+        await tx<{ rows: number }[]>`
+          SELECT (seq_tup_read + idx_tup_fetch)::int AS rows FROM pg_stat_xact_user_tables WHERE relname = 'login_counters'`
+      )[0]!.rows;
+    const read = await transaction(t.vault.db, [tenant], async (tx) => {
+      const before = await rowsRead(tx);
+      const guess: Attempt = { tenant, subject: unknownSubject('anybody'), kind: 'password', source: stranger() };
+      await countFailure(t.vault, tx, guess, await readCounter(tx, guess));
+      return (await rowsRead(tx)) - before;
+    });
+    expect(read).toBeLessThan(20);
+    await t.owner`DELETE FROM login_counters WHERE source LIKE 'many-%'`;
   });
 });
 

@@ -113,14 +113,14 @@ const FORGOTTEN_AT_ONCE = 8;
 /**
  * More rows go than one failure can add, so there are never more than the networks that failed within the hour. They are
  * found by their time and deleted by their keys (an array, not a join), however many networks a tenant is tried from: what
- * this takes would tell that there is such a tenant.
+ * this takes would tell that there is such a tenant. The index by time is for the one alone (sql/0033_login_networks.sql).
  */
 async function forgetSources(tx: Tx, tenant: TenantId): Promise<void> {
   await tx`
     DELETE FROM login_counters
     WHERE tenant_id = ${tenant} AND subject = '' AND kind = 'source' AND source = ANY (ARRAY(
       SELECT source FROM login_counters
-      WHERE tenant_id = ${tenant} AND kind = 'source'
+      WHERE tenant_id = ${tenant} AND kind = 'source' AND last_login_at IS NULL
         AND updated_at < (SELECT bulla.now() - make_interval(secs => ${SOURCE_MEMORY_SECONDS}))
         AND coalesce(locked_until < bulla.now(), true)
       ORDER BY updated_at LIMIT ${FORGOTTEN_AT_ONCE} FOR UPDATE SKIP LOCKED))`;
