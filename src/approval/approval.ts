@@ -245,7 +245,7 @@ async function makeRoom(tx: Tx, tenant: TenantId, userId: string): Promise<void>
   await tx`
     DELETE FROM approvals WHERE tenant_id = ${tenant} AND approval_id IN (
       SELECT approval_id FROM approvals WHERE tenant_id = ${tenant}
-        AND created_at < bulla.now() - make_interval(days => ${KEPT_DAYS}) ORDER BY created_at LIMIT 100)`;
+        AND created_at < (SELECT bulla.now()) - make_interval(days => ${KEPT_DAYS}) ORDER BY created_at LIMIT 100)`;
   const [row] = await tx<{ open: number }[]>`
     SELECT count(*) AS open FROM approvals
     WHERE tenant_id = ${tenant} AND user_id = ${userId} AND state = 'open' AND expires_at > bulla.now()`;

@@ -57,6 +57,6 @@ export async function countApprovers(tx: Tx, tenant: TenantId, approval: string,
 /** The act was done: nothing more is done by this approval. */
 export async function markUsed(tx: Tx, tenant: TenantId, approvals: readonly string[]): Promise<void> {
   await tx`
-    UPDATE approvals SET state = 'used', ended_at = bulla.now()
-    WHERE tenant_id = ${tenant} AND approval_id = ANY (${[...approvals]}) AND state = 'open'`;
+    UPDATE approvals SET state = 'used', ended_at = bulla.now() FROM unnest(${[...approvals]}::text[]) AS used (id)
+    WHERE tenant_id = ${tenant} AND approval_id = used.id AND state = 'open'`;
 }

@@ -80,8 +80,9 @@ export async function listServices(vault: Vault, call: Call, page: PageAsk): Pro
     value: await visiblePage(
       page,
       (after, rows) => tx<ServiceInfo[]>`
-        SELECT ${tx.unsafe(COLUMNS)} FROM users u JOIN services s USING (tenant_id, user_id)
-        WHERE u.tenant_id = ${tenant} AND u.name > ${after} ORDER BY u.name LIMIT ${rows}`,
+        SELECT ${tx.unsafe(COLUMNS)} FROM users u,
+        LATERAL (SELECT * FROM services WHERE tenant_id = u.tenant_id AND user_id = u.user_id LIMIT 1) s
+        WHERE u.tenant_id = ${tenant} AND u.kind = 'service' AND u.name > ${after} ORDER BY u.name LIMIT ${rows}`,
       (service) => service.name,
       (service) => allows({ action: 'service.list', resource: `service:${service.name}` }),
     ),

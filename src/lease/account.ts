@@ -63,8 +63,9 @@ export async function listAccounts(vault: Vault, call: Call, filter: AccountFilt
     value: await visiblePage(
       filter,
       (after, rows) => tx<AccountInfo[]>`
-        SELECT * FROM (SELECT ${tx.unsafe(ACCOUNT_COLUMNS)} FROM static_accounts a JOIN backends b USING (tenant_id, backend_id)
-                       WHERE a.tenant_id = ${tenant} AND a.name > ${after}) AS shown
+        SELECT * FROM (SELECT ${tx.unsafe(ACCOUNT_COLUMNS)} FROM static_accounts a,
+                       LATERAL (SELECT * FROM backends WHERE tenant_id = a.tenant_id AND backend_id = a.backend_id LIMIT 1) b
+                       WHERE a.tenant_id = ${tenant} AND a.name > ${after} ORDER BY a.name) AS shown
         WHERE ${state === undefined ? tx`true` : tx`state = ${state}`} ORDER BY name LIMIT ${rows}`,
       (row) => row.name,
       (row) => allows(accountAsk('account.read', row.name)),

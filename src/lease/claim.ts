@@ -71,7 +71,7 @@ export async function claimDue(
           AND due_at <= ${upTo}::timestamptz ${latched ? tx`AND state IN ('revoking', 'checking')` : tx`AND ${hasEnded(tx)}`}
         ORDER BY due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
       )
-      UPDATE leases l SET ${claimColumns(tx, claim)} WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM due))
+      UPDATE leases l SET ${claimColumns(tx, claim)} FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id
       RETURNING ${claimedColumns(tx)},
                 (SELECT extract(epoch FROM late) FROM due WHERE due.lease_id = l.lease_id)::double precision AS "lateSeconds"`;
     return { at, claimed: claimed.map((row) => ({ tenant, ...row })) };
@@ -104,7 +104,7 @@ async function quarantine(tx: Tx, tenant: TenantId, backendId: string, why: stri
     )
     UPDATE leases l SET attempts = attempts + 1, last_error = ${why},
            due_at = bulla.now() + make_interval(secs => ${RETRY_SECONDS_MAX} * (0.5 + random() / 2))
-    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM due))`;
+    FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id`;
 }
 
 /** `pending`: whoever was to issue it has not come back in time. */
@@ -150,7 +150,7 @@ export async function prolongDue(tx: Tx, tenant: TenantId, which: Fragment, limi
       SELECT lease_id FROM due WHERE state = 'active' AND expires_at > bulla.now() AND token_end > bulla.now()
     )
     UPDATE leases l SET due_at = least(l.expires_at, (SELECT token_end FROM due WHERE due.lease_id = l.lease_id))
-    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM longer))`;
+    FROM longer WHERE l.tenant_id = ${tenant} AND l.lease_id = longer.lease_id`;
 }
 
 /** When the token ends that a lease hangs under. A subquery, because a join may be planned as a walk through all tokens. */
@@ -174,7 +174,7 @@ async function showWaiting(tx: Tx, tenant: TenantId, backendId: string, upTo: Ti
     )
     UPDATE leases l SET state = 'revoking',
            reason = coalesce(l.reason, CASE WHEN l.expires_at <= bulla.now() THEN 'expired' ELSE 'token' END)
-    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM due))`;
+    FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id`;
 }
 
 /** Takes one lease that is to be revoked, whether it is due yet or not, unless somebody has it. */

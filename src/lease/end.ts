@@ -158,7 +158,7 @@ async function markOthers(tx: Tx, { tenant, id }: Connected, error: string): Pro
     )
     UPDATE leases l SET attempts = attempts + 1, last_error = ${error},
            due_at = bulla.now() + make_interval(secs => least(${RETRY_SECONDS_MAX}, power(2, least(attempts + 1, 6))) * (0.5 + random() / 2))
-    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM due))`;
+    FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id`;
 }
 
 /** A target that answers again: whatever waited for it is due now. */
@@ -190,7 +190,7 @@ export async function endAccess(tx: Tx, tenant: TenantId, which: Fragment, limit
     UPDATE leases l SET state = 'ended', ended_at = bulla.now(), claim = NULL,
            reason = coalesce(l.reason, CASE WHEN l.expires_at <= bulla.now() THEN 'expired' ELSE 'token' END),
            due_at = bulla.now() + make_interval(hours => ${KEPT_HOURS})
-    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM due))
+    FROM due WHERE l.tenant_id = ${tenant} AND l.lease_id = due.lease_id
     RETURNING l.lease_id AS id, l.path, l.handle, l.holder, l.reason`;
   if (rows.length > 0) {
     await endTokens(
@@ -229,7 +229,7 @@ export async function removeEnded(vault: Vault, tenant: TenantId, limit: number)
         SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND state = 'ended' AND due_at <= (SELECT bulla.now())
         ORDER BY due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
       )
-      DELETE FROM leases l WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM gone))
+      DELETE FROM leases l USING gone WHERE l.tenant_id = ${tenant} AND l.lease_id = gone.lease_id
       RETURNING l.kind, l.handle`;
     await deleteTokens(
       tx,

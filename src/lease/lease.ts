@@ -207,7 +207,7 @@ export async function condemnLeases(
     )
     UPDATE leases l SET reason = ${reason}, state = CASE l.state WHEN 'active' THEN 'revoking' ELSE l.state END,
            due_at = CASE l.state WHEN 'active' THEN bulla.now() ELSE l.due_at END
-    WHERE l.tenant_id = ${tenant} AND l.lease_id = ANY (ARRAY(SELECT lease_id FROM chosen)) RETURNING l.kind, l.handle`;
+    FROM chosen WHERE l.tenant_id = ${tenant} AND l.lease_id = chosen.lease_id RETURNING l.kind, l.handle`;
   const tokens = rows.filter((row) => row.kind === 'access').map((row) => row.handle);
   // A token is nothing outside: it opens nothing from this commit on, whenever its lease is recorded as ended.
   if (tokens.length > 0) await endTokens(tx, tenant, tokens);
@@ -267,7 +267,8 @@ function selected(tx: Tx, by: keyof Selection, named: string | true) {
     case 'prefix':
       return tx`(path = ${named as string} OR starts_with(path, ${`${named}/`}))`;
     case 'role':
-      return tx`(path = ${named as string} AND kind = 'credential' AND account_id IS NULL)`;
+      // Not `= 'credential'`, which would offer the planner the index of what is due.
+      return tx`(path = ${named as string} AND kind <> 'access' AND account_id IS NULL)`;
     case 'holder':
       return tx`holder = ${named as string}`;
     case 'accessor':

@@ -197,19 +197,24 @@ const parsed = (rows: readonly HeldRow[]): Held[] =>
 async function ownPolicies(tx: Tx, { tenant, policyIds }: Permit): Promise<Held[]> {
   return parsed(
     await tx<HeldRow[]>`
-    SELECT name, revision, document FROM policies
-    WHERE tenant_id = ${tenant} AND policy_id || '.' || revision = ANY (${[...policyIds]}) ORDER BY name`,
+    SELECT name, revision, document
+    FROM unnest(${[...policyIds]}::text[]) AS own (id),
+    LATERAL (SELECT name, revision, document FROM policies
+             WHERE tenant_id = ${tenant} AND policy_id = split_part(id, '.', 1) LIMIT 1) p
+    WHERE revision = split_part(id, '.', 2)::int ORDER BY name`,
   );
 }
 
 async function policiesOf(tx: Tx, { tenant }: Permit, userId: string): Promise<Held[]> {
   return parsed(
     await tx<HeldRow[]>`
-    SELECT p.name, p.revision, p.document FROM users u, policies p
-    WHERE u.tenant_id = ${tenant} AND u.user_id = ${userId} AND p.tenant_id = u.tenant_id
-      AND (p.name = ANY (u.policies) OR EXISTS (
-        SELECT 1 FROM group_members m JOIN groups g USING (tenant_id, group_id)
-        WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id AND p.name = ANY (g.policies)))
+    SELECT p.name, p.revision, p.document FROM policies p
+    WHERE p.tenant_id = ${tenant} AND p.name = ANY (ARRAY(
+      SELECT unnest(u.policies || ARRAY(
+        SELECT unnest(g.policies) FROM group_members m,
+        LATERAL (SELECT policies FROM groups WHERE tenant_id = m.tenant_id AND group_id = m.group_id LIMIT 1) g
+        WHERE m.tenant_id = u.tenant_id AND m.user_id = u.user_id))
+      FROM users u WHERE u.tenant_id = ${tenant} AND u.user_id = ${userId}))
     ORDER BY p.name`,
   );
 }

@@ -171,7 +171,7 @@ export async function removeMount(vault: Vault, call: Call, path: SecretPath): P
   });
 }
 
-/** What holds for secrets at these paths. */
+/** What holds for secrets at these paths. Each look-up is by its own key, so that not all mounts are read. */
 export async function settingsOf(
   tx: Tx,
   tenant: TenantId,
@@ -179,9 +179,10 @@ export async function settingsOf(
 ): Promise<(path: SecretPath) => MountSettings> {
   const prefixes = new Set(['', ...paths.flatMap(ancestorsOf)]);
   const rows = await tx<(MountSettings & { prefix: string })[]>`
-    SELECT prefix, versions_kept AS "versionsKept", cas_required AS "casRequired",
-           delete_after_seconds AS "deleteAfterSeconds"
-    FROM mounts WHERE tenant_id = ${tenant} AND prefix = ANY (${[...prefixes]})`;
+    SELECT m.* FROM unnest(${[...prefixes]}::text[]) AS wanted (prefix),
+    LATERAL (SELECT prefix, versions_kept AS "versionsKept", cas_required AS "casRequired",
+                    delete_after_seconds AS "deleteAfterSeconds"
+             FROM mounts WHERE tenant_id = ${tenant} AND prefix = wanted.prefix LIMIT 1) m`;
   const found = new Map(rows.map((row) => [row.prefix, row]));
   return (path) =>
     ancestorsOf(path)

@@ -54,24 +54,27 @@ export type DueSecret = { readonly tenant: TenantId; readonly secretId: string }
 
 /**
  * Secrets that are to be rotated by their schedule, for another try, or because their account was. Tenants take turns: one
- * that has many due keeps no other waiting.
+ * that has many due keeps no other waiting. Accounts and tenants are asked for one by one: a join may be planned as a walk
+ * through all rotators for each tenant.
  */
 export async function readDueSecrets(vault: Vault, limit: number): Promise<DueSecret[]> {
   return transaction(
     vault.db,
     [SYSTEM],
     (tx) => tx<DueSecret[]>`
-      WITH clock AS MATERIALIZED (SELECT bulla.now() AS now), due AS (
+      WITH clock AS MATERIALIZED (SELECT bulla.now() AS now), due AS MATERIALIZED (
         SELECT r.tenant_id, r.secret_id, r.due_at FROM rotators r WHERE r.due_at <= (SELECT now FROM clock)
         UNION ALL
-        SELECT r.tenant_id, r.secret_id, a.rotated_at FROM rotators r
-        JOIN static_accounts a ON a.tenant_id = r.tenant_id AND a.name = r.account
+        SELECT r.tenant_id, r.secret_id, a.rotated_at FROM rotators r,
+        LATERAL (SELECT rotated_at, in_doubt FROM static_accounts
+                 WHERE tenant_id = r.tenant_id AND name = r.account LIMIT 1) a
         WHERE r.account IS NOT NULL AND a.rotated_at IS NOT NULL AND NOT a.in_doubt
           AND (r.followed_at IS NULL OR a.rotated_at > r.followed_at) AND r.attempts = 0
           AND (r.claim IS NULL OR r.claim_until <= (SELECT now FROM clock))
           AND (r.due_at IS NULL OR r.due_at > (SELECT now FROM clock))
       )
-      SELECT tenant_id AS tenant, secret_id AS "secretId" FROM due JOIN tenants t USING (tenant_id) WHERE t.state = 'active'
+      SELECT tenant_id AS tenant, secret_id AS "secretId" FROM due
+      WHERE (SELECT state FROM tenants t WHERE t.tenant_id = due.tenant_id) = 'active'
       ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY due_at), due_at LIMIT ${limit}`,
   );
 }
@@ -244,8 +247,9 @@ export async function readDueNotices(vault: Vault, limit: number): Promise<DueSe
     vault.db,
     [SYSTEM],
     (tx) => tx<DueSecret[]>`
-      SELECT r.tenant_id AS tenant, r.secret_id AS "secretId" FROM rotators r JOIN tenants t USING (tenant_id)
-      WHERE r.notice_version IS NOT NULL AND r.notice_due_at <= (SELECT bulla.now()) AND t.state = 'active'
+      SELECT r.tenant_id AS tenant, r.secret_id AS "secretId" FROM rotators r
+      WHERE r.notice_version IS NOT NULL AND r.notice_due_at <= (SELECT bulla.now())
+        AND (SELECT state FROM tenants t WHERE t.tenant_id = r.tenant_id) = 'active'
       ORDER BY row_number() OVER (PARTITION BY r.tenant_id ORDER BY r.notice_due_at), r.notice_due_at LIMIT ${limit}`,
   );
 }

@@ -1,0 +1,44 @@
+-- What was found by walking through a tenant's rows, or through everybody's, and is found by key from here on.
+
+-- Policies that are not in a node's memory are read by their ids.
+CREATE INDEX policies_id ON bulla.policies (tenant_id, policy_id);
+
+-- A user's approvals go with it.
+CREATE INDEX approvals_user ON bulla.approvals (tenant_id, user_id);
+
+-- Login roles of an issuer. They go with it, and so do the tokens of their logins.
+CREATE INDEX login_roles_issuer ON bulla.login_roles (tenant_id, issuer_id);
+
+-- A page of services is found among however many people: of this condition is no other statement.
+CREATE INDEX users_services ON bulla.users (tenant_id, name) WHERE kind = 'service';
+
+-- What these are for leads, and the tenant follows: while there are no statistics, PostgreSQL took them to find one approval
+-- or lease by its id, or the leases of one path, and read all of the tenant.
+DROP INDEX bulla.approvals_open;
+CREATE INDEX approvals_open ON bulla.approvals (user_id, tenant_id, resource) WHERE state = 'open';
+DROP INDEX bulla.leases_due, bulla.leases_token, bulla.leases_handle, bulla.leases_user;
+CREATE INDEX leases_due ON bulla.leases (backend_id, tenant_id, due_at) WHERE kind = 'credential' AND state <> 'ended';
+CREATE INDEX leases_token ON bulla.leases (token_id, tenant_id) WHERE state IN ('pending', 'active');
+CREATE INDEX leases_handle ON bulla.leases (handle, tenant_id) WHERE kind = 'access' AND state IN ('pending', 'active');
+CREATE INDEX leases_user ON bulla.leases (user_id, tenant_id) WHERE state <> 'ended';
+
+-- As in 0007_leases.sql, one token after the other: joined with those that have gone, the leases of all tenants were walked
+-- through for each token that ended.
+CREATE OR REPLACE FUNCTION bulla.leases_follow_tokens() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = bulla, pg_temp AS $$
+DECLARE
+  ended record;
+  found_any boolean := false;
+BEGIN
+  FOR ended IN SELECT tenant_id, token_id FROM gone LOOP
+    UPDATE leases l SET reason = coalesce(l.reason, 'token'),
+           state = CASE l.state WHEN 'active' THEN 'revoking' ELSE l.state END,
+           due_at = CASE l.state WHEN 'active' THEN bulla.now() ELSE l.due_at END
+    WHERE l.tenant_id = ended.tenant_id AND l.token_id = ended.token_id AND l.state IN ('pending', 'active');
+    found_any := found_any OR FOUND;
+    UPDATE leases l SET reason = coalesce(l.reason, 'token'), state = 'revoking', due_at = bulla.now()
+    WHERE l.tenant_id = ended.tenant_id AND l.handle = ended.token_id AND l.kind = 'access' AND l.state IN ('pending', 'active');
+    found_any := found_any OR FOUND;
+  END LOOP;
+  IF found_any THEN PERFORM pg_notify('bulla_leases', ''); END IF;
+  RETURN NULL;
+END $$;
