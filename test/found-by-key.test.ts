@@ -5,7 +5,7 @@
  * A tenant is filled with thousands of each, by SQL, and each act is measured by the rows that PostgreSQL says it read.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { cancelApproval, requestApproval } from '../src/approval/approval.ts';
+import { answerApproval, cancelApproval, requestApproval } from '../src/approval/approval.ts';
 import { deleteIssuer } from '../src/auth/issuer.ts';
 import { listServices } from '../src/auth/service.ts';
 import { logout } from '../src/auth/token.ts';
@@ -27,6 +27,8 @@ import { tenantId, text } from './witness.ts';
 const MANY = 4000;
 const FEW = 60;
 const PATH = parsePath('web/key');
+/** To be read with an approval. */
+const ASKED = parsePath('asked/key');
 
 let t: TestVault;
 /** A node whose plans are all made when the rows are there. */
@@ -102,7 +104,7 @@ beforeAll(async () => {
       allow({ resources: ['secret:asked/**'], approval: { by: 'admin', count: 1, within: '1h' } }),
     ],
   );
-  await putSecret(t.vault, admin(), parsePath('asked/key'), text('a value'));
+  await putSecret(t.vault, admin(), ASKED, text('a value'));
   await createUser(t.vault, admin(), { username: 'leaver', password: PASSWORD, policies: [] });
   vault = await t.node();
 });
@@ -121,6 +123,8 @@ async function rowsRead(table: string, act: () => Promise<unknown>): Promise<num
   return (await counted()) - before;
 }
 
+const requested = async () =>
+  (await requestApproval(vault, t.call(app), { action: 'secret.read', resource: `secret:${ASKED}` })).id;
 const idOf = (n: number) => t.owner.unsafe(`SELECT ${ID} AS id FROM (SELECT ${n} AS n) one`).then(([row]) => row!.id);
 
 it.each<[act: string, table: string, act: () => Promise<unknown>]>([
@@ -143,13 +147,13 @@ it.each<[act: string, table: string, act: () => Promise<unknown>]>([
   ['the leases of a role', 'leases', () => revokeLeases(vault, admin(), { role: 'many-000002/many-000002' })],
   ['the leases of a token that ends', 'leases', async () => logout(vault, t.call(await t.login('default', 'app')))],
   ['the leases that expire', 'leases', () => lookAtClock(vault, undefined)],
+  ['an approval that is cancelled', 'approvals', async () => cancelApproval(vault, t.call(app), await requested())],
   [
-    'an approval that is cancelled',
+    'an approval that is used',
     'approvals',
     async () => {
-      const wanted = { action: 'secret.read', resource: 'secret:asked/key' };
-      const { id } = await requestApproval(vault, t.call(app), wanted);
-      await cancelApproval(vault, t.call(app), id);
+      await answerApproval(vault, admin(), await requested(), true);
+      await readSecret(vault, t.call(app), ASKED, 0);
     },
   ],
   ['the approvals of a user', 'approvals', () => deleteUser(vault, admin(), 'leaver')],

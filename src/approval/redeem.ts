@@ -54,9 +54,13 @@ export async function countApprovers(tx: Tx, tenant: TenantId, approval: string,
   return row!.count;
 }
 
-/** The act was done: nothing more is done by this approval. */
+/** The act was done: nothing more is done by these approvals. Each by its key: together they may be planned as a walk through all. */
 export async function markUsed(tx: Tx, tenant: TenantId, approvals: readonly string[]): Promise<void> {
-  await tx`
-    UPDATE approvals SET state = 'used', ended_at = bulla.now() FROM unnest(${[...approvals]}::text[]) AS used (id)
-    WHERE tenant_id = ${tenant} AND approval_id = used.id AND state = 'open'`;
+  await Promise.all(
+    approvals.map(
+      (approval) => tx`
+        UPDATE approvals SET state = 'used', ended_at = bulla.now()
+        WHERE tenant_id = ${tenant} AND approval_id = ${approval} AND state = 'open'`,
+    ),
+  );
 }
