@@ -7,6 +7,8 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { answerApproval, cancelApproval, requestApproval } from '../src/approval/approval.ts';
 import { deleteIssuer } from '../src/auth/issuer.ts';
+import { service } from '../src/auth/methods/service.ts';
+import { loginBy } from '../src/auth/proven-login.ts';
 import { listServices } from '../src/auth/service.ts';
 import { logout } from '../src/auth/token.ts';
 import { createUser, deleteUser } from '../src/auth/user.ts';
@@ -22,7 +24,7 @@ import { putSecret } from '../src/secret/secret.ts';
 import { readDueNamedKeys } from '../src/transit/rotate.ts';
 import type { Vault } from '../src/vault.ts';
 import { PASSWORD, type TestVault, testVault } from './harness.ts';
-import { tenantId, text } from './witness.ts';
+import { codeOf, tenantId, text } from './witness.ts';
 
 const MANY = 4000;
 const FEW = 60;
@@ -49,6 +51,9 @@ const FILL: readonly string[] = [
   `INSERT INTO users (tenant_id, user_id, name, kind, password_hash, created_at)
    SELECT $1, ${ofKind('service')}, 'service-' || n, 'service', '!', now() FROM many`,
   `INSERT INTO services (tenant_id, user_id) SELECT $1, ${ofKind('service')} FROM many`,
+  `INSERT INTO client_secrets (tenant_id, secret_id, user_id, name, secret_hash, created_at, expires_at)
+   SELECT $1, ${ID}, (SELECT user_id FROM users WHERE tenant_id = $1 AND name = 'service-1'), ${NAME}, sha256('x'), now(),
+          now() + interval '9 days' FROM many`,
   `INSERT INTO policies (tenant_id, name, policy_id, revision, document, created_at, updated_at)
    SELECT $1, ${NAME}, ${ID}, 1, '{"rules":[]}', now(), now() FROM many`,
   `INSERT INTO jwt_issuers (tenant_id, issuer_id, name, issuer, algorithms, clock_skew_seconds, revision, created_at, updated_at)
@@ -123,6 +128,11 @@ async function rowsRead(table: string, act: () => Promise<unknown>): Promise<num
   return (await counted()) - before;
 }
 
+const guessSecret = async () => {
+  const [row] = await t.owner`SELECT user_id AS id FROM users WHERE name = 'service-1'`;
+  const guess = { clientId: `${tenant}.${row!.id}`, clientSecret: 'none' };
+  expect(await codeOf(loginBy(vault, t.call(), service, guess, {}))).toBe('login_failed');
+};
 const requested = async () =>
   (await requestApproval(vault, t.call(app), { action: 'secret.read', resource: `secret:${ASKED}` })).id;
 const idOf = (n: number) => t.owner.unsafe(`SELECT ${ID} AS id FROM (SELECT ${n} AS n) one`).then(([row]) => row!.id);
@@ -142,6 +152,7 @@ it.each<[act: string, table: string, act: () => Promise<unknown>]>([
   ['what holds for a secret', 'mounts', () => putSecret(vault, admin(), PATH, text('another'))],
   ['a page of services', 'users', () => listServices(vault, admin(), { limit: 10 })],
   ['a page of accounts', 'static_accounts', () => listAccounts(vault, admin(), { limit: 10 })],
+  ['a client secret that is guessed', 'client_secrets', guessSecret],
   ['the login roles of an issuer', 'login_roles', () => deleteIssuer(vault, admin(), 'many-000002')],
   ['a lease that is revoked', 'leases', async () => revokeLease(vault, admin(), await idOf(1))],
   ['the leases of a role', 'leases', () => revokeLeases(vault, admin(), { role: 'many-000002/many-000002' })],
