@@ -1,19 +1,17 @@
 -- What was found by walking through a tenant's rows, or through everybody's, and is found by key from here on.
 
+-- In each of these what it is for leads, and the tenant follows: while there are no statistics, PostgreSQL takes an index that
+-- the tenant leads to find a few rows by their ids, or those of one path, and reads all of the tenant.
+
 -- Policies that are not in a node's memory are read by their ids.
-CREATE INDEX policies_id ON bulla.policies (tenant_id, policy_id);
+CREATE INDEX policies_id ON bulla.policies (policy_id, tenant_id);
 
--- A user's approvals go with it.
-CREATE INDEX approvals_user ON bulla.approvals (tenant_id, user_id);
+-- A user's approvals go with it, and the login roles of an issuer are asked for before it goes.
+CREATE INDEX approvals_user ON bulla.approvals (user_id, tenant_id);
+CREATE INDEX login_roles_issuer ON bulla.login_roles (issuer_id, tenant_id);
 
--- Login roles of an issuer. They go with it, and so do the tokens of their logins.
-CREATE INDEX login_roles_issuer ON bulla.login_roles (tenant_id, issuer_id);
-
--- A page of services is found among however many people: of this condition is no other statement.
-CREATE INDEX users_services ON bulla.users (tenant_id, name) WHERE kind = 'service';
-
--- What these are for leads, and the tenant follows: while there are no statistics, PostgreSQL took them to find one approval
--- or lease by its id, or the leases of one path, and read all of the tenant.
+DROP INDEX bulla.tokens_user;
+CREATE INDEX tokens_user ON bulla.tokens (user_id, tenant_id, expires_at);
 DROP INDEX bulla.approvals_open;
 CREATE INDEX approvals_open ON bulla.approvals (user_id, tenant_id, resource) WHERE state = 'open';
 DROP INDEX bulla.leases_due, bulla.leases_token, bulla.leases_handle, bulla.leases_user;
@@ -21,6 +19,9 @@ CREATE INDEX leases_due ON bulla.leases (backend_id, tenant_id, due_at) WHERE ki
 CREATE INDEX leases_token ON bulla.leases (token_id, tenant_id) WHERE state IN ('pending', 'active');
 CREATE INDEX leases_handle ON bulla.leases (handle, tenant_id) WHERE kind = 'access' AND state IN ('pending', 'active');
 CREATE INDEX leases_user ON bulla.leases (user_id, tenant_id) WHERE state <> 'ended';
+
+-- A page of services is found among however many people: of this condition is no other statement.
+CREATE INDEX users_services ON bulla.users (tenant_id, name) WHERE kind = 'service';
 
 -- As in 0007_leases.sql, one token after the other: joined with those that have gone, the leases of all tenants were walked
 -- through for each token that ended.

@@ -10,7 +10,7 @@ import { deleteIssuer } from '../src/auth/issuer.ts';
 import { service } from '../src/auth/methods/service.ts';
 import { loginBy } from '../src/auth/proven-login.ts';
 import { listServices } from '../src/auth/service.ts';
-import { logout } from '../src/auth/token.ts';
+import { logout, renewToken } from '../src/auth/token.ts';
 import { createUser, deleteUser } from '../src/auth/user.ts';
 import type { TenantId } from '../src/db/database.ts';
 import { listAccounts } from '../src/lease/account.ts';
@@ -87,6 +87,8 @@ const FILL: readonly string[] = [
    SELECT $1, ${ofKind('credential')}, 'credential', 'many-000001/many-000001', r.backend_id, r.role_id, ${ID}, ${ID}, ${NAME}, ${ID},
           'active', 3600, now(), now() + interval '9 days', now() + interval '9 days', true, now() + interval '9 days'
    FROM many, roles r WHERE r.tenant_id = $1 AND r.name = 'many-000001'`,
+  `INSERT INTO tokens (tenant_id, token_id, secret_hash, user_id, method, created_at, expires_at, max_expires_at, source)
+   SELECT $1, ${ID}, sha256('x'), ${ID}, 'password', now(), now() + interval '9 days', now() + interval '9 days', '127.0.0.1' FROM many`,
   `INSERT INTO approvals (tenant_id, approval_id, user_id, action, resource, subject, reason, requirements, approvers, state,
                           created_at, expires_at)
    SELECT $1, ${ID}, ${ID}, 'secret.read', 'secret:many', '', '', '[]', '{admin}', 'open', now(), now() + interval '9 days' FROM many`,
@@ -131,7 +133,7 @@ async function rowsRead(table: string, act: () => Promise<unknown>): Promise<num
 const guessSecret = async () => {
   const [row] = await t.owner`SELECT user_id AS id FROM users WHERE name = 'service-1'`;
   const guess = { clientId: `${tenant}.${row!.id}`, clientSecret: 'none' };
-  expect(await codeOf(loginBy(vault, t.call(), service, guess, {}))).toBe('login_failed');
+  expect(await codeOf(loginBy(vault, t.call(), service, guess))).toBe('login_failed');
 };
 const requested = async () =>
   (await requestApproval(vault, t.call(app), { action: 'secret.read', resource: `secret:${ASKED}` })).id;
@@ -156,6 +158,7 @@ it.each<[act: string, table: string, act: () => Promise<unknown>]>([
   ['the login roles of an issuer', 'login_roles', () => deleteIssuer(vault, admin(), 'many-000002')],
   ['a lease that is revoked', 'leases', async () => revokeLease(vault, admin(), await idOf(1))],
   ['the leases of a role', 'leases', () => revokeLeases(vault, admin(), { role: 'many-000002/many-000002' })],
+  ['what hangs under a token that is renewed', 'tokens', () => renewToken(vault, t.call(app))],
   ['the leases of a token that ends', 'leases', async () => logout(vault, t.call(await t.login('default', 'app')))],
   ['the leases that expire', 'leases', () => lookAtClock(vault, undefined)],
   ['an approval that is cancelled', 'approvals', async () => cancelApproval(vault, t.call(app), await requested())],

@@ -133,15 +133,16 @@ async function renew(tx: Tx, tenant: TenantId, tokenId: string, ttlSeconds: numb
   return { accessor: tokenId, ...row };
 }
 
+/** By their keys (an array, not a join): a join may be planned as a walk through all that end later. */
 async function shortenBelow(tx: Tx, tenant: TenantId, tokenId: string, end: Timestamp): Promise<void> {
   await tx`
     WITH RECURSIVE below AS (
-      SELECT token_id FROM tokens WHERE tenant_id = ${tenant} AND parent_id = ${tokenId}
+      SELECT token_id, expires_at FROM tokens WHERE tenant_id = ${tenant} AND parent_id = ${tokenId}
       UNION ALL
-      SELECT t.token_id FROM tokens t JOIN below b ON t.parent_id = b.token_id WHERE t.tenant_id = ${tenant}
+      SELECT t.token_id, t.expires_at FROM tokens t JOIN below b ON t.parent_id = b.token_id WHERE t.tenant_id = ${tenant}
     )
-    UPDATE tokens SET expires_at = ${end} FROM below
-    WHERE tokens.tenant_id = ${tenant} AND tokens.token_id = below.token_id AND tokens.expires_at > ${end}::timestamptz`;
+    UPDATE tokens SET expires_at = least(expires_at, ${end}::timestamptz)
+    WHERE tenant_id = ${tenant} AND token_id = ANY (ARRAY(SELECT token_id FROM below WHERE expires_at > ${end}::timestamptz))`;
 }
 
 /** Ends the caller's own token and all that hangs under it on every node, before the answer. */
