@@ -311,5 +311,5 @@ async function stateOf(
 async function end(tx: Tx, tenant: TenantId, id: string, state: 'denied' | 'cancelled'): Promise<void> {
   await tx`
     UPDATE approvals SET state = ${state}, ended_at = bulla.now()
-    WHERE tenant_id = ${tenant} AND approval_id = ${id} AND state = 'open'`;
+    WHERE tenant_id = ${tenant} AND approval_id = ${id} AND ended_at IS NULL`;
 }

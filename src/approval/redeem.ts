@@ -60,7 +60,7 @@ export async function markUsed(tx: Tx, tenant: TenantId, approvals: readonly str
     approvals.map(
       (approval) => tx`
         UPDATE approvals SET state = 'used', ended_at = bulla.now()
-        WHERE tenant_id = ${tenant} AND approval_id = ${approval} AND state = 'open'`,
+        WHERE tenant_id = ${tenant} AND approval_id = ${approval} AND ended_at IS NULL`,
     ),
   );
 }

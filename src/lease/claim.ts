@@ -187,7 +187,7 @@ export async function claimOne(
   return transaction(vault.db, [tenant], async (tx) => {
     const [row] = await tx<{ backendId: string }[]>`
       SELECT backend_id AS "backendId" FROM leases
-      WHERE tenant_id = ${tenant} AND lease_id = ${id} AND kind = 'credential' AND state = 'revoking'
+      WHERE tenant_id = ${tenant} AND lease_id = ${id} AND kind <> 'access' AND state = 'revoking'
         AND (claim IS NULL OR due_at <= bulla.now()) FOR UPDATE SKIP LOCKED`;
     if (!row) return undefined;
     const at = await connected(vault, tx, tenant, row.backendId);

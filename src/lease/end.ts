@@ -104,7 +104,7 @@ async function conclude(vault: Vault, claimed: Claimed): Promise<Ended> {
       WHERE tenant_id = ${tenant} AND lease_id = ${id} AND claim = ${claim} AND state <> 'ended'`;
     await tx`
       DELETE FROM lease_credentials WHERE tenant_id = ${tenant} AND lease_id = ${id}
-        AND EXISTS (SELECT 1 FROM leases l WHERE l.tenant_id = ${tenant} AND l.lease_id = ${id} AND l.state = 'ended')`;
+        AND EXISTS (SELECT 1 FROM leases l WHERE l.tenant_id = ${tenant} AND l.lease_id = ${id} AND l.ended_at IS NOT NULL)`;
     return { value: rows.count > 0, records: rows.count > 0 ? [endRecord(claimed, 'ok')] : [] };
   });
   killpoint('lease.ended');
@@ -184,7 +184,7 @@ type AccessRow = { id: string; path: string; handle: string; holder: string; rea
 export async function endAccess(tx: Tx, tenant: TenantId, which: Fragment, limit: number): Promise<LogRecord[]> {
   const rows = await tx<AccessRow[]>`
     WITH due AS MATERIALIZED (
-      SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND kind = 'access' AND state <> 'ended' AND (${which})
+      SELECT lease_id FROM leases WHERE tenant_id = ${tenant} AND kind <> 'credential' AND state <> 'ended' AND ${which}
       ORDER BY due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
     )
     UPDATE leases l SET state = 'ended', ended_at = bulla.now(), claim = NULL,
@@ -214,8 +214,8 @@ export async function endDueAccess(
   return withoutToken(vault, origin(`sweep-${randomId()}`), [tenant], async (tx) => {
     await prolongDue(tx, tenant, tx`kind = 'access'`, limit);
     const which = latched
-      ? tx`due_at <= ${upTo}::timestamptz AND state = 'revoking'`
-      : tx`due_at <= ${upTo}::timestamptz AND ${hasEnded(tx)}`;
+      ? tx`kind = 'access' AND due_at <= ${upTo}::timestamptz AND state = 'revoking'`
+      : tx`kind = 'access' AND due_at <= ${upTo}::timestamptz AND ${hasEnded(tx)}`;
     const records = await endAccess(tx, tenant, which, limit);
     return { value: records.length, records };
   });

@@ -202,7 +202,10 @@ export async function repeated(
 export const fewUses = () =>
   new VaultError('conflict', 'A token with few uses takes no lease.', { details: { reason: 'few_uses' } });
 
-/** Throws `too_many_requests` when one lease more would be beyond a limit. The role's row is locked, so its is exact. */
+/**
+ * Throws `too_many_requests` when one lease more would be beyond a limit. The role's row is locked, so its is exact. `path <> ''`
+ * is of the index of paths, which alone has all of a tenant that have not ended (sql/0034_lookups.sql).
+ */
 export async function checkLimits(
   { config }: Vault,
   tx: Tx,
@@ -212,7 +215,7 @@ export async function checkLimits(
   const { leasesMax } = config;
   const roleMax = Math.min(role?.leasesMax ?? Infinity, leasesMax.role);
   const [row] = await tx<{ tenant: number; role: number; actor: number }[]>`
-    SELECT (SELECT count(*) FROM (SELECT 1 FROM leases WHERE tenant_id = ${tenant} AND state <> 'ended'
+    SELECT (SELECT count(*) FROM (SELECT 1 FROM leases WHERE tenant_id = ${tenant} AND state <> 'ended' AND path <> ''
                                   LIMIT ${leasesMax.tenant}) AS l) AS tenant,
            (SELECT count(*) FROM (SELECT 1 FROM leases WHERE tenant_id = ${tenant} AND role_id = ${role?.id ?? ''} AND state <> 'ended'
                                   LIMIT ${roleMax}) AS l) AS role,

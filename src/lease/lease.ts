@@ -262,13 +262,16 @@ export async function revokeLeases(vault: Vault, call: Call, selection: Selectio
   }
 }
 
+/**
+ * By a path: `<> ''` is of the index of paths (sql/0034_lookups.sql), and `<> 'access'` keeps the planner from that of what is
+ * due, which is of credentials.
+ */
 function selected(tx: Tx, by: keyof Selection, named: string | true) {
   switch (by) {
     case 'prefix':
-      return tx`(path = ${named as string} OR starts_with(path, ${`${named}/`}))`;
+      return tx`path <> '' AND (path = ${named as string} OR starts_with(path, ${`${named}/`}))`;
     case 'role':
-      // Not `= 'credential'`, which would offer the planner the index of what is due.
-      return tx`(path = ${named as string} AND kind <> 'access' AND account_id IS NULL)`;
+      return tx`path <> '' AND path = ${named as string} AND kind <> 'access' AND account_id IS NULL`;
     case 'holder':
       return tx`holder = ${named as string}`;
     case 'accessor':
