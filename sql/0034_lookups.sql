@@ -22,7 +22,7 @@ CREATE INDEX leases_due ON bulla.leases (backend_id, tenant_id, due_at) WHERE ki
 CREATE INDEX leases_path ON bulla.leases (tenant_id, path text_pattern_ops, lease_id) WHERE state <> 'ended' AND path <> '';
 CREATE INDEX leases_token ON bulla.leases (token_id, tenant_id);
 CREATE INDEX leases_handle ON bulla.leases (handle, tenant_id);
-CREATE INDEX leases_user ON bulla.leases (user_id, tenant_id, state);
+CREATE INDEX leases_user ON bulla.leases (user_id, tenant_id) WHERE state <> 'ended' AND user_id <> '';
 
 -- A page of services is found among however many people: of this condition is no other statement.
 CREATE INDEX users_services ON bulla.users (tenant_id, name) WHERE kind = 'service';

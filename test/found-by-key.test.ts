@@ -6,6 +6,7 @@
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { answerApproval, cancelApproval, requestApproval } from '../src/approval/approval.ts';
+import { forgetEnded } from '../src/auth/ended.ts';
 import { deleteIssuer } from '../src/auth/issuer.ts';
 import { service } from '../src/auth/methods/service.ts';
 import { loginBy } from '../src/auth/proven-login.ts';
@@ -159,6 +160,14 @@ it.each<[act: string, table: string, act: () => Promise<unknown>]>([
   ['a lease that is revoked', 'leases', async () => revokeLease(vault, admin(), await idOf(1))],
   ['the leases of a role', 'leases', () => revokeLeases(vault, admin(), { role: 'many-000002/many-000002' })],
   ['what hangs under a token that is renewed', 'tokens', () => renewToken(vault, t.call(app))],
+  [
+    'tokens that ended long ago',
+    'tokens',
+    async () => {
+      await t.owner`UPDATE tokens SET expires_at = now() - interval '8 days' WHERE token_id = ${await idOf(3)}`;
+      expect(await forgetEnded(vault)).toBe(1);
+    },
+  ],
   ['the leases of a token that ends', 'leases', async () => logout(vault, t.call(await t.login('default', 'app')))],
   ['the leases that expire', 'leases', () => lookAtClock(vault, undefined)],
   ['an approval that is cancelled', 'approvals', async () => cancelApproval(vault, t.call(app), await requested())],

@@ -203,8 +203,8 @@ export const fewUses = () =>
   new VaultError('conflict', 'A token with few uses takes no lease.', { details: { reason: 'few_uses' } });
 
 /**
- * Throws `too_many_requests` when one lease more would be beyond a limit. The role's row is locked, so its is exact. `path <> ''`
- * is of the index of paths, which alone has all of a tenant that have not ended (sql/0034_lookups.sql).
+ * Throws `too_many_requests` when one lease more would be beyond a limit. The role's row is locked, so its is exact. `<> ''` is
+ * of the indexes of those that have not ended, by path and by user (sql/0034_lookups.sql).
  */
 export async function checkLimits(
   { config }: Vault,
@@ -219,7 +219,8 @@ export async function checkLimits(
                                   LIMIT ${leasesMax.tenant}) AS l) AS tenant,
            (SELECT count(*) FROM (SELECT 1 FROM leases WHERE tenant_id = ${tenant} AND role_id = ${role?.id ?? ''} AND state <> 'ended'
                                   LIMIT ${roleMax}) AS l) AS role,
-           (SELECT count(*) FROM (SELECT 1 FROM leases WHERE tenant_id = ${tenant} AND user_id = ${userId} AND state <> 'ended'
+           (SELECT count(*) FROM (SELECT 1 FROM leases WHERE tenant_id = ${tenant} AND user_id = ${userId} AND user_id <> ''
+                                    AND state <> 'ended'
                                   LIMIT ${leasesMax.actor}) AS l) AS actor`;
   const full =
     row!.actor >= leasesMax.actor

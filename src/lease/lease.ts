@@ -263,8 +263,8 @@ export async function revokeLeases(vault: Vault, call: Call, selection: Selectio
 }
 
 /**
- * By a path: `<> ''` is of the index of paths (sql/0034_lookups.sql), and `<> 'access'` keeps the planner from that of what is
- * due, which is of credentials.
+ * `path <> ''` is of the index of paths, which has what has not ended (sql/0034_lookups.sql), and `<> 'access'` keeps the planner
+ * from that of what is due, which is of credentials.
  */
 function selected(tx: Tx, by: keyof Selection, named: string | true) {
   switch (by) {
@@ -273,11 +273,11 @@ function selected(tx: Tx, by: keyof Selection, named: string | true) {
     case 'role':
       return tx`path <> '' AND path = ${named as string} AND kind <> 'access' AND account_id IS NULL`;
     case 'holder':
-      return tx`holder = ${named as string}`;
+      return tx`path <> '' AND holder = ${named as string}`;
     case 'accessor':
       return tx`token_id = ${named as string}`;
     default:
-      return tx`true`;
+      return tx`path <> ''`;
   }
 }
 
