@@ -17,5 +17,5 @@ COPY openapi.yaml ./
 USER node
 ENV NODE_ENV=production BULLA_DATA_DIR=/var/lib/bulla
 EXPOSE 8200
-ENTRYPOINT ["node", "--max-semi-space-size=16", "--initial-old-space-size=64", "--heap-growing-percent=150", "--no-allocation-site-pretenuring", "dist/bundle/main.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=16", "--initial-old-space-size=64", "--heap-growing-percent=150", "--no-allocation-site-pretenuring", "--v8-pool-size=1", "dist/bundle/main.js"]
 CMD ["server"]

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=16 --initial-old-space-size=64 --heap-growing-percent=150 --no-allocation-site-pretenuring
+#!/usr/bin/env -S node --max-semi-space-size=16 --initial-old-space-size=64 --heap-growing-percent=150 --no-allocation-site-pretenuring --v8-pool-size=1
 /**
  * The `bulla` command. It alone reads the arguments of the process, and hands over to cli/.
  */

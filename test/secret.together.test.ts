@@ -1,6 +1,7 @@
 /** Writes that come together: stored in few transactions, and to each caller as if they had come alone. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TenantId } from '../src/db/database.ts';
+import type { Waiting } from '../src/policy/deadline.ts';
 import { createRounds } from '../src/policy/rounds.ts';
 import type { NewVersion } from '../src/secret/insert.ts';
 import { patchMetadata } from '../src/secret/metadata.ts';
@@ -177,6 +178,39 @@ describe('what somebody else holds for long', () => {
     await release();
     expect(new Set(await Promise.all(puts))).toEqual(new Set(['ok']));
     expect(await segmentsFrom(before)).toEqual([10]);
+  });
+
+  it('few go in one round, of many half, and who came with the others before is in it when they come again', async () => {
+    const sizes: number[] = [];
+    const ends: (() => void)[] = [];
+    const begin = async (members: readonly Waiting[]) => {
+      sizes.push(members.length);
+      await new Promise<void>((resolve) => ends.push(resolve));
+    };
+    const rounds = createRounds<Waiting>(t.vault, 100, begin, { inHalves: true });
+    const add = (count: number) => {
+      for (let i = 0; i < count; i += 1) {
+        rounds.add({ arrivedMs: t.vault.clock.monotonicMs(), begunMs: undefined, reject: () => undefined });
+      }
+    };
+    const run = async (count: number) => {
+      await until(`${count} rounds are under way`, () => ends.length === count);
+      for (const end of ends.splice(0)) end();
+      await new Promise(setImmediate);
+    };
+    add(10);
+    await run(1);
+    add(4);
+    // What comes in later turns of the event loop.
+    for (const count of [5, 1]) {
+      await new Promise(setImmediate);
+      add(count);
+    }
+    await run(1);
+    expect(sizes.splice(0)).toEqual([10, 10]);
+    add(64);
+    await run(2);
+    expect(sizes).toEqual([32, 32]);
   });
 
   it('who comes beside two rounds waits for none that hangs', async () => {

@@ -111,8 +111,8 @@ function laneOf(vault: Vault): Lane {
   if (there) return there;
   const run = async (members: readonly Member[]) => setApart(vault, lane, await settle(vault, lane, members, 'shared'));
   const lane: Lane = {
-    reads: createRounds(vault, LIMITS.readBatchMembersMax, run, weightOf),
-    fetches: createRounds(vault, LIMITS.fetchBatchSecretsMax, run, weightOf),
+    reads: createRounds(vault, LIMITS.readBatchMembersMax, run, { weightOf, inHalves: true }),
+    fetches: createRounds(vault, LIMITS.fetchBatchSecretsMax, run, { weightOf, inHalves: true }),
     ...{ takeTurn: createSuccession(), known: knownTenants(vault) },
     ...{ apart: new Map(), apartTurns: [], apartPumps: 0 },
   };

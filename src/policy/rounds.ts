@@ -12,31 +12,52 @@ export type Rounds<M extends Waiting> = {
 };
 
 const ROUNDS_AT_ONCE = 2;
+/** Fewer are not halved: a second round would cost more than waiting for the first to commit. */
+const HALF_MIN = 16;
+/** After so many turns of the event loop without anybody new, nobody is expected. */
+const QUIET_TURNS = 3;
+/** How many there are is known from so many rounds, and as many before. */
+const REMEMBERED_ROUNDS = 32;
 /** Longer than this nobody waits for a round under way that is larger. */
 const PATIENCE_MS = 10;
 
-/** From the front of a queue: what weighs no more than `most` together, and one at least. */
-export function takeUpTo<M>(queue: M[], most: number, weightOf: (member: M) => number): M[] {
+/** From the front of a queue: at most `count`, who weigh no more than `most` together, and one at least. */
+export function takeUpTo<M>(
+  queue: M[],
+  most: number,
+  weightOf: (member: M) => number,
+  count: number = queue.length,
+): M[] {
   let weight = 0;
   const end = queue.findIndex((member, i) => {
     weight += weightOf(member);
-    return i > 0 && weight > most;
+    return i > 0 && (i >= count || weight > most);
   });
   return queue.splice(0, end === -1 ? queue.length : end);
 }
+
+export type RoundOptions<M> = {
+  readonly weightOf?: (member: M) => number;
+  /** Of many, a round takes half: two that do not wait for each other overlap best when they are as large. */
+  readonly inHalves?: true;
+};
 
 /** `run` settles all of its members, who weigh no more than `most` together or are one, and never throws. */
 export function createRounds<M extends Waiting>(
   { clock }: Vault,
   most: number,
   run: (members: readonly M[]) => Promise<void>,
-  weightOf: (member: M) => number = () => 1,
+  { weightOf = () => 1, inHalves }: RoundOptions<M> = {},
 ): Rounds<M> {
   const waiting: M[] = [];
   /** Those who look after the queue; rounds under way, and the members in them. */
   let pumps = 0;
   let rounds = 0;
   let members = 0;
+  /** How many there were at most at once, in rounds and waiting: lately, and in the rounds counted since. */
+  let crowd = 0;
+  let peak = 0;
+  let counted = 0;
   /** Runs while few wait for the round under way. */
   let patience: NodeJS.Timeout | undefined;
 
@@ -47,12 +68,39 @@ export function createRounds<M extends Waiting>(
   const isWorthARound = () =>
     rounds === 0 || waiting.length >= members || clock.monotonicMs() - waiting[0]!.arrivedMs >= PATIENCE_MS;
 
+  const share = () => (inHalves ? Math.max(HALF_MIN, Math.ceil(crowd / 2)) : Infinity);
+
+  /** Once for each round. */
+  const forget = () => {
+    counted += 1;
+    if (counted < REMEMBERED_ROUNDS) return;
+    crowd = peak;
+    peak = waiting.length + members;
+    counted = 0;
+  };
+
+  const isComplete = () => waiting.length >= Math.min(share(), crowd - members);
+
+  /** Lets everything join that has already arrived, and who else is expected, as long as somebody still comes. */
+  const gather = async () => {
+    forget();
+    if (waiting.length >= share()) return;
+    let quiet = 0;
+    do {
+      const before = waiting.length;
+      // The first ends with what the last poll of the sockets brought, the next with what another one brings.
+      await new Promise(setImmediate);
+      quiet = waiting.length > before ? 0 : quiet + 1;
+    } while (quiet < QUIET_TURNS && !isComplete());
+  };
+
   const pump = async () => {
     pumps += 1;
-    // Let everything that has already arrived join.
-    await new Promise(setImmediate);
     while (waiting.length > 0 && isWorthARound()) {
-      const taken = takeUpTo(waiting, most, weightOf);
+      await gather();
+      // The other round may have taken them meanwhile.
+      if (waiting.length === 0 || !isWorthARound()) continue;
+      const taken = takeUpTo(waiting, most, weightOf, share());
       rounds += 1;
       members += taken.length;
       await run(taken);
@@ -79,6 +127,8 @@ export function createRounds<M extends Waiting>(
     waiting,
     add: (member) => {
       waiting.push(member);
+      peak = Math.max(peak, waiting.length + members);
+      crowd = Math.max(crowd, peak);
       if (pumps < ROUNDS_AT_ONCE) beginOrWait();
     },
   };

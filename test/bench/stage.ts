@@ -18,6 +18,7 @@ export const NODE_ARGS: readonly string[] = [
   '--initial-old-space-size=64',
   '--heap-growing-percent=150',
   '--no-allocation-site-pretenuring',
+  '--v8-pool-size=1',
 ];
 
 /** The load has the last core; the server, its PostgreSQL (which inherits its cores) and the references have all of them. */
