@@ -208,9 +208,11 @@ describe('what somebody else holds for long', () => {
     }
     await run(1);
     expect(sizes.splice(0)).toEqual([10, 10]);
+    add(20);
+    await run(1);
     add(64);
     await run(2);
-    expect(sizes).toEqual([32, 32]);
+    expect(sizes).toEqual([20, 32, 32]);
   });
 
   it('who comes beside two rounds waits for none that hangs', async () => {

@@ -13,7 +13,7 @@ export type Rounds<M extends Waiting> = {
 
 const ROUNDS_AT_ONCE = 2;
 /** Fewer are not halved: a second round would cost more than waiting for the first to commit. */
-const HALF_MIN = 16;
+const HALVED_MIN = 32;
 /** After so many turns of the event loop without anybody new, nobody is expected. */
 const QUIET_TURNS = 3;
 /** How many there are is known from so many rounds, and as many before. */
@@ -68,7 +68,7 @@ export function createRounds<M extends Waiting>(
   const isWorthARound = () =>
     rounds === 0 || waiting.length >= members || clock.monotonicMs() - waiting[0]!.arrivedMs >= PATIENCE_MS;
 
-  const share = () => (inHalves ? Math.max(HALF_MIN, Math.ceil(crowd / 2)) : Infinity);
+  const share = () => (inHalves && crowd >= HALVED_MIN ? Math.ceil(crowd / 2) : Infinity);
 
   /** Once for each round. */
   const forget = () => {
