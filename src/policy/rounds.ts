@@ -16,6 +16,8 @@ const ROUNDS_AT_ONCE = 2;
 const HALVED_MIN = 32;
 /** After so many turns of the event loop without anybody new, nobody is expected. */
 const QUIET_TURNS = 3;
+/** Where a turn takes long, because others keep the loop busy, nobody is expected for longer. */
+const GATHERING_MS_MAX = 2;
 /** How many there are is known from so many rounds, and as many before. */
 const REMEMBERED_ROUNDS = 32;
 /** Longer than this nobody waits for a round under way that is larger. */
@@ -85,13 +87,14 @@ export function createRounds<M extends Waiting>(
   const gather = async () => {
     forget();
     if (waiting.length >= share()) return;
+    const untilMs = clock.monotonicMs() + GATHERING_MS_MAX;
     let quiet = 0;
     do {
       const before = waiting.length;
       // The first ends with what the last poll of the sockets brought, the next with what another one brings.
       await new Promise(setImmediate);
       quiet = waiting.length > before ? 0 : quiet + 1;
-    } while (quiet < QUIET_TURNS && !isComplete());
+    } while (quiet < QUIET_TURNS && !isComplete() && clock.monotonicMs() < untilMs);
   };
 
   const pump = async () => {
