@@ -12,6 +12,7 @@ import { parsePath, type SecretPath } from '../src/secret/path.ts';
 import { putSecret } from '../src/secret/secret.ts';
 import type { Vault } from '../src/vault.ts';
 import { type TestVault, testVault } from './harness.ts';
+import { until } from './until.ts';
 import { codeOf, holdHead, tenantId, text } from './witness.ts';
 
 let t: TestVault;
@@ -176,7 +177,9 @@ describe('what waits for the log', () => {
       // Rounds begin in the order of arrival, two at once: after these, all of the others have been opened and left out.
       await theirs();
       await theirs();
-      expect(memoryUsage().arrayBuffers - before).toBeLessThan((fetches * paths.length * bytes) / 3);
+      // V8 gives memory back in a thread of its own, some time after a collection.
+      const most = (fetches * paths.length * bytes) / 3;
+      await until('most of it is given back', () => memoryUsage().arrayBuffers - before < most);
     } finally {
       await release();
     }
