@@ -204,7 +204,7 @@ export const fewUses = () =>
 
 /**
  * Throws `too_many_requests` when one lease more would be beyond a limit. The role's row is locked, so its is exact. `<> ''` is
- * of the indexes of those that have not ended, by path and by user (sql/0035_lookups.sql).
+ * of the indexes of those that have not ended, by path and by user (sql/0034_lookups.sql).
  */
 export async function checkLimits(
   { config }: Vault,

@@ -263,7 +263,7 @@ export async function revokeLeases(vault: Vault, call: Call, selection: Selectio
 }
 
 /**
- * `path <> ''` is of the index of paths, which has what has not ended (sql/0035_lookups.sql), and `<> 'access'` keeps the planner
+ * `path <> ''` is of the index of paths, which has what has not ended (sql/0034_lookups.sql), and `<> 'access'` keeps the planner
  * from that of what is due, which is of credentials.
  */
 function selected(tx: Tx, by: keyof Selection, named: string | true) {

@@ -72,7 +72,7 @@ export function createRounds<M extends Waiting>(
 
   const share = () => (inHalves && crowd >= HALVED_MIN ? Math.ceil(crowd / 2) : Infinity);
 
-  /** Once for each round. */
+  /** Called before each round: who has gone is not expected for ever. */
   const forget = () => {
     counted += 1;
     if (counted < REMEMBERED_ROUNDS) return;
