@@ -17,6 +17,9 @@ CREATE INDEX approvals_open ON bulla.approvals (user_id, tenant_id, resource) WH
 DROP INDEX bulla.leases_due, bulla.leases_path, bulla.leases_token, bulla.leases_handle, bulla.leases_user;
 CREATE INDEX leases_due ON bulla.leases (backend_id, tenant_id, due_at) WHERE kind = 'credential' AND state <> 'ended';
 
+-- Statements that count, list and revoke leases by these two indexes say so, and must leave none out.
+ALTER TABLE bulla.leases ADD CHECK (path <> ''), ADD CHECK (user_id <> '');
+
 -- An index of a part of the rows is empty in a new vault, and whoever then plans a look-up by another key takes it, for good,
 -- where the statement says that it is of that part. So these are of all rows, or of what only their own statements say.
 CREATE INDEX leases_path ON bulla.leases (tenant_id, path text_pattern_ops, lease_id) WHERE state <> 'ended' AND path <> '';
